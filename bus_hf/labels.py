@@ -1,0 +1,84 @@
+"""Label sets: which classes a model tells apart, in which order, and from what they are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bus_hf.errors import BusError
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Classes in the order of a model's outputs.
+
+    `malignancy` is read by one logit (of `positive`); the others by one logit a class.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    positive: str | None = None
+
+    @property
+    def num_logits(self) -> int:
+        """Outputs of a model: 1 for a binary set with a positive class, else one a class."""
+        return 1 if self.positive is not None else len(self.classes)
+
+    @property
+    def cancer(self) -> int:
+        """Number of the malignant class, the last one in every set."""
+        return len(self.classes) - 1
+
+
+LABEL_SETS = {
+    "malignancy": LabelSet("malignancy", ("benign", "malignant"), positive="malignant"),
+    "busi3": LabelSet("busi3", ("normal", "benign", "malignant")),
+    "histology": LabelSet("histology", ("cyst", "fibroadenoma", "other benign", "carcinoma")),
+}
+
+# BUS-BRA `Histology` entries that are benign and neither cyst nor fibroadenoma.
+_OTHER_BENIGN = frozenset(
+    {
+        "duct ectasia",
+        "ductal hyperplasia",
+        "fat necrosis",
+        "fibrocystic changes",
+        "galactocele",
+        "hamartoma",
+        "hyperplasia",
+        "intraductal papilloma",
+        "lipoma",
+        "lobular atrophy",
+        "lymph node",
+        "mastitis",
+        "metaplasia apocrina",
+        "phyllodes tumor",
+        "proliferative lesions",
+        "sclerosing adenosis",
+    }
+)
+# Malignant, and not carcinomas: they say otherwise, so the histology set leaves them out.
+_NOT_CARCINOMA = frozenset({"lymphoma", "phyllodes tumor"})
+
+
+def label_set(name: str) -> LabelSet:
+    """Return the label set called `name`; BusError lists the known ones."""
+    try:
+        return LABEL_SETS[name]
+    except KeyError:
+        raise BusError(f"there is no label set '{name}'", remedy=f"choose one of {', '.join(LABEL_SETS)}") from None
+
+
+def histology_class(histology: str, pathology: str) -> str | None:
+    """Class of the `histology` set for a BUS-BRA row; None where the set leaves the row out.
+
+    Raises:
+        KeyError: a benign entry that is not in the lists above.
+    """
+    entry = histology.strip().lower()
+    if pathology == "malignant":
+        return None if entry in _NOT_CARCINOMA else "carcinoma"
+    if entry in ("cyst", "fibroadenoma"):
+        return entry
+    if entry in _OTHER_BENIGN:
+        return "other benign"
+    raise KeyError(histology)

@@ -1,0 +1,99 @@
+"""What tests share: the real images, where they are, and tiny ensembles with random weights.
+
+No test reaches the Hub, and none reads or fills the caches of whoever runs it.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Set before any test imports a library that reads them once: torch, huggingface_hub, datasets, gradio, matplotlib.
+_CACHES = Path(tempfile.mkdtemp(prefix="bus-hf-tests-"))
+os.environ |= {
+    "HF_HOME": str(_CACHES / "huggingface"),
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_TEMP_DIR": str(_CACHES / "gradio"),
+    "MPLBACKEND": "Agg",
+    # Several test processes that each take every core only wait for one another.
+    "OMP_NUM_THREADS": "1",
+}
+for _name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "BUS_HF_ENSEMBLE"):
+    os.environ.pop(_name, None)
+
+
+def pytest_unconfigure():
+    shutil.rmtree(_CACHES, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Folder of the real images; tests that need them are skipped where it is absent."""
+    folder = Path(os.environ.get("BUS_HF_SHARED_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"the real images are not there ({folder}; BUS_HF_SHARED_DATA names another folder)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_ensemble():
+    """Return a function that writes an ensemble folder of timm's test models and returns its manifest."""
+
+    def make(
+        folder, architectures=("test_efficientnet", "test_resnet"), label_set="malignancy", sizes=(64, 96), **changes
+    ):
+        import timm
+        import torch
+
+        from bus_hf import ensemble, labels, models
+
+        classes = labels.label_set(label_set)
+        members = []
+        for index, (name, size) in enumerate(zip(architectures, sizes, strict=False)):
+            torch.manual_seed(index)
+            backbone = timm.create_model(name, pretrained=False, num_classes=classes.num_logits)
+            net = models.TrainingNet(backbone).eval()
+            torch.nn.init.normal_(net.lesion_head.weight, std=0.5)
+            models.save_member(folder / name, backbone.eval(), classes, size, net.lesion_head if index == 0 else None)
+            weights = ensemble.sha256(folder / name / "model.safetensors")
+            members.append(ensemble.Member(name, name, None, None, weights, 1 / len(architectures)))
+        first = architectures[0]
+        head = folder / first / models.LESION_HEAD_FILE
+        settings = {
+            "name": "tiny",
+            "version": "0.0.1",
+            "label_set": label_set,
+            "labels": classes.classes,
+            "positive": classes.positive,
+            "members": tuple(members),
+            "views": {"whole": 0.2, "flip": 0.2, "wider": 0.1, "lesion": 0.25, "around": 0.25},
+            "lesion_map": ensemble.LesionMap(first, head.name, ensemble.sha256(head), 0.2),
+            "temperature": 1.5,
+            "operating_points": (
+                ensemble.OperatingPoint("miss_5_in_100", 0.3, (0.95, 0.93, 0.97), (0.7, 0.6, 0.8)),
+                ensemble.OperatingPoint("balanced", 0.5, (0.9, 0.85, 0.95), (0.8, 0.7, 0.9)),
+            ),
+            "default_operating_point": "miss_5_in_100",
+            "abstain": ensemble.Abstain(0.25, 0.35, 0.9, 0.05, "of a test"),
+            "light": first,
+            "fitted_on": ensemble.FittedOn({"phantoms": 10}, 10, None),
+        }
+        manifest = ensemble.Ensemble(**(settings | changes))
+        ensemble.write(manifest, folder)
+        return manifest
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_ensemble(tmp_path_factory, make_ensemble):
+    """An ensemble folder of two members with random weights; not to be changed."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    make_ensemble(folder)
+    return folder
