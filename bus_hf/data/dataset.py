@@ -1,0 +1,384 @@
+"""One `datasets` builder for every folder layout, and `load`, which also reads Parquet and the Hub.
+
+Rows carry the file as it was published, its united lesion mask, the label and what the source knows. Near-duplicates
+are joined later (`duplicates`), on the decoded images that `cases` returns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import datasets
+import numpy as np
+
+from bus_hf import labels
+from bus_hf.data import images, layouts
+from bus_hf.errors import BusError
+
+logger = logging.getLogger(__name__)
+
+_COPIED = ("group", "source", "name", "patient", "birads", "histology", "device", "pathology", "fold")
+_CODE = (__file__, images.__file__, layouts.__file__, labels.__file__)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One decoded row: `image` uint8 (H, W), `mask` bool (H, W) or None where the lesion is not drawn."""
+
+    name: str
+    group: str
+    source: str
+    label: int
+    image: np.ndarray
+    mask: np.ndarray | None
+    patient: str | None
+    birads: str | None
+    histology: str | None
+    device: str | None
+    pathology: str
+
+
+def features(label_set: str) -> datasets.Features:
+    """Columns of every dataset that `load` returns."""
+    text = datasets.Value("string")
+    return datasets.Features(
+        {
+            "image": datasets.Image(),
+            "mask": datasets.Image(),
+            "label": datasets.ClassLabel(names=list(labels.label_set(label_set).classes)),
+            "group": text,
+            "source": text,
+            "name": text,
+            "patient": text,
+            "birads": text,
+            "histology": text,
+            "device": text,
+            "pathology": text,
+            "fold": datasets.Value("int32"),
+        }
+    )
+
+
+@dataclass
+class BusConfig(datasets.BuilderConfig):
+    """What to read: `data_dir` (one folder) or `roots` (several), and the label set."""
+
+    roots: tuple[str, ...] = ()
+    label_set: str = "malignancy"
+
+    def folders(self) -> list[tuple[Path, str]]:
+        """Folders to read, each with its layout."""
+        given = self.roots or ((self.data_dir,) if self.data_dir else ())
+        if not given:
+            raise BusError("no folder is given", where=f"config {self.name}", remedy="set data_dir or roots")
+        layout = self.name if self.name in layouts.LAYOUTS else "auto"
+        return [found for root in given for found in layouts.find_roots(Path(root), layout)]
+
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
+        """Name of the cache folder: changes with every file that is added, removed or written anew."""
+        stamp = _fingerprint([root for root, _ in self.folders()], self.label_set)
+        return super().create_config_id({**config_kwargs, "stamp": stamp}, custom_features)
+
+
+class BusDataset(datasets.GeneratorBasedBuilder):
+    """Configs: `busi` (class folders), `busbra`, and `joined`, which finds the layout of each of several `roots`."""
+
+    BUILDER_CONFIG_CLASS = BusConfig
+    BUILDER_CONFIGS = [  # noqa: RUF012 (datasets reads it as a class attribute)
+        BusConfig(name="busi", description="BUSI and folders laid out like it"),
+        BusConfig(name="busbra", description="BUS-BRA with patients, histology and official folds"),
+        BusConfig(name="joined", description="several folders as one data set"),
+    ]
+    VERSION = datasets.Version("1.0.0")
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(features=features(self.config.label_set))
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        listing = layouts.scan(self.config.folders())
+        records = listing.records
+        names, notes = assign_labels(
+            [record.source for record in records],
+            [record.pathology for record in records],
+            [record.histology for record in records],
+            self.config.label_set,
+        )
+        self._notes = [*listing.notes, *notes]
+        chosen = [(record, name) for record, name in zip(records, names, strict=True) if name is not None]
+        return [
+            datasets.SplitGenerator(name=split, gen_kwargs={"rows": rows})
+            for split in ("train", "test")
+            if (rows := [(record, name) for record, name in chosen if record.split == split])
+        ]
+
+    def _generate_examples(self, rows: list[tuple[layouts.Record, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        readable, problem = 0, ""
+        for record, label in rows:
+            try:
+                shape = images.read_image(record.image).shape
+            except BusError as error:
+                problem = error.what
+                self._notes.append(f"{error} It is left out.")
+                continue
+            readable += 1
+            row = {column: getattr(record, column) for column in _COPIED}
+            # The file itself and not its path: to_parquet would write the path, which means nothing elsewhere.
+            row["image"] = {"bytes": record.image.read_bytes()}
+            row["mask"] = self._united_mask(record, shape)
+            row["label"] = label
+            yield record.name, row
+        if not readable:
+            raise BusError(
+                f"none of the {len(rows)} images can be read ({problem})",
+                where=rows[0][0].image.parent,
+                remedy="open one of them in an image viewer and save it again as PNG",
+            )
+        # The description is kept beside the cached rows, so that a later call says the same.
+        self.info.description = "\n".join(self._notes)
+
+    def _united_mask(self, record: layouts.Record, shape: tuple[int, int]) -> dict[str, bytes] | None:
+        united = np.zeros(shape, bool)
+        found = False
+        for path in record.masks:
+            try:
+                mask = images.read_mask(path)
+            except BusError as error:
+                self._notes.append(f"{error} The image is kept without this mask.")
+                continue
+            if mask.shape != shape:
+                self._notes.append(
+                    f"{path}: the mask is {_size(mask.shape)} and its image {_size(shape)}; "
+                    "it is resized, so check that they belong together."
+                )
+            united |= _fitted(mask, shape)
+            found = True
+        if not found:
+            return None
+        return {"bytes": cv2.imencode(".png", united.astype(np.uint8) * 255)[1].tobytes()}
+
+
+def load(*roots: str | Path, label_set: str = "malignancy", layout: str = "auto") -> datasets.DatasetDict:
+    """Read folders, Parquet folders and Hub data sets as one.
+
+    Args:
+        roots: each a folder (BUSI's or BUS-BRA's layout, or one that holds such folders), a Parquet file or folder, or
+            a Hub id ("name/data-set").
+        label_set: malignancy (normal counts as benign), busi3 or histology; rows that a set has no class for are left
+            out and said.
+        layout: auto, busi or busbra; how folders are laid out.
+
+    Returns:
+        "train", and "test" where a testing_set exists; the columns are those of `features`.
+
+    Raises:
+        BusError: a root is missing, holds nothing usable, or the label set has a class for none of the rows.
+    """
+    labels.label_set(label_set)
+    if layout not in ("auto", *layouts.LAYOUTS):
+        raise BusError(f"there is no layout '{layout}'", remedy=f"choose auto or one of {', '.join(layouts.LAYOUTS)}")
+    if not roots:
+        raise BusError("no data is given", remedy="name a folder or a Hub id")
+    folders: list[str] = []
+    parts: list[datasets.DatasetDict] = []
+    for root in roots:
+        path = Path(root).expanduser()
+        if _is_parquet(path) or not path.exists():
+            parts.append(_from_tables(root, path, label_set))
+        else:
+            folders.append(str(path))
+    if folders:
+        name = "joined" if layout == "auto" else layout
+        parts.insert(0, _from_folders(name, tuple(folders), label_set))
+    joined = datasets.DatasetDict(
+        {
+            split: datasets.concatenate_datasets([part[split] for part in parts if split in part])
+            for split in dict.fromkeys(split for part in parts for split in part)
+        }
+    )
+    names = Counter(name for part in joined.values() for name in part["name"])
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise BusError(
+            f"{len(twice)} images are there twice, {twice[0]} among them",
+            remedy="leave out one of the roots that hold the same images",
+        )
+    return joined
+
+
+def cases(dataset: datasets.Dataset) -> list[Case]:
+    """Decode every row once into memory: about 2 bytes a pixel.
+
+    Raises:
+        BusError: a row's image can't be read; the row is named.
+    """
+    from tqdm import tqdm
+
+    raw = datasets.Image(decode=False)
+    rows = dataset.cast_column("image", raw).cast_column("mask", raw)
+    return [_case(row) for row in tqdm(rows, desc="decoding", unit=" images", disable=None)]
+
+
+def assign_labels(
+    sources: Sequence[str], pathologies: Sequence[str], histologies: Sequence[str | None], label_set: str
+) -> tuple[list[str | None], list[str]]:
+    """Class of each row in a label set, None for rows it has no class for, and a sentence for each such kind of row.
+
+    Raises:
+        BusError: unknown histologies (all are listed), or no row has a class.
+    """
+    classes = labels.label_set(label_set).classes
+    unknown: set[str] = set()
+    found: list[str | None] = []
+    for source, pathology, histology in zip(sources, pathologies, histologies, strict=True):
+        if label_set == "malignancy":
+            found.append("malignant" if pathology == "malignant" else "benign")
+        elif label_set == "busi3":
+            # BUS-BRA has no normal breasts, so its rows would teach the source instead of the class.
+            found.append(None if source.startswith("busbra") else pathology)
+        elif histology is None:
+            found.append(None)
+        else:
+            try:
+                found.append(labels.histology_class(histology, pathology))
+            except KeyError:
+                unknown.add(histology)
+                found.append(None)
+    if unknown:
+        raise BusError(
+            f"the histology set does not know {', '.join(sorted(unknown))}",
+            where="column histology",
+            remedy="correct the entries or add them to bus_hf/labels.py",
+        )
+    lost = Counter(source for source, label in zip(sources, found, strict=True) if label is None)
+    if sum(lost.values()) == len(found):
+        raise BusError(
+            f"no image has a class of the label set {label_set} ({', '.join(classes)})",
+            where=", ".join(sorted(lost)) or None,
+            remedy="choose another label set or other data",
+        )
+    notes = [
+        f"{source}: {count} images have no class in the label set {label_set}; they are left out."
+        for source, count in sorted(lost.items())
+    ]
+    return found, notes
+
+
+def _from_folders(config: str, roots: tuple[str, ...], label_set: str) -> datasets.DatasetDict:
+    builder = BusDataset(config_name=config, roots=roots, label_set=label_set)
+    try:
+        builder.download_and_prepare()
+    except datasets.exceptions.DatasetGenerationError as error:
+        if isinstance(error.__cause__, BusError):
+            raise error.__cause__ from None
+        raise
+    for note in (builder.info.description or "").splitlines():
+        logger.warning(note)
+    return builder.as_dataset()
+
+
+def _is_parquet(path: Path) -> bool:
+    if path.is_dir():
+        return any(path.glob("*.parquet")) or any(path.glob("*/*.parquet"))
+    return path.is_file() and path.suffix == ".parquet"
+
+
+def _from_tables(root: str | Path, path: Path, label_set: str) -> datasets.DatasetDict:
+    here = path.exists()
+    if not here and (isinstance(root, Path) or str(root).count("/") > 1 or str(root).startswith((".", "/", "~"))):
+        raise BusError("there is no such folder", where=root, remedy="check the path")
+    try:
+        if path.is_file():
+            found = datasets.load_dataset("parquet", data_files=str(path))
+        else:
+            found = datasets.load_dataset(str(path) if here else str(root))
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        if here:
+            raise BusError("the Parquet files can't be read", where=root, remedy="write them anew") from error
+        raise BusError(
+            "it is neither a folder here nor a data set that can be reached on the Hub",
+            where=root,
+            remedy="check the name, the network and your access",
+        ) from error
+    return datasets.DatasetDict({split: _adopt(part, str(root), label_set) for split, part in found.items()})
+
+
+def _adopt(part: datasets.Dataset, origin: str, label_set: str) -> datasets.Dataset:
+    """Give a table the columns of `features`: labels are read anew from `pathology`, or from the names of `label`."""
+    wanted = features(label_set)
+    if part.features == wanted:
+        return part
+    if not isinstance(part.features.get("image"), datasets.Image):
+        raise BusError("the table has no image column", where=origin, remedy="write it with to_parquet or push_to_hub")
+    count = len(part)
+    known = {
+        column: part[column][:] for column in wanted if column in part.features and column not in ("image", "mask")
+    }
+    label = part.features.get("label")
+    if "pathology" not in known and isinstance(label, datasets.ClassLabel):
+        known["pathology"] = [
+            label.names[index].lower() if index is not None and index >= 0 else None for index in known["label"]
+        ]
+    odd = sorted({str(entry) for entry in known.get("pathology", [None])} - set(layouts.PATHOLOGIES))
+    if odd:
+        raise BusError(
+            f"the table has rows of the class {', '.join(odd)}",
+            where=origin,
+            remedy=f"give a column pathology or label with the classes {', '.join(layouts.PATHOLOGIES)}",
+        )
+    source = origin.rstrip("/").rpartition("/")[2].lower()
+    known.setdefault("source", [source] * count)
+    known.setdefault("name", [f"{source}/{part.split}-{row}" for row in range(count)])
+    known.setdefault("group", known["name"])
+    names, notes = assign_labels(known["source"], known["pathology"], known.get("histology", [None] * count), label_set)
+    for note in notes:
+        logger.warning(note)
+    known["label"] = [None if name is None else wanted["label"].str2int(name) for name in names]
+    table = part.select_columns([column for column in ("image", "mask") if column in part.features])
+    for column, feature in wanted.items():
+        if column not in table.features:
+            table = table.add_column(column, known.get(column, [None] * count), feature=feature)
+    kept = [row for row, name in enumerate(names) if name is not None]
+    return table.select_columns(list(wanted)).select(kept)
+
+
+def _case(row: dict[str, Any]) -> Case:
+    stored, drawn = row["image"], row["mask"]
+    image = images.read_image(stored["bytes"] or stored["path"], name=row["name"], check=False)
+    mask = None if drawn is None else _fitted(images.read_mask(drawn["bytes"] or drawn["path"]), image.shape)
+    copied = {column: row[column] for column in _COPIED if column != "fold"}
+    return Case(label=row["label"], image=image, mask=mask, **copied)
+
+
+def _fitted(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if mask.shape == shape:
+        return mask
+    return cv2.resize(mask.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} x {shape[0]}"
+
+
+def _fingerprint(folders: Sequence[Path], label_set: str) -> str:
+    """Hash of the code that reads and of the name, size and time of every file below the folders."""
+    digest = hashlib.sha256(label_set.encode())
+    for path in _CODE:
+        digest.update(Path(path).read_bytes())
+    for folder in folders:
+        digest.update(str(folder.resolve()).encode())
+        for parent, below, files in os.walk(folder):
+            below.sort()
+            for file in sorted(files):
+                if not os.path.exists(os.path.join(parent, file)):
+                    continue  # a link to nowhere
+                state = os.stat(os.path.join(parent, file))
+                digest.update(f"{parent}/{file} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,72 @@
+"""Folds that keep every group (patient, near-duplicate set) on one side."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from bus_hf.errors import BusError
+
+
+def grouped_folds(
+    labels: Sequence[int] | np.ndarray,
+    groups: Sequence[str] | np.ndarray,
+    strata: Sequence[str] | np.ndarray,
+    k: int = 5,
+    seed: int = 0,
+) -> np.ndarray:
+    """Deal rows to `k` folds: no group in two folds, every fold with about the same mix of strata.
+
+    Args:
+        labels: class of each row, (n,).
+        groups: group of each row, (n,).
+        strata: what to balance besides the class, (n,), such as the source of each row.
+        k: number of folds.
+        seed: equal seeds and rows give equal folds.
+
+    Returns:
+        int64 (n,), the fold of each row, from 0 to k - 1.
+
+    Raises:
+        BusError: there are fewer groups than folds, or too few images of every stratum.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    group_names, group_ids = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    if k < 2:
+        raise BusError(f"{k} folds leave nothing to validate on", remedy="ask for two folds or more")
+    if len(group_names) < k:
+        raise BusError(
+            f"{len(group_names)} groups can't be dealt to {k} folds", remedy="ask for fewer folds or add images"
+        )
+    mixed = [f"{stratum}\0{label}" for stratum, label in zip(strata, labels, strict=True)]
+    classes = np.unique(mixed, return_inverse=True)[1]
+    if np.bincount(classes).max() < k:
+        raise BusError(
+            f"no class of a source has {k} images, one for each fold", remedy="ask for fewer folds or add images"
+        )
+    folds = np.full(len(classes), -1, dtype=np.int64)
+    splitter = StratifiedGroupKFold(n_splits=k, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # A rare stratum can't be in every fold, which is no fault.
+        warnings.filterwarnings("ignore", message="The least populated class")
+        for fold, (_, rows) in enumerate(splitter.split(np.zeros(len(classes)), classes, group_ids)):
+            folds[rows] = fold
+    return folds
+
+
+def assert_disjoint(folds: Sequence[int] | np.ndarray, groups: Sequence[str] | np.ndarray) -> None:
+    """Check that no group lies in two folds.
+
+    Raises:
+        BusError: one does; it is named, with its folds.
+    """
+    home: dict[str, int] = {}
+    for fold, group in zip(np.asarray(folds).tolist(), groups, strict=True):
+        if home.setdefault(str(group), fold) != fold:
+            raise BusError(
+                f"group {group} lies in folds {home[str(group)]} and {fold}",
+                remedy="deal the folds by groups (grouped_folds)",
+            )
