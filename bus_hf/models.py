@@ -1,0 +1,171 @@
+"""Timm backbones as this project uses them: class-activation map, lesion head, plain checkpoint folders."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bus_hf.errors import BusError
+from bus_hf.labels import LabelSet
+
+LESION_HEAD_FILE = "lesion_head.safetensors"
+# A reading is centre-free: the views letterbox themselves, so timm must neither crop nor squash.
+_PREPROCESSING = {"crop_pct": 1.0, "crop_mode": "border", "interpolation": "bilinear"}
+
+# Arguments that timm records beside a checkpoint and that say nothing about how to rebuild it for reading.
+_NOT_REBUILT = ("num_classes", "drop_rate", "drop_path_rate", "pretrained")
+
+
+class TrainingOutput(NamedTuple):
+    """What a forward pass of `TrainingNet` gives: (N, K) logits, (N, K, h, w) CAM, (N, H, W) lesion logits."""
+
+    logits: Tensor
+    cam: Tensor
+    lesion: Tensor
+
+
+def create(architecture: str, num_classes: int, **kwargs: Any) -> Any:
+    """Create a timm backbone with a linear classifier; an unknown architecture is a BusError with near names."""
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), 3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists the known ones"
+        raise BusError(f"timm has no architecture '{architecture}'", remedy=f"check the name ({hint})")
+    model: Any = timm.create_model(architecture, num_classes=num_classes, **kwargs)
+    if not isinstance(model.get_classifier(), nn.Linear):
+        raise BusError(
+            f"'{architecture}' has no linear classifier after its pool, so it has no class-activation map",
+            remedy="choose a convolutional backbone such as resnet50",
+        )
+    return model
+
+
+def class_activation(model: Any, features: Tensor) -> Tensor:
+    """Classifier applied at each place of the last feature map (B. Zhou et al., CVPR 2016).
+
+    Args:
+        model: a timm backbone whose head is a pool and a linear layer.
+        features: (N, C, h, w) output of `model.forward_features`.
+
+    Returns:
+        (N, K, h, w) map without the bias; its mean over places plus the bias is the logit. ConvNeXt norms after its
+        pool: its norm is applied at each place instead, an approximation.
+    """
+    classifier = model.get_classifier()
+    norm = getattr(getattr(model, "head", None), "norm", None)
+    if isinstance(norm, nn.Module):
+        features = norm(features)
+    return functional.conv2d(features, classifier.weight[:, :, None, None])
+
+
+def lesion_logits(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Apply a lesion head to (N, C, h, w) features.
+
+    `weight` (r*r, C, 1, 1) predicts an r x r block of cells at each place, so a 32-pixel stride is refined r times.
+
+    Returns:
+        (N, r*h, r*w) logits that a cell belongs to a lesion.
+    """
+    fine = round(weight.shape[0] ** 0.5)
+    return functional.pixel_shuffle(functional.conv2d(features, weight, bias), fine)[:, 0]
+
+
+class TrainingNet(nn.Module):
+    """A backbone with a lesion head beside its classifier."""
+
+    def __init__(self, backbone: Any, lesion_stride: int = 8) -> None:
+        super().__init__()
+        self.backbone: Any = backbone
+        stride = backbone.feature_info[-1]["reduction"]
+        fine = max(1, stride // lesion_stride)
+        head = nn.Conv2d(backbone.num_features, fine * fine, 1)
+        # Most cells hold no lesion; start there instead of at one half.
+        nn.init.constant_(head.bias, -2.0)  # type: ignore[arg-type]
+        nn.init.normal_(head.weight, std=0.01)
+        self.lesion_head: Any = head
+
+    def forward(self, images: Tensor) -> TrainingOutput:
+        """Read normalised (N, 3, S, S) images."""
+        features = self.backbone.forward_features(images)
+        return TrainingOutput(
+            self.backbone.forward_head(features),
+            class_activation(self.backbone, features),
+            lesion_logits(features, self.lesion_head.weight, self.lesion_head.bias),
+        )
+
+
+def label_names(label_set: LabelSet) -> list[str]:
+    """One name an output, as timm and transformers count them: the positive class alone for a single logit."""
+    return [label_set.positive] if label_set.positive else list(label_set.classes)
+
+
+def save_member(
+    folder: Path,
+    backbone: nn.Module,
+    label_set: LabelSet,
+    input_size: int,
+    lesion_head: nn.Conv2d | None = None,
+    half: bool = True,
+) -> None:
+    """Write a member: `config.json` and `model.safetensors` in timm's form, the lesion head beside them.
+
+    Args:
+        folder: made where it is missing; files of the same name are replaced.
+        backbone: a timm model; its mean and std are kept.
+        label_set: gives `label_names`, one name an output.
+        input_size: side of the input in pixels.
+        lesion_head: 1x1 convolution, written as `lesion_head.safetensors`.
+        half: store floating-point tensors as fp16.
+    """
+    from timm.models import save_for_hf
+
+    def stored(module: nn.Module) -> nn.Module:
+        plain = copy.deepcopy(module).cpu().to(memory_format=torch.contiguous_format)
+        return plain.half() if half else plain.float()
+
+    folder.mkdir(parents=True, exist_ok=True)
+    names = label_names(label_set)
+    save_for_hf(
+        stored(backbone),
+        str(folder),
+        model_config={"label_names": names, "pretrained_cfg": {"label_names": names}},
+        safe_serialization=True,
+        data_config={"input_size": (3, input_size, input_size), **_PREPROCESSING},
+    )
+    if lesion_head is not None:
+        save_file(stored(lesion_head).state_dict(), folder / LESION_HEAD_FILE)
+
+
+def load_member(folder: Path, device: torch.device | str = "cpu") -> Any:
+    """Load a member folder into its timm backbone: float32, on `device`, in eval mode.
+
+    Raises:
+        BusError: the folder is not a member, its architecture is unknown or its weights do not fit.
+    """
+    remedy = "download or export the member again"
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        architecture, num_classes = config["architecture"], config["num_classes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BusError("no timm config.json can be read here", where=folder, remedy=remedy) from None
+    arguments = {key: value for key, value in config.get("model_args", {}).items() if key not in _NOT_REBUILT}
+    model = create(architecture, num_classes, **arguments)
+    try:
+        tensors = load_file(folder / "model.safetensors")
+        model.load_state_dict({name: value.float() for name, value in tensors.items()})
+    except FileNotFoundError:
+        raise BusError("model.safetensors is missing", where=folder, remedy=remedy) from None
+    except (SafetensorError, OSError):
+        raise BusError("model.safetensors is damaged", where=folder, remedy=remedy) from None
+    except RuntimeError:
+        raise BusError(f"the weights are not those of {architecture}", where=folder, remedy=remedy) from None
+    return model.to(device).eval()
