@@ -1,0 +1,80 @@
+"""Intervals by resampling groups: images of one patient or one scan are not independent of one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bus_hf.evaluation.figures import Estimate
+
+RESAMPLES = 2000
+# Resamples that are computed at a time: bounds memory.
+_CHUNK = 250
+
+Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray | None], Any]
+
+
+def group_bootstrap(
+    statistic: Statistic,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    groups: Sequence[Any] | np.ndarray,
+    n: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """Value of a statistic with its 95 % percentile interval (B. Efron, R. Tibshirani, 1993, ch. 13), by groups.
+
+    Args:
+        statistic: one of `figures`, called with labels, scores and row weights.
+        labels: int (rows,).
+        scores: (rows,) whatever the statistic takes.
+        groups: group of each row; whole groups are drawn with replacement.
+        n: number of resamples.
+        seed: of the draws.
+
+    Returns:
+        The estimate; bounds are NaN where the statistic is undefined in more than half of the resamples.
+    """
+    value = float(statistic(labels, scores, None))
+    draws = [statistic(labels, scores, weights) for weights in resamples(groups, n, seed)]
+    return Estimate(value, *interval(np.concatenate(draws)))
+
+
+def paired_difference(
+    statistic: Statistic,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    others: np.ndarray,
+    groups: Sequence[Any] | np.ndarray,
+    n: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[Estimate, float]:
+    """Difference of a statistic between two readers of the same cases, and its two-sided bootstrap p-value."""
+    value = float(statistic(labels, scores, None)) - float(statistic(labels, others, None))
+    draws = np.concatenate(
+        [statistic(labels, scores, w) - statistic(labels, others, w) for w in resamples(groups, n, seed)]
+    )
+    known = draws[~np.isnan(draws)]
+    # Never 0: n resamples cannot show a smaller chance than 1 / (n + 1).
+    tail = (1 + min((known <= 0).sum(), (known >= 0).sum())) / (1 + len(known))
+    return Estimate(value, *interval(draws)), float(min(1.0, 2 * tail))
+
+
+def resamples(groups: Sequence[Any] | np.ndarray, n: int = RESAMPLES, seed: int = 0) -> list[np.ndarray]:
+    """Row weights of `n` resamples of whole groups: how often each row was drawn, in chunks of float (<=250, rows)."""
+    _, place = np.unique(np.asarray(groups), return_inverse=True)
+    count = int(place.max()) + 1
+    rng = np.random.default_rng(seed)
+    sizes = [min(_CHUNK, n - start) for start in range(0, n, _CHUNK)]
+    return [rng.multinomial(count, np.full(count, 1 / count), size=size).astype(float)[:, place] for size in sizes]
+
+
+def interval(draws: np.ndarray) -> tuple[float, float]:
+    """2.5th and 97.5th percentile of the defined draws; NaN where more than half are undefined."""
+    known = draws[~np.isnan(draws)]
+    if len(known) * 2 < len(draws) or not len(known):
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, (2.5, 97.5))
+    return float(low), float(high)

@@ -1,0 +1,123 @@
+"""Temperature and operating points, fitted on logits of images that no member trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bus_hf.evaluation import figures
+from bus_hf.evaluation.bootstrap import group_bootstrap, interval, resamples
+
+# How many of 1000 cancers an operating point may miss.
+POINTS = {"miss_10_in_100": 0.90, "miss_5_in_100": 0.95, "miss_25_in_1000": 0.975}
+_TEMPERATURES = (0.05, 20.0)
+_CROSS_FIT = 10
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Temperature that minimises the cross-entropy (C. Guo et al., ICML 2017).
+
+    Args:
+        logits: (n, K): K = 1 for a sigmoid, else softmax.
+        labels: int (n,).
+
+    Returns:
+        A number from 0.05 to 20 that logits are divided by.
+    """
+    from scipy.optimize import minimize_scalar
+
+    full = np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits
+    rows = np.arange(len(labels))
+
+    def loss(log_temperature: float) -> float:
+        scaled = full / np.exp(log_temperature)
+        top = scaled.max(axis=1)
+        return float(np.mean(top + np.log(np.exp(scaled - top[:, None]).sum(axis=1)) - scaled[rows, labels]))
+
+    low, high = np.log(_TEMPERATURES)
+    return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x))
+
+
+def threshold_for_sensitivity(labels: np.ndarray, probabilities: np.ndarray, target: float) -> float:
+    """The largest threshold at which `probability >= threshold` finds at least `target` of the positives given."""
+    found = np.sort(probabilities[labels == 1])[::-1]
+    if not len(found):
+        raise ValueError("no positive case to fit a threshold on")
+    needed = int(np.ceil(target * len(found) - 1e-9))
+    # Rounded down: the manifest's decimals must not lose the case that the threshold stands on.
+    return float(np.floor(found[max(needed, 1) - 1] * 1e6) / 1e6)
+
+
+def operating_points(
+    labels: np.ndarray, probabilities: np.ndarray, groups: Sequence[Any] | np.ndarray, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Thresholds for each of `POINTS`, with the sensitivity and specificity to expect.
+
+    The threshold is fitted on all cases. Its rates are those of thresholds fitted on nine tenths of the groups and
+    read on the tenth that was left out, so that they do not flatter. Intervals are by group bootstrap; that of the
+    specificity fits the threshold anew in every resample.
+
+    Args:
+        labels: int (n,), 1 malignant.
+        probabilities: float (n,), calibrated.
+        groups: group of each case.
+        seed: of the split into tenths.
+
+    Returns:
+        Dicts with name, threshold, sensitivity and specificity as [value, low, high].
+    """
+    groups = np.asarray(groups)
+    parts = cross_fits(labels, groups, seed)
+    points = []
+    for name, target in POINTS.items():
+        called = np.zeros(len(labels), bool)
+        for fit, test in parts:
+            called[test] = probabilities[test] >= threshold_for_sensitivity(labels[fit], probabilities[fit], target)
+        points.append(
+            {
+                "name": name,
+                "threshold": threshold_for_sensitivity(labels, probabilities, target),
+                "sensitivity": rounded(group_bootstrap(figures.sensitivity, labels, called, groups)),
+                "specificity": rounded(
+                    figures.Estimate(
+                        float(figures.specificity(labels, called)),
+                        *interval(_refitted_specificities(labels, probabilities, groups, target)),
+                    )
+                ),
+            }
+        )
+    return points
+
+
+def _refitted_specificities(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, target: float
+) -> np.ndarray:
+    """Specificity in resamples of groups, each at its own threshold: how far the threshold itself is uncertain."""
+    order = np.argsort(-probabilities, kind="stable")
+    ill, well = labels[order] == 1, labels[order] == 0
+    found = []
+    for chunk in resamples(groups):
+        rows = chunk[:, order]
+        hits, alarms = np.cumsum(rows * ill, axis=1), np.cumsum(rows * well, axis=1)
+        # The first place, from the most suspicious case down, where enough of the positives are found.
+        place = (hits >= target * hits[:, -1:] - 1e-9).argmax(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found.append(1 - alarms[np.arange(len(rows)), place] / alarms[:, -1])
+    return np.concatenate(found)
+
+
+def cross_fits(labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Index pairs (fit, test) of up to ten parts that share no group, each with like shares of the classes."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    least = min(len(np.unique(groups[labels == value])) for value in (0, 1))
+    parts = StratifiedGroupKFold(max(2, min(_CROSS_FIT, least)), shuffle=True, random_state=seed)
+    return list(parts.split(labels, labels, groups))
+
+
+def rounded(estimate: figures.Estimate) -> list[float]:
+    """Value, low, high to six decimals, the bounds never past the value."""
+    value, low, high = estimate
+    return [round(value, 6), round(min(low, value), 6), round(max(high, value), 6)]

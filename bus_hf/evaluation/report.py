@@ -1,0 +1,180 @@
+"""Every figure of an ensemble from its out-of-fold logits, as one JSON-ready dict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bus_hf.evaluation import figures
+from bus_hf.evaluation.bootstrap import interval, resamples
+from bus_hf.evaluation.combine import combine
+
+# A class with fewer images says nothing about discrimination.
+LEAST = 10
+_RESAMPLES = 1000
+_FIRST_LOOK, _SECOND_LOOK = ("whole", "flip", "wider"), ("lesion", "around")
+
+
+def report(
+    frame: pd.DataFrame,
+    member_weights: Mapping[str, float],
+    view_weights: Mapping[str, float],
+    temperature: float,
+    operating_points: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Figures over all images and by stratum, each {value, low, high} with a 95 % interval by group bootstrap.
+
+    Args:
+        frame: out-of-fold logits, one row an image, member and view, as training writes them.
+        member_weights: vote of each member.
+        view_weights: weight of each view.
+        temperature: divides the combined logit.
+        operating_points: dicts with name and threshold.
+
+    Returns:
+        overall, by_source, by_birads, by_device, by_size, by_histology (figures by name, with n, n_malignant and
+        n_groups), views and members (AUROC by source), heat_maps (by source), and what they were computed with.
+    """
+    images = combine(frame, member_weights, view_weights)
+    images["probability"] = 1 / (1 + np.exp(-images["logit_0"] / temperature))
+    thresholds = {str(point["name"]): float(point["threshold"]) for point in operating_points}
+    describe = partial(_described, thresholds=thresholds)
+    side = images[["mask_w", "mask_h"]].max(axis=1) / images[["height", "width"]].max(axis=1)
+    size = pd.cut(side, [0, 0.2, 0.4, np.inf], labels=["under 20 %", "20 to 40 %", "over 40 % of the image's side"])
+    return {
+        "overall": describe(images),
+        "by_source": {name: describe(rows) for name, rows in _sources(images).items()},
+        "by_birads": _strata(images, images["birads"], describe),
+        "by_device": _strata(images, images["device"], describe),
+        "by_size": _strata(images, size.astype(object), describe),
+        "by_histology": _strata(images, images["histology"], describe),
+        "views": {
+            name: _areas(frame[frame["name"].isin(rows["name"])], member_weights, view_weights)
+            for name, rows in _sources(images).items()
+        },
+        "heat_maps": {name: _heat(rows) for name, rows in _sources(images).items()},
+        "operating_points": [dict(point) for point in operating_points],
+        "temperature": temperature,
+        "member_weights": dict(member_weights),
+        "view_weights": dict(view_weights),
+        "interval": f"95 % by bootstrap of groups, {_RESAMPLES} resamples",
+    }
+
+
+def write_report(found: Mapping[str, Any], path: Path) -> None:
+    """Write a report as JSON."""
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _sources(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Images of each source, and those of a source with normal breasts once more without them."""
+    found = {}
+    for source, rows in images.groupby("source", sort=True):
+        found[str(source)] = rows
+        lesions = rows[rows["pathology"] != "normal"]
+        if 0 < len(lesions) < len(rows):
+            found[f"{source} without normals"] = lesions
+    return found
+
+
+def _strata(images: pd.DataFrame, by: pd.Series, describe: Any) -> dict[str, Any]:
+    return {str(name): describe(rows) for name, rows in images.groupby(by, sort=True, observed=True)}
+
+
+def _described(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str, Any]:
+    labels, chances = rows["label"].to_numpy(), rows["probability"].to_numpy()
+    weights = resamples(rows["group"].to_numpy(), _RESAMPLES)
+    malignant = int(labels.sum())
+    both = min(malignant, len(rows) - malignant) >= LEAST
+    found: dict[str, Any] = {"n": len(rows), "n_malignant": malignant, "n_groups": int(rows["group"].nunique())}
+    if not both:
+        found["reason"] = f"fewer than {LEAST} images of a class: no AUROC, AUPRC or calibration error"
+    for name, statistic in (("auroc", figures.auroc), ("auprc", figures.auprc), ("ece", figures.ece)):
+        found[name] = _estimate(statistic, labels, chances, weights) if both else None
+    found["brier"] = _estimate(figures.brier, labels, chances, weights)
+    found["operating_points"] = {
+        point: {
+            name: _estimate(statistic, labels, chances >= threshold, weights)
+            for name, statistic in (
+                ("sensitivity", figures.sensitivity),
+                ("specificity", figures.specificity),
+                ("f1", figures.f1),
+                ("accuracy", figures.accuracy),
+            )
+        }
+        | {"missed": int((labels[chances < threshold] == 1).sum())}
+        for point, threshold in thresholds.items()
+    }
+    return found
+
+
+def _areas(
+    frame: pd.DataFrame, member_weights: Mapping[str, float], view_weights: Mapping[str, float]
+) -> dict[str, Any]:
+    """AUROC of each view alone, of each look, of both, and of each member alone."""
+    subsets: dict[str, tuple[Mapping[str, float], Mapping[str, float]]] = {
+        **{view: (member_weights, {view: 1.0}) for view in (*_FIRST_LOOK, *_SECOND_LOOK)},
+        "first look": (member_weights, {view: view_weights[view] for view in _FIRST_LOOK}),
+        "second look": (member_weights, {view: view_weights[view] for view in _SECOND_LOOK}),
+        "both looks": (member_weights, view_weights),
+        **{f"member {member}": ({member: 1.0}, view_weights) for member in member_weights},
+    }
+    found: dict[str, Any] = {}
+    for name, (members, views) in subsets.items():
+        rows = combine(frame, members, views)
+        labels = rows["label"].to_numpy()
+        if min(labels.sum(), len(labels) - labels.sum()) < LEAST:
+            found[name] = None
+            continue
+        weights = resamples(rows["group"].to_numpy(), _RESAMPLES)
+        found[name] = _estimate(figures.auroc, labels, rows["logit_0"].to_numpy(), weights)
+    return found
+
+
+def _heat(rows: pd.DataFrame) -> dict[str, Any]:
+    """How well boxes and heat maps lie on the drawn lesions: means over images with a mask, by class."""
+    drawn = rows[rows["mask_w"].notna()]
+    found: dict[str, Any] = {"n": len(drawn)}
+    for name, part in (
+        ("all", drawn),
+        ("malignant", drawn[drawn["label"] == 1]),
+        ("benign", drawn[drawn["label"] == 0]),
+    ):
+        if part.empty:
+            continue
+        columns = {
+            "pointing_game": part["pointing_hit"],
+            "energy_inside": part["energy_inside"],
+            "box_iou": part["box_iou"],
+            "box_hit_rate": (part["box_iou"] >= 0.5).astype(float),
+            "box_found": part["box_w"].notna().astype(float),
+        }
+        found[name] = {}
+        for figure, values in columns.items():
+            kept = values.notna()
+            if not kept.any():
+                found[name][figure] = None
+                continue
+            numbers = values[kept].to_numpy(float)
+            weights = resamples(part.loc[kept, "group"].to_numpy(), _RESAMPLES)
+            found[name][figure] = _estimate(_mean, numbers, numbers, weights)
+    empty = rows[rows["pathology"] == "normal"]
+    if len(empty):
+        found["no_box_on_normals"] = round(float(empty["box_w"].isna().mean()), 6)
+    return found
+
+
+def _mean(values: np.ndarray, _: np.ndarray, weights: np.ndarray | None = None) -> Any:
+    return float(values.mean()) if weights is None else (weights * values).sum(-1) / weights.sum(-1)
+
+
+def _estimate(statistic: Any, labels: np.ndarray, scores: np.ndarray, weights: list[np.ndarray]) -> dict[str, Any]:
+    value = float(statistic(labels, scores, None))
+    draws = np.concatenate([statistic(labels, scores, chunk) for chunk in weights])
+    return figures.Estimate(value, *interval(draws)).to_dict()

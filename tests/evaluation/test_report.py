@@ -1,0 +1,148 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from huggingface_hub import ModelCard
+from sklearn.metrics import roc_auc_score
+
+from bus_hf.evaluation import cards, plots, report
+from bus_hf.views import VIEW_WEIGHTS, VIEWS
+
+POINTS = [{"name": "miss_5_in_100", "threshold": 0.3, "sensitivity": [0.95, 0.9, 0.98], "specificity": [0.7, 0.6, 0.8]}]
+RECORD = {
+    "architecture": "test_resnet",
+    "input_size": 64,
+    "sources": {"one": 60},
+    "start": {"kind": "random", "source": "random", "licence": "none needed", "taken": 0, "fresh": 9},
+    "epochs": 3,
+    "kept": "last epoch, averaged weights",
+    "fold": 0,
+    "folds": 5,
+    "n_train": 60,
+    "n_held_out": 120,
+    "n_left_out": 2,
+    "near_duplicate_pairs": 7,
+}
+
+
+def logits(shuffled=False):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 120)
+    shown = rng.permutation(labels) if shuffled else labels
+    rows = []
+    for n in range(120):
+        lesion = n % 10 != 0 or labels[n] == 1
+        facts = {
+            "name": f"i{n}",
+            "source": "one" if n < 70 else "two",
+            "group": f"g{n // 2}",
+            "label": int(shown[n]),
+            "fold": 0,
+            "member": "net",
+            "pathology": "malignant" if labels[n] else "benign" if lesion else "normal",
+            "birads": str(2 + n % 4) if n < 70 else None,
+            "histology": None,
+            "device": "x" if n % 2 else None,
+            "height": 100,
+            "width": 120,
+            "peak": 0.5,
+            "box_iou": 0.6 if lesion else np.nan,
+            "pointing_hit": float(n % 3 > 0) if lesion else np.nan,
+            "energy_inside": 0.5 if lesion else np.nan,
+        }
+        facts |= dict.fromkeys(("box_x", "box_y", "box_w", "box_h"), 10.0 + n % 50)
+        facts |= dict.fromkeys(("mask_x", "mask_y", "mask_w", "mask_h"), 10.0 + n % 50 if lesion else np.nan)
+        rows += [facts | {"view": view, "logit_0": float(labels[n] * 3 - 1.5 + 3 * rng.normal())} for view in VIEWS]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return report.report(logits(), {"net": 1.0}, VIEW_WEIGHTS, 1.0, POINTS)
+
+
+def test_overall_against_scikit_learn(found):
+    frame = logits()
+    frame["weighted"] = frame["logit_0"] * frame["view"].map(VIEW_WEIGHTS)
+    images = frame.groupby("name", sort=False).agg(label=("label", "first"), logit=("weighted", "sum"))
+    area = found["overall"]["auroc"]
+    assert area["value"] == pytest.approx(roc_auc_score(images["label"], images["logit"]), abs=1e-6)
+    assert area["low"] < area["value"] < area["high"]
+    assert (found["overall"]["n"], found["overall"]["n_groups"]) == (120, 60)
+
+
+def test_shuffled_labels_destroy_every_figure(found):
+    chance = report.report(logits(shuffled=True), {"net": 1.0}, VIEW_WEIGHTS, 1.0, POINTS)
+    assert found["overall"]["auroc"]["value"] > 0.9
+    assert chance["overall"]["auroc"]["low"] < 0.5 < chance["overall"]["auroc"]["high"]
+    for name, area in chance["views"]["one"].items():
+        assert area["low"] < 0.55, name
+
+
+def test_strata_and_normals(found):
+    assert set(found["by_source"]) == {"one", "one without normals", "two", "two without normals"}
+    assert found["by_source"]["one"]["n"] == 70
+    assert sum(row["n"] for row in found["by_birads"].values()) == 70
+    assert found["by_device"]["x"]["n"] == 60
+    assert found["by_histology"] == {}
+
+
+def test_a_small_stratum_says_why_it_has_no_area():
+    frame = logits()
+    few = frame[frame["name"].isin([f"i{n}" for n in range(8)])]
+    row = report.report(few, {"net": 1.0}, VIEW_WEIGHTS, 1.0, POINTS)["overall"]
+    assert row["auroc"] is None
+    assert "fewer than 10" in row["reason"]
+
+
+def test_heat_map_figures_leave_normals_out(found):
+    heat = found["heat_maps"]["one"]
+    assert heat["all"]["energy_inside"]["value"] == pytest.approx(0.5)
+    assert heat["all"]["box_hit_rate"]["value"] == 1
+    assert heat["n"] < 70
+
+
+def test_report_is_json_and_tables_and_cards_come_from_it(found, tmp_path):
+    report.write_report(found, tmp_path / "report.json")
+    again = json.loads((tmp_path / "report.json").read_text())
+    table = cards.figures_table(again)
+    assert f"{again['overall']['auroc']['value']:.3f}" in table
+    assert "| one without normals |" in table
+    card = ModelCard(cards.member_card(again, RECORD, "net"))
+    assert card.data.license == "mit"
+    assert card.data.eval_results[0].metric_value == again["by_source"]["one"]["auroc"]["value"]
+    assert table in card.text
+    whole = cards.ensemble_card(again, "bus", {"net": RECORD})
+    assert "| both looks |" in whole
+    assert "120 images" in whole
+
+
+def test_changing_a_figure_changes_the_card(found):
+    other = json.loads(json.dumps(found))
+    other["overall"]["auroc"]["value"] = 0.123456
+    assert "0.123" in cards.member_card(other, RECORD, "net")
+    assert "0.123" not in cards.member_card(found, RECORD, "net")
+
+
+def test_replace_between():
+    text = "a\n<!-- figures:start -->\nold\n<!-- figures:end -->\nb\n"
+    once = cards.replace_between(text, "figures", "new\n")
+    assert once == "a\n<!-- figures:start -->\nnew\n<!-- figures:end -->\nb\n"
+    assert cards.replace_between(once, "figures", "new") == once
+    with pytest.raises(ValueError, match="figures:start"):
+        cards.replace_between("nothing here", "figures", "new")
+
+
+def test_plots_are_drawn(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 80)
+    chances = np.clip(labels * 0.4 + rng.random(80) * 0.6, 0, 1)
+    plots.roc_curve(tmp_path / "roc.png", labels, chances, np.arange(80), n=50)
+    plots.reliability(tmp_path / "reliability.png", labels, chances)
+    plots.confusion_matrix(tmp_path / "confusion.png", labels, chances, 0.5)
+    plots.decision_curve(tmp_path / "decision.png", labels, chances)
+    row = {"loss": 1.0, "loss_classes": 0.6, "loss_lesion": 0.3, "loss_inside": 0.1, "auroc": 0.8, "lr": 0.1}
+    plots.training_history(tmp_path / "history.png", [row | {"epoch": float(n)} for n in range(3)])
+    assert len(list(tmp_path.glob("*.png"))) == 5
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in tmp_path.glob("*.png"))
