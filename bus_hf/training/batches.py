@@ -1,0 +1,92 @@
+"""What a training step reads: cases in memory, drawn and augmented reproducibly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler, WeightedRandomSampler
+
+from bus_hf.data.dataset import Case
+from bus_hf.transforms import TrainTransform
+from bus_hf.views import cut, window
+
+Draw = tuple[int, int, int]
+
+
+class DrawSampler(Sampler[Draw]):
+    """Yields (epoch, place in the epoch, index): all the chance a draw needs, whichever worker serves it.
+
+    Set `epoch` before each pass. The order depends on seed and epoch alone, so a resumed run draws what an
+    uninterrupted one would have drawn.
+    """
+
+    def __init__(self, labels: Sequence[int], balanced: bool, seed: int) -> None:
+        counts = np.bincount(labels)
+        self.weights = 1.0 / counts[np.asarray(labels)] if balanced else np.ones(len(labels))
+        self.balanced = balanced
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __iter__(self) -> Iterator[Draw]:
+        chance = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        if self.balanced:
+            drawn: Sequence[int] = list(
+                WeightedRandomSampler(self.weights.tolist(), len(self), replacement=True, generator=chance)
+            )
+        else:
+            drawn = torch.randperm(len(self), generator=chance).tolist()
+        for place, index in enumerate(drawn):
+            yield self.epoch, place, index
+
+
+class TrainingImages(Dataset[dict[str, Tensor]]):
+    """Augmented squares of the training cases, indexed by a draw."""
+
+    def __init__(self, cases: Sequence[Case], transform: TrainTransform, seed: int) -> None:
+        self.cases = cases
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+        epoch, place, index = draw
+        case = self.cases[index]
+        chance = np.random.default_rng((self.seed, epoch, place, index))
+        image, mask = self.transform(case.image, case.mask, chance)
+        return {
+            "image": torch.from_numpy(image),
+            "mask": torch.from_numpy(mask),
+            "has_mask": torch.tensor(case.mask is not None),
+            "label": torch.tensor(case.label),
+        }
+
+
+class WholeImages(Dataset[dict[str, Tensor]]):
+    """The letterboxed whole view of each case, with its index."""
+
+    def __init__(self, cases: Sequence[Case], size: int) -> None:
+        self.cases = cases
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        case = self.cases[index]
+        square = cut(case.image, window("whole", case.image.shape[:2]), self.size)
+        return {"image": torch.from_numpy(square), "index": torch.tensor(index)}
+
+
+def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Turn uint8 grey (N, S, S) into float32 (N, 3, S, S): grey in every channel, the member's mean and std taken."""
+    grey = images[:, None].float() / 255
+    shape = (1, 3, 1, 1)
+    return (grey - grey.new_tensor(mean).view(shape)) / grey.new_tensor(std).view(shape)

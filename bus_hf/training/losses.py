@@ -1,0 +1,95 @@
+"""Loss terms: the classes, the lesion's mask, and evidence inside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bus_hf.labels import LabelSet
+from bus_hf.models import TrainingOutput
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Loss terms of a batch, each a scalar; `total` is their weighted sum."""
+
+    total: Tensor
+    classes: Tensor
+    lesion: Tensor
+    inside: Tensor
+
+
+def class_weights(labels: Tensor, label_set: LabelSet) -> Tensor:
+    """Weight of rare classes: negatives ÷ positives for one logit (shape (1,)), n ÷ (K · n_k) for K logits (K,)."""
+    counts = torch.bincount(labels, minlength=len(label_set.classes)).clamp(min=1).float()
+    if label_set.num_logits == 1:
+        return counts[:1] / counts[1:2]
+    return counts.sum() / (len(counts) * counts)
+
+
+def class_loss(logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None) -> Tensor:
+    """Cross-entropy of (N, K) logits with int (N,) labels: BCE for one logit (its `weights` a pos_weight), else CE."""
+    if logits.shape[1] == 1:
+        target = labels.float() * (1 - smoothing) + smoothing / 2
+        return functional.binary_cross_entropy_with_logits(logits[:, 0], target, pos_weight=weights)
+    return functional.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
+
+
+def lesion_loss(lesion: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
+    """BCE plus soft Dice of the lesion map (F. Milletari et al., "V-Net", 3DV 2016, squared denominator).
+
+    Args:
+        lesion: (N, h, w) logits.
+        mask: (N, S, S) share of lesion in each pixel, 0 to 1.
+        has_mask: bool (N,), False where the mask is not known: such an image counts nothing.
+
+    Returns:
+        Scalar mean over the images with a mask. Dice counts only those with a lesion in the square.
+    """
+    known = has_mask.float()
+    target = functional.adaptive_avg_pool2d(mask[:, None], (lesion.shape[-2], lesion.shape[-1]))[:, 0]
+    pixels = functional.binary_cross_entropy_with_logits(lesion, target, reduction="none").mean((1, 2))
+    shown = torch.sigmoid(lesion)
+    overlap = (shown * target).sum((1, 2))
+    extent = (shown * shown).sum((1, 2)) + (target * target).sum((1, 2))
+    present = known * (target.sum((1, 2)) > 0)
+    dice = 1 - (2 * overlap + 1e-3) / (extent + 1e-3)
+    return (pixels * known).sum() / known.sum().clamp(min=1) + (dice * present).sum() / present.sum().clamp(min=1)
+
+
+def inside_loss(cam: Tensor, mask: Tensor, counts: Tensor) -> Tensor:
+    """1 - (positive evidence inside the slightly dilated mask ÷ all positive evidence).
+
+    Args:
+        cam: (N, h, w) class-activation map of the malignant class.
+        mask: (N, S, S) lesion mask, 0 to 1; taking the maximum in each cell dilates it by up to a cell.
+        counts: bool (N,), the images that count: malignant ones whose mask is known.
+    """
+    area = functional.adaptive_max_pool2d(mask[:, None], (cam.shape[-2], cam.shape[-1]))[:, 0]
+    evidence = cam.clamp(min=0)
+    share = (evidence * area).sum((1, 2)) / (evidence.sum((1, 2)) + 1e-6)
+    used = (counts & (area.sum((1, 2)) > 0)).float()
+    return ((1 - share) * used).sum() / used.sum().clamp(min=1)
+
+
+def terms(
+    output: TrainingOutput,
+    batch: dict[str, Tensor],
+    label_set: LabelSet,
+    lesion_weight: float,
+    inside_weight: float,
+    smoothing: float,
+    weights: Tensor | None,
+) -> Terms:
+    """Loss terms of one batch of `TrainingImages`; a term of weight 0 is not computed."""
+    logits, cam, lesion = (part.float() for part in output)
+    mask = batch["mask"].float() / 255
+    nothing = logits.new_zeros(())
+    classes = class_loss(logits, batch["label"], smoothing, weights)
+    on_mask = lesion_loss(lesion, mask, batch["has_mask"]) if lesion_weight else nothing
+    malignant = batch["has_mask"] & (batch["label"] == label_set.cancer)
+    inside = inside_loss(cam[:, -1], mask, malignant) if inside_weight else nothing
+    return Terms(classes + lesion_weight * on_mask + inside_weight * inside, classes, on_mask, inside)

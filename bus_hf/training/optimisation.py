@@ -1,0 +1,70 @@
+"""Optimiser and schedule: what learns, how fast, and when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from bus_hf.config import TrainConfig
+from bus_hf.errors import BusError
+from bus_hf.models import TrainingNet
+
+
+def parameter_groups(net: TrainingNet, config: TrainConfig) -> list[dict[str, Any]]:
+    """AdamW's groups: frozen parameters left out, slow ones at a share of the rate, no decay on norms and biases.
+
+    Prefixes in `config.freeze` and `config.slow` are those of timm's names (`layer1`, `blocks.0`).
+
+    Raises:
+        BusError: a prefix fits no parameter.
+    """
+    for prefix in (*config.freeze, *config.slow):
+        if not any(_under(name, (prefix,)) for name, _ in net.backbone.named_parameters()):
+            raise BusError(
+                f"no parameter of {config.backbone} starts with '{prefix}'",
+                where="training config",
+                remedy="give prefixes of timm's names, such as layer1 or blocks.0",
+            )
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        own = name.removeprefix("backbone.")
+        if _under(own, config.freeze):
+            parameter.requires_grad_(False)
+            continue
+        groups.setdefault((_under(own, config.slow), parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": config.lr * (config.slow_scale if slow else 1.0),
+            "weight_decay": config.weight_decay if decays else 0.0,
+        }
+        for (slow, decays), parameters in groups.items()
+    ]
+
+
+def set_training(net: nn.Module, backbone: nn.Module, frozen: Sequence[str]) -> None:
+    """Put a network in training mode but for its frozen parts, whose norms keep their statistics."""
+    net.train()
+    for name, module in backbone.named_modules():
+        if name and _under(name, frozen):
+            module.eval()
+
+
+def schedule(optimiser: torch.optim.Optimizer, config: TrainConfig, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+    """Linear warm-up, then half a cosine to 1 % over the run's `config.epochs * steps` steps."""
+    total, warm = config.epochs * steps, config.warmup_epochs * steps
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min((step - warm) / max(total - warm, 1), 1.0)))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+
+
+def _under(name: str, prefixes: Sequence[str]) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)

@@ -1,0 +1,66 @@
+"""From roots to grouped folds: load, join near-duplicates, leave conflicts out, split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bus_hf.config import TrainConfig
+from bus_hf.data.dataset import Case, cases, load
+from bus_hf.data.duplicates import conflicting, join_groups, near_duplicates
+from bus_hf.data.splits import assert_disjoint, grouped_folds
+from bus_hf.errors import BusError
+
+
+@dataclass(frozen=True)
+class Split:
+    """The cases of a run with the fold of each; `left_out` counts those in groups whose labels conflict."""
+
+    cases: Sequence[Case]
+    folds: np.ndarray
+    left_out: int
+    near_duplicate_pairs: int
+
+    def training(self, fold: int) -> list[Case]:
+        """Cases outside `fold`."""
+        return [case for case, own in zip(self.cases, self.folds, strict=True) if own != fold]
+
+    def held_out(self, fold: int) -> list[Case]:
+        """Cases of `fold`."""
+        return [case for case, own in zip(self.cases, self.folds, strict=True) if own == fold]
+
+
+def split(config: TrainConfig) -> Split:
+    """Read `config.data` and split it into folds that share no patient and no near-duplicate.
+
+    Raises:
+        BusError: nothing to read, or too few groups of a class for the folds.
+    """
+    if not config.data:
+        raise BusError("no data is named", where="training config", remedy="give --data FOLDER (several may follow)")
+    found = load(*config.data, label_set=config.label_set)
+    everything = cases(found["train"])
+    pairs = near_duplicates([case.image for case in everything]) if config.near_duplicates else []
+    groups = join_groups([case.group for case in everything], pairs)
+    conflicts = conflicting(groups, [case.label for case in everything])
+    kept = [
+        replace(case, group=group) for case, group in zip(everything, groups, strict=True) if group not in conflicts
+    ]
+    classes = Counter(case.label for case in kept)
+    for label in range(max(classes, default=0) + 1):
+        count = len({case.group for case in kept if case.label == label})
+        if count < config.folds:
+            raise BusError(
+                f"class {label} has {count} groups, fewer than the {config.folds} folds",
+                where=" ".join(config.data),
+                remedy="give more images or fewer folds",
+            )
+    labels = [case.label for case in kept]
+    strata = [f"{case.source} {case.label}" for case in kept]
+    own_groups = [case.group for case in kept]
+    folds = grouped_folds(labels, own_groups, strata, config.folds, config.split_seed)
+    assert_disjoint(folds, own_groups)
+    return Split(kept, folds, len(everything) - len(kept), len(pairs))

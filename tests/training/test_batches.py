@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+
+from bus_hf.data.dataset import Case
+from bus_hf.training.batches import DrawSampler, TrainingImages, WholeImages, normalised
+from bus_hf.transforms import TrainTransform
+
+
+def case(n, label, shape=(40, 60)):
+    image = np.random.default_rng(n).integers(1, 255, shape).astype(np.uint8)
+    mask = np.zeros(shape, bool)
+    mask[10:20, 10:30] = True
+    return Case(f"s/{n}", f"g{n}", "s", label, image, mask if n % 2 else None, None, None, None, None, "benign")
+
+
+def test_balanced_draws_bring_every_class_equally_often():
+    labels = [0] * 90 + [1] * 10
+    drawn = [labels[index] for _, _, index in DrawSampler(labels, True, seed=0)]
+    assert len(drawn) == 100
+    assert 30 < sum(drawn) < 70
+    plain = sorted(index for _, _, index in DrawSampler(labels, False, seed=0))
+    assert plain == list(range(100))
+
+
+def test_draws_depend_on_seed_and_epoch_alone():
+    sampler, twin = DrawSampler([0, 1] * 20, True, 1), DrawSampler([0, 1] * 20, True, 1)
+    list(sampler)
+    sampler.epoch = twin.epoch = 3
+    assert list(sampler) == list(twin)
+    twin.epoch = 4
+    assert [draw[2] for draw in sampler] != [draw[2] for draw in twin]
+
+
+def test_the_same_draw_is_the_same_square_in_any_worker():
+    cases = [case(n, n % 2) for n in range(4)]
+    one, other = (TrainingImages(cases, TrainTransform(32), seed=0) for _ in range(2))
+    for place in range(3):
+        one[0, place, 0]
+    assert torch.equal(one[2, 5, 1]["image"], other[2, 5, 1]["image"])
+    assert not torch.equal(one[2, 5, 1]["image"], other[3, 5, 1]["image"])
+    assert bool(one[0, 0, 1]["has_mask"])
+    assert not bool(one[0, 0, 2]["has_mask"])
+
+
+def test_whole_images_are_letterboxed():
+    item = WholeImages([case(1, 0)], 60)[0]
+    assert item["image"].shape == (60, 60)
+    assert not item["image"][:10].any()
+    assert item["image"][10:50].any()
+
+
+def test_normalised_repeats_grey_with_the_members_mean_and_std():
+    out = normalised(torch.full((2, 4, 4), 255, dtype=torch.uint8), (0.5, 0.4, 0.3), (0.5, 0.2, 0.1))
+    assert out.shape == (2, 3, 4, 4)
+    assert out[0, :, 0, 0].tolist() == pytest.approx([1.0, 3.0, 7.0], abs=1e-5)

@@ -1,0 +1,188 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from bus_hf.evaluation.figures import auroc
+from safetensors.torch import load_file
+
+from bus_hf.config import TrainConfig, from_yaml, to_mapping
+from bus_hf.data.phantoms import write_phantoms
+from bus_hf.errors import BusError
+from bus_hf.training.run import run
+from bus_hf.views import VIEWS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantoms") / "data"
+    write_phantoms(folder, 12, 0)
+    return folder
+
+
+@pytest.fixture
+def tiny(phantom_folder, tmp_path):
+    return TrainConfig(
+        data=(str(phantom_folder),),
+        output=str(tmp_path / "run"),
+        logging_dir=str(tmp_path / "logs"),
+        backbone="test_resnet",
+        init="random",
+        input_size=64,
+        epochs=3,
+        batch_size=8,
+        folds=3,
+        drop_rate=0.2,
+        drop_path_rate=0.0,
+        num_workers=0,
+        trackers=(),
+    )
+
+
+def weights(folder):
+    return load_file(Path(folder) / "checkpoint" / "model.safetensors")
+
+
+def test_a_run_leaves_a_member_logits_and_plots(tiny):
+    output = run(replace(tiny, trackers=("tensorboard",)))
+    frame = pd.read_parquet(output / "out_of_fold.parquet")
+    assert set(frame["view"]) == set(VIEWS)
+    assert frame.groupby("name").size().eq(5).all()
+    record = json.loads((output / "run.json").read_text())
+    assert frame["name"].nunique() == record["n_held_out"]
+    assert record["n_held_out"] + record["n_train"] + record["n_left_out"] == 36
+    assert len(json.loads((output / "history.json").read_text())) == 3
+    for plot in ("training_history.png", "roc_curve.png", "confusion_matrix.png"):
+        assert (output / plot).stat().st_size > 5000, plot
+    model = timm.create_model(f"local-dir:{output / 'checkpoint'}", pretrained=True)
+    assert model.num_classes == 1
+    assert list(Path(tiny.logging_dir).rglob("events.out.tfevents*"))
+
+
+def test_a_resumed_run_ends_equal_to_an_uninterrupted_one(tiny, tmp_path):
+    whole = run(tiny)
+    broken = replace(tiny, output=str(tmp_path / "broken"), max_epochs_now=1)
+    for _ in range(3):
+        run(broken)
+    again = run(broken)
+    first, second = weights(whole), weights(again)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(whole / "out_of_fold.parquet"), pd.read_parquet(again / "out_of_fold.parquet")
+    )
+
+
+def test_a_killed_run_goes_on_and_ends_equal(tiny, tmp_path):
+    whole = run(replace(tiny, epochs=4))
+    killed = replace(tiny, epochs=4, output=str(tmp_path / "killed"))
+    config = tmp_path / "c.yaml"
+    import yaml
+
+    config.write_text(yaml.safe_dump(to_mapping(killed)))
+    command = [sys.executable, str(ROOT / "train_accelerate.py"), "--config", str(config)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    state = Path(killed.output) / "state" / "progress.json"
+    deadline = time.monotonic() + 120
+    while not state.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert 1 <= json.loads(state.read_text())["epoch"] < 4
+    run(killed)
+    first, second = weights(whole), weights(killed.output)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_another_config_in_the_same_folder_is_refused_and_no_resume_starts_over(tiny):
+    run(replace(tiny, epochs=1))
+    with pytest.raises(BusError, match="another lr"):
+        run(replace(tiny, epochs=1, lr=0.5))
+    run(replace(tiny, epochs=1, lr=0.5, resume=False))
+    assert "lr: 0.5" in (Path(tiny.output) / "config.yaml").read_text()
+
+
+def test_early_stopping_keeps_the_best_epoch(tiny, monkeypatch):
+    course = iter([0.6, 0.9, 0.7, 0.8, 0.95])
+    monkeypatch.setattr("bus_hf.training.run._Fit._watch", lambda self: next(course))
+    output = run(replace(tiny, epochs=9, patience=2))
+    record = json.loads((output / "run.json").read_text())
+    assert record["epochs"] == 4
+    monkeypatch.undo()
+    best = {name.removeprefix("backbone."): value for name, value in load_file(output / "best.safetensors").items()}
+    kept = weights(output)
+    assert all(
+        torch.equal(value, best[name].half() if best[name].is_floating_point() else best[name])
+        for name, value in kept.items()
+    )
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("backbone", ["test_efficientnet", "test_convnext"])
+def test_every_family_and_cpu_autocast(tiny, backbone, precision):
+    output = run(replace(tiny, backbone=backbone, epochs=1, mixed_precision=precision))
+    assert np.isfinite(pd.read_parquet(output / "out_of_fold.parquet")["logit_0"]).all()
+
+
+def test_three_classes_with_weights(tiny):
+    config = replace(tiny, label_set="busi3", epochs=1, balanced_sampling=False, pos_weight=True, lesion_weight=0.0)
+    frame = pd.read_parquet(run(config) / "out_of_fold.parquet")
+    assert np.isfinite(frame[["logit_0", "logit_1", "logit_2"]]).all().all()
+    assert set(frame["label"]) == {0, 1, 2}
+
+
+def test_no_data_is_one_sentence(tiny):
+    with pytest.raises(BusError, match="give --data"):
+        run(replace(tiny, data=()))
+
+
+def _torchrun(config, processes, tmp_path):
+    import yaml
+
+    path = tmp_path / f"{processes}.yaml"
+    path.write_text(yaml.safe_dump(to_mapping(config)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", "0"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [*command, "train_accelerate.py", "--config", str(path)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads((Path(config.output) / "history.json").read_text())
+
+
+def test_two_processes_give_the_metrics_of_one(tiny, tmp_path):
+    # No batch norm, dropout or masks: what a process sees of a batch must then make no difference but rounding.
+    plain = replace(tiny, backbone="test_convnext", epochs=2, drop_rate=0.0, lesion_weight=0.0, inside_weight=0.0)
+    one = _torchrun(replace(plain, output=str(tmp_path / "one")), 1, tmp_path)
+    two = _torchrun(replace(plain, output=str(tmp_path / "two")), 2, tmp_path)
+    for row, other in zip(one, two, strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], abs=1e-3)
+        assert row["auroc"] == pytest.approx(other["auroc"], abs=0.02)
+    frames = [pd.read_parquet(tmp_path / name / "out_of_fold.parquet") for name in ("one", "two")]
+    assert np.allclose(frames[0]["logit_0"], frames[1]["logit_0"], atol=1e-2)
+
+
+def test_smoke_config_learns_held_out_phantoms(tmp_path):
+    config = replace(from_yaml(ROOT / "configs" / "smoke.yaml"), output=str(tmp_path / "smoke"), trackers=())
+    began = time.monotonic()
+    frame = pd.read_parquet(run(config) / "out_of_fold.parquet")
+    assert time.monotonic() - began < 240
+    mean = frame.groupby("name").agg(label=("label", "first"), logit=("logit_0", "mean"))
+    assert auroc(mean["label"].to_numpy(), mean["logit"].to_numpy()) > 0.9

@@ -1,0 +1,75 @@
+"""Train one member: flags and YAML to a TrainConfig, then bus_hf.training.
+
+Examples:
+  accelerate launch train_accelerate.py --config configs/lite0.yaml --data DATA/busi DATA/busbra
+  accelerate launch train_accelerate.py --config configs/lite0.yaml --backbone resnet50 --data DATA \\
+      --output runs/resnet50
+  torchrun --nproc_per_node 2 train_accelerate.py --config configs/smoke.yaml
+
+The same command goes on where a run was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import types
+import typing
+
+from bus_hf.config import TrainConfig, field_types, from_mapping, from_yaml
+from bus_hf.errors import BusError
+
+
+def parser() -> argparse.ArgumentParser:
+    """One flag a setting, with its help and default."""
+    lines = (__doc__ or "").splitlines()
+    flags = argparse.ArgumentParser(
+        prog="train_accelerate.py",
+        description=lines[0],
+        epilog="\n".join(lines[2:]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    flags.add_argument("--config", metavar="YAML", default=None, help="file of settings; flags go before it")
+    kinds = field_types()
+    for field in dataclasses.fields(TrainConfig):
+        kind = kinds[field.name]
+        text = f"{field.metadata['help']} (default: {_shown(field.default)})".replace("%", "%%")
+        name = f"--{field.name}"
+        if kind is bool:
+            flags.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
+        elif typing.get_origin(kind) is tuple:
+            flags.add_argument(name, nargs="*", metavar="TEXT", help=text)
+        else:
+            plain = str if typing.get_origin(kind) is types.UnionType else kind
+            flags.add_argument(name, type=plain, metavar=plain.__name__.upper(), help=text)
+    return flags
+
+
+def _shown(value: object) -> object:
+    return " ".join(value) or "none" if isinstance(value, tuple) else value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run; exit status 0 done, 2 wrong use, 130 stopped by Ctrl-C."""
+    given = vars(parser().parse_args(arguments))
+    path = given.pop("config")
+    try:
+        config = from_yaml(path) if path else TrainConfig()
+        config = from_mapping(given, "command line", config)
+        # Imported here, so that --help and a wrong setting answer at once.
+        from bus_hf.training.run import run
+
+        run(config)
+    except BusError as error:
+        print(f"train_accelerate.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last whole epoch", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
