@@ -1,0 +1,374 @@
+"""Reading images: first look, lesion box, second look, weighted vote, calibration."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from bus_hf import ensemble as ensembles
+from bus_hf import hub
+from bus_hf.data.images import Source, read_image
+from bus_hf.ensemble import Ensemble, OperatingPoint
+from bus_hf.errors import BusError
+from bus_hf.runtime import Runtime, open_runtime
+from bus_hf.views import FIRST_LOOK, VIEWS, Box, Window, cut, find_box, merge, window
+
+NO_LESION = "no lesion was found, so the second look read the middle of the image"
+
+# Logits that 1.0 in a heat map stands for at least, so that weak evidence stays pale: a lesion on a tenth of the image
+# that is this hot everywhere raises the whole logit by 2.
+_FULL_HEAT = 20.0
+
+
+@dataclass(frozen=True)
+class Prediction(Mapping[str, Any]):
+    """What the ensemble says of one image; `result["probability"]` reads the same as `result.probability`.
+
+    Args:
+        name: of the image.
+        prediction: "Malignant" or "Benign", by the operating point; the likeliest class, in title case, where the label
+            set has more classes.
+        probability: of malignancy, calibrated, 0..1.
+        confidence: probability of the predicted class, 0..1.
+        uncertain: the probability lies in the band in which the ensemble abstains: "not sure, refer".
+        members: probability of malignancy by each member alone.
+        views: the same by each view alone, over all members.
+        disagreement: standard deviation of the members' probabilities; None with one member.
+        box: of the lesion in pixels of the original image, left, top, width, height; None where none was found.
+        box_source: "found" by the lesion map or "given" by the caller; None without a box.
+        operating_point: name of the operating point used.
+        threshold: its threshold on the probability.
+        shape: height and width of the image in pixels.
+        heatmap: float32 (height, width), 0..1: evidence for malignancy; None unless asked for.
+        heatmap_scale: logits that 1.0 in the heat map stands for; a place's evidence is what the logit would be, bias
+            aside, if the whole image looked like that place.
+        note: a sentence on what was unusual, or None.
+    """
+
+    name: str
+    prediction: str
+    probability: float
+    confidence: float
+    uncertain: bool
+    members: dict[str, float]
+    views: dict[str, float]
+    disagreement: float | None
+    box: Box | None
+    box_source: Literal["found", "given"] | None
+    operating_point: str
+    threshold: float
+    shape: tuple[int, int]
+    heatmap: np.ndarray | None = field(default=None, compare=False, repr=False)
+    heatmap_scale: float | None = None
+    note: str | None = None
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self.__dataclass_fields__:
+            raise KeyError(key)
+        return getattr(self, key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__dataclass_fields__)
+
+    def __len__(self) -> int:
+        return len(self.__dataclass_fields__)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-ready values, the box as [x, y, w, h]; without the heat map and its scale."""
+        plain = {key: value for key, value in self.items() if key not in ("heatmap", "heatmap_scale")}
+        return plain | {"box": None if self.box is None else list(self.box), "shape": list(self.shape)}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be read: its name and one sentence with the remedy."""
+
+    name: str
+    error: str
+
+
+class _Image(NamedTuple):
+    name: str
+    grey: np.ndarray
+    given: Box | None
+
+
+class _Reading(NamedTuple):
+    """One member's logits (K,) and class-activation map (K, h, w) of one view."""
+
+    logits: np.ndarray
+    cam: np.ndarray
+
+
+class BreastCancerDetector:
+    """An ensemble ready to read images; safe to call from several threads.
+
+    Make one with `from_pretrained`.
+    """
+
+    def __init__(self, manifest: Ensemble, runtime: Runtime, members: Sequence[str] | None = None) -> None:
+        self.manifest = manifest
+        self._runtime = runtime
+        chosen = ensembles.choose(manifest, members)
+        total = sum(member.weight for member in chosen)
+        # Chosen members that have no weight in the whole ensemble vote equally.
+        self._members = {
+            member.name: member.weight / total if total else 1 / len(chosen)
+            for member in chosen
+            if member.weight or not total
+        }
+        self._views = {view: manifest.views[view] for view in VIEWS if manifest.views.get(view)}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder_or_hub_id: str | Path = "checkpoints",
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        members: Sequence[str] | None = None,
+    ) -> BreastCancerDetector:
+        """Load an ensemble; every file is checked against the manifest's hash first.
+
+        Args:
+            folder_or_hub_id: folder that holds `ensemble.json`, or a Hub id `owner/name`.
+            revision: branch, tag or commit of the Hub id.
+            device: such as "cpu" or "cuda:1"; None takes a GPU where there is one.
+            members: names of the members that vote, or "light"; None: all. Temperature and operating points stay those
+                of the whole ensemble, so the probabilities of a part are less well calibrated.
+
+        Raises:
+            BusError: not found, out of reach, a wrong manifest, a file that is missing, foreign or a pickle.
+        """
+        folder = hub.pull(folder_or_hub_id, revision, members)
+        manifest = ensembles.read(folder)
+        ensembles.verify(folder, manifest, members)
+        return cls(manifest, open_runtime(folder, manifest, device, members), members)
+
+    def predict(
+        self,
+        source: Source,
+        *,
+        roi: Box | Sequence[float] | None = None,
+        operating_point: str | None = None,
+        heatmap: bool = False,
+        name: str | None = None,
+    ) -> Prediction:
+        """Read one image.
+
+        Args:
+            source: what `bus_hf.data.images.read_image` takes: path, bytes of a file, PIL image or array.
+            roi: lesion box in pixels of the image, (left, top, width, height); replaces the found one.
+            operating_point: name of one of the manifest's; None takes its default.
+            heatmap: make the heat map too.
+            name: of the image, for the result and for errors; a path is its own name.
+
+        Raises:
+            BusError: an image that cannot be read, a box that is not inside it, an unknown operating point.
+        """
+        point = self._point(operating_point)
+        title = _title(source, name, 1)
+        grey = read_image(source, name=title)
+        given = None if roi is None else _checked(roi, grey.shape, title)
+        return self._read([_Image(title, grey, given)], point, heatmap)[0]
+
+    def predict_many(
+        self,
+        sources: Iterable[Source],
+        *,
+        batch_size: int = 8,
+        operating_point: str | None = None,
+        heatmap: bool = False,
+    ) -> Iterator[Prediction | Failure]:
+        """Read images as they come, in order; one that cannot be read gives a `Failure` in its place.
+
+        Args:
+            sources: as in `predict`; any iterable, read `batch_size` images at a time and never held as a whole.
+            batch_size: images that are read together.
+            operating_point: name of one of the manifest's; None takes its default.
+            heatmap: make the heat maps too.
+
+        Raises:
+            BusError: at once, for an unknown operating point or a batch size below 1.
+        """
+        point = self._point(operating_point)
+        if batch_size < 1:
+            raise BusError(f"the batch size is {batch_size}", remedy="give 1 or more")
+        return self._stream(sources, batch_size, point, heatmap)
+
+    def _stream(
+        self, sources: Iterable[Source], batch_size: int, point: OperatingPoint, heatmap: bool
+    ) -> Iterator[Prediction | Failure]:
+        numbered = enumerate(sources, start=1)
+        while chunk := list(itertools.islice(numbered, batch_size)):
+            decoded = [_decoded(source, number) for number, source in chunk]
+            images = [entry for entry in decoded if isinstance(entry, _Image)]
+            read = iter(self._read(images, point, heatmap) if images else [])
+            for entry in decoded:
+                yield entry if isinstance(entry, Failure) else next(read)
+
+    def _point(self, name: str | None) -> OperatingPoint:
+        wanted = self.manifest.default_operating_point if name is None else name
+        for point in self.manifest.operating_points:
+            if point.name == wanted:
+                return point
+        names = ", ".join(point.name for point in self.manifest.operating_points)
+        raise BusError(f"there is no operating point '{wanted}'", remedy=f"choose one of {names}")
+
+    def _read(self, images: list[_Image], point: OperatingPoint, heatmap: bool) -> list[Prediction]:
+        """Both looks on all images together, then each image's vote."""
+        readings: dict[tuple[str, int, str], _Reading] = {}
+        squares: dict[tuple[int, str, int], np.ndarray] = {}
+        windows: dict[tuple[int, str], Window] = {}
+
+        def look(member: str, wanted: list[tuple[int, str]]) -> list[np.ndarray]:
+            """Let `member` read (image, view) pairs that it has not read yet; returns their lesion maps."""
+            fresh = [pair for pair in wanted if (member, *pair) not in readings]
+            if not fresh:
+                return []
+            size = self._runtime.input_size(member)
+            for index, view in fresh:
+                if (index, view, size) not in squares:
+                    squares[index, view, size] = cut(images[index].grey, windows[index, view], size)
+            out = self._runtime(member, np.stack([squares[index, view, size] for index, view in fresh]))
+            for pair, logits, cam in zip(fresh, out.logits, out.cams, strict=True):
+                readings[member, *pair] = _Reading(logits, cam)
+            return [] if out.lesion is None else list(out.lesion)
+
+        # First look: where the lesion is, unless the caller said so.
+        shapes = [image.grey.shape for image in images]
+        for (index, shape), view in itertools.product(enumerate(shapes), FIRST_LOOK):
+            windows[index, view] = window(view, shape)
+        unknown = [index for index, image in enumerate(images) if image.given is None]
+        maps = look(self.manifest.lesion_map.member, list(itertools.product(unknown, FIRST_LOOK)))
+        boxes = [image.given for image in images]
+        for place, index in enumerate(unknown):
+            own = maps[place * len(FIRST_LOOK) : (place + 1) * len(FIRST_LOOK)]
+            merged = merge(own, [windows[index, view] for view in FIRST_LOOK], shapes[index])
+            boxes[index] = find_box(merged, self.manifest.lesion_map.min_peak)
+        # Second look, and what is left of the first.
+        for (index, box), view in itertools.product(enumerate(boxes), self._views):
+            windows.setdefault((index, view), window(view, shapes[index], box))
+        for member in self._members:
+            look(member, list(itertools.product(range(len(images)), self._views)))
+        return [
+            self._vote(
+                image,
+                boxes[index],
+                {(member, view): readings[member, index, view] for member in self._members for view in self._views},
+                {view: windows[index, view] for view in self._views},
+                point,
+                heatmap,
+            )
+            for index, image in enumerate(images)
+        ]
+
+    def _vote(
+        self,
+        image: _Image,
+        box: Box | None,
+        readings: Mapping[tuple[str, str], _Reading],
+        windows: Mapping[str, Window],
+        point: OperatingPoint,
+        heatmap: bool,
+    ) -> Prediction:
+        manifest = self.manifest
+        by_member = np.array(list(self._members.values()))
+        by_view = np.array(list(self._views.values()))
+        logits = np.array(
+            [[readings[member, view].logits for view in self._views] for member in self._members], np.float64
+        )
+        # (members, K), (views, K), (K,): weighted means of logits, calibrated alike.
+        of_members = np.einsum("mvk,v->mk", logits, by_view) / manifest.temperature
+        of_views = np.einsum("mvk,m->vk", logits, by_member) / manifest.temperature
+        classes = _probabilities(np.einsum("mk,m->k", of_members, by_member))
+        malignant = manifest.malignant
+        probability = float(classes[malignant])
+        alone = [float(value) for value in _probabilities(of_members)[:, malignant]]
+        if len(classes) == 2:
+            predicted = malignant if probability >= point.threshold else 1 - malignant
+        else:
+            predicted = int(classes.argmax())
+        band = manifest.abstain
+        heat, scale = self._heat(readings, windows, image.grey.shape) if heatmap else (None, None)
+        return Prediction(
+            name=image.name,
+            prediction=manifest.labels[predicted].title(),
+            probability=probability,
+            confidence=float(classes[predicted]),
+            uncertain=band is not None and band.low <= probability <= band.high,
+            members=dict(zip(self._members, alone, strict=True)),
+            views=dict(zip(self._views, map(float, _probabilities(of_views)[:, malignant]), strict=True)),
+            disagreement=float(np.std(alone)) if len(alone) > 1 else None,
+            box=box,
+            box_source=None if box is None else "found" if image.given is None else "given",
+            operating_point=point.name,
+            threshold=point.threshold,
+            shape=(image.grey.shape[0], image.grey.shape[1]),
+            heatmap=heat,
+            heatmap_scale=scale,
+            note=NO_LESION if box is None else None,
+        )
+
+    def _heat(
+        self, readings: Mapping[tuple[str, str], _Reading], windows: Mapping[str, Window], shape: tuple[int, int]
+    ) -> tuple[np.ndarray, float]:
+        """Positive evidence for malignancy on the original pixels, 0..1, and the logits that 1 stands for."""
+        mean = merge(
+            [self._evidence(reading.cam) for reading in readings.values()],
+            [windows[view] for _, view in readings],
+            shape,
+            [self._members[member] * self._views[view] for member, view in readings],
+        )
+        evidence = np.maximum(mean, 0) / self.manifest.temperature
+        scale = max(float(evidence.max()), _FULL_HEAT)
+        return (evidence / scale).astype(np.float32), scale
+
+    def _evidence(self, cam: np.ndarray) -> np.ndarray:
+        """(h, w) evidence for malignancy: of one logit itself, of several how far it is above their mean."""
+        return cam[0] if len(cam) == 1 else cam[self.manifest.malignant] - cam.mean(axis=0)
+
+
+def _probabilities(logits: np.ndarray) -> np.ndarray:
+    """Class probabilities (..., classes) of calibrated logits (..., K): sigmoid for K = 1, else softmax."""
+    if logits.shape[-1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
+    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return raised / raised.sum(axis=-1, keepdims=True)
+
+
+def _title(source: Source, name: str | None, number: int) -> str:
+    if name is not None:
+        return name
+    return str(source) if isinstance(source, str | Path) else f"image {number}"
+
+
+def _decoded(source: Source, number: int) -> _Image | Failure:
+    name = _title(source, None, number)
+    try:
+        return _Image(name, read_image(source, name=name), None)
+    except BusError as error:
+        return Failure(name, str(error))
+
+
+def _checked(roi: Box | Sequence[float], shape: tuple[int, ...], name: str) -> Box:
+    """The caller's box as a Box; BusError unless it is a finite one inside the image."""
+    height, width = shape[:2]
+    remedy = f"give left, top, width and height in pixels, inside {width} x {height}"
+    try:
+        box = Box(*map(float, roi))
+    except (TypeError, ValueError):
+        raise BusError("the lesion box is not four numbers", where=name, remedy=remedy) from None
+    if not all(map(math.isfinite, box)):
+        raise BusError("the lesion box holds a number that is not finite", where=name, remedy=remedy)
+    if box.w <= 0 or box.h <= 0:
+        raise BusError(f"the lesion box is {box.w:g} x {box.h:g} pixels", where=name, remedy=remedy)
+    if box.x < 0 or box.y < 0 or box.x + box.w > width or box.y + box.h > height:
+        raise BusError("the lesion box is not inside the image", where=name, remedy=remedy)
+    return box

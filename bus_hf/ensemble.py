@@ -1,0 +1,228 @@
+"""The ensemble folder: its manifest read and written, its members found on this machine and verified by hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bus_hf.errors import BusError
+from bus_hf.manifest import (
+    Abstain,
+    Ensemble,
+    FittedOn,
+    LesionMap,
+    Member,
+    OpenVino,
+    OperatingPoint,
+    Triple,
+    parse,
+)
+from bus_hf.strict_json import load, typed
+
+__all__ = [
+    "FILE",
+    "PICKLES",
+    "WEIGHTS",
+    "Abstain",
+    "Ensemble",
+    "FittedOn",
+    "LesionMap",
+    "Member",
+    "MemberConfig",
+    "OpenVino",
+    "OperatingPoint",
+    "choose",
+    "member_config",
+    "member_folder",
+    "needed",
+    "read",
+    "sha256",
+    "verify",
+    "write",
+]
+
+FILE = "ensemble.json"
+WEIGHTS = "model.safetensors"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+# What timm records of how our members were made; other arguments could build another network or read other files.
+_MODEL_ARGS = {"num_classes", "in_chans", "global_pool", "drop_rate", "drop_path_rate", "pretrained"}
+
+
+@dataclass(frozen=True)
+class MemberConfig:
+    """What a member's `config.json` says: its outputs, side of its input in pixels, mean and std of RGB 0..1."""
+
+    architecture: str
+    num_logits: int
+    label_names: tuple[str, ...]
+    input_size: int
+    mean: Triple
+    std: Triple
+
+
+def read(folder: str | Path) -> Ensemble:
+    """Read and check the manifest of an ensemble folder; the members' files are checked by `verify`.
+
+    Raises:
+        BusError: no manifest, or the first thing that is wrong in it (unknown key, newer schema, weights, ...).
+    """
+    path = Path(folder) / FILE
+    return _parsed(load(path, "give the folder of an ensemble, which holds ensemble.json"), path)
+
+
+def write(ensemble: Ensemble, folder: str | Path) -> None:
+    """Write the manifest into `folder` (made where missing), whole or not at all; a wrong one is a BusError."""
+    path = Path(folder) / FILE
+    text = json.dumps(dataclasses.asdict(ensemble), indent=2, ensure_ascii=False) + "\n"
+    _parsed(json.loads(text), path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".ensemble-")
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp lets only the owner read; a server may be someone else.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def choose(ensemble: Ensemble, members: Sequence[str] | None) -> tuple[Member, ...]:
+    """The members called `members` ("light" is the light one), all for None; BusError lists the known names."""
+    if members is None:
+        return ensemble.members
+    known = {member.name: member for member in ensemble.members}
+    wanted = [members] if isinstance(members, str) else list(dict.fromkeys(members))
+    names = [ensemble.light if name == "light" and name not in known else name for name in wanted]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        what = f"the ensemble has no member '{unknown[0]}'" if unknown else "no member is chosen"
+        raise BusError(what, remedy=f"choose from {', '.join(known)} or light")
+    return tuple(member for member in ensemble.members if member.name in names)
+
+
+def needed(ensemble: Ensemble, members: Sequence[str] | None) -> tuple[Member, ...]:
+    """The chosen members and the one that owns the lesion map: everything that reading an image takes."""
+    chosen = {member.name for member in choose(ensemble, members)} | {ensemble.lesion_map.member}
+    return tuple(member for member in ensemble.members if member.name in chosen)
+
+
+def member_folder(folder: str | Path, member: Member) -> Path:
+    """Where a member lies on this machine: inside `folder`, or in the Hub cache.
+
+    Raises:
+        BusError: its path leaves the folder, there is no such folder, or the Hub copy was not fetched.
+    """
+    if member.path is not None:
+        found = Path(folder) / member.path
+        _inside(found, Path(folder), f"the path of member '{member.name}'")
+    else:
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(str(member.repo_id), "config.json", revision=member.revision)
+        if not isinstance(cached, str):
+            raise BusError(
+                f"member '{member.name}' ({member.repo_id}) is not on this machine",
+                where=Path(folder) / FILE,
+                remedy="fetch the ensemble while the Hub can be reached",
+            )
+        found = Path(cached).parent
+    if not found.is_dir():
+        raise BusError(
+            f"the folder of member '{member.name}' is missing", where=found, remedy="download or export it again"
+        )
+    return found
+
+
+def verify(folder: str | Path, ensemble: Ensemble, members: Sequence[str] | None = None) -> None:
+    """Check the files of the needed members: present, inside the folder, no pickles, hashes as in the manifest.
+
+    Raises:
+        BusError: the first file that is wrong.
+    """
+    for member in needed(ensemble, members):
+        home = member_folder(folder, member)
+        pickle = next((file for file in sorted(home.iterdir()) if file.suffix.lower() in PICKLES), None)
+        if pickle is not None:
+            raise BusError(
+                "this is a pickle, which can run code when it is opened",
+                where=pickle,
+                remedy=f"delete it and keep the weights as {WEIGHTS}",
+            )
+        hashes = {WEIGHTS: member.sha256, "config.json": None}
+        if member.name == ensemble.lesion_map.member:
+            hashes[ensemble.lesion_map.file] = ensemble.lesion_map.sha256
+        for name, expected in hashes.items():
+            file = home / name
+            _inside(file, home if member.path is None else Path(folder), name)
+            if not file.is_file():
+                raise BusError(f"{name} is missing", where=home, remedy="download or export the member again")
+            if expected is not None and sha256(file) != expected:
+                raise BusError(
+                    "the file is not the one that the manifest names (its SHA-256 differs)",
+                    where=file,
+                    remedy="download or export the ensemble again",
+                )
+
+
+def member_config(folder: str | Path) -> MemberConfig:
+    """Read what serving needs of a member's `config.json` (timm's form); BusError names what is wrong in it."""
+    path = Path(folder) / "config.json"
+    data = load(path, "download or export the member again")
+    try:
+        inner = data["pretrained_cfg"]
+        channels, height, width = inner["input_size"]
+        names = data.get("label_names", inner.get("label_names"))
+        config = MemberConfig(
+            typed(data["architecture"], str, "architecture"),
+            typed(data["num_classes"], int, "num_classes"),
+            typed(names, tuple[str, ...], "label_names"),
+            typed(height, int, "input_size"),
+            typed(inner["mean"], Triple, "mean"),
+            typed(inner["std"], Triple, "std"),
+        )
+        foreign = set(data.get("model_args") or {}) - _MODEL_ARGS
+    except (KeyError, TypeError, ValueError) as error:
+        what = error.what if isinstance(error, BusError) else "this is not a timm config"
+        raise BusError(what, where=path, remedy="export the member again") from None
+    if foreign:
+        raise BusError(f"model_args sets {min(foreign)}", where=path, remedy="export a member without it")
+    if channels != 3 or height != width or not 8 <= height <= 4096:
+        size = f"{channels}x{height}x{width}"
+        raise BusError(f"the input size is {size}", where=path, remedy="export with three channels and a square input")
+    if not min(config.std) > 0:
+        raise BusError("a std is not positive", where=path, remedy="export the member again")
+    return config
+
+
+def _inside(path: Path, root: Path, what: str) -> None:
+    """Refuse a path that leads out of `root` through a link; the Hub's cache links into the blobs beside it."""
+    # Unlike Path.resolve, realpath stops quietly at a loop of links.
+    real, home = Path(os.path.realpath(path)), Path(os.path.realpath(root))
+    blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+    if not (real.is_relative_to(home) or real.is_relative_to(blobs)):
+        raise BusError(f"{what} leads out of the folder", where=path, remedy="put the file itself there, not a link")
+
+
+def _parsed(data: Any, path: Path) -> Ensemble:
+    try:
+        return parse(data)
+    except BusError as error:
+        raise BusError(error.what, where=path, remedy=error.remedy) from None

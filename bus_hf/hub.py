@@ -1,0 +1,81 @@
+"""The Hub: an ensemble folder fetched from it, at one commit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from bus_hf.ensemble import FILE, WEIGHTS, needed, read
+from bus_hf.errors import BusError
+
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+def pull(folder_or_id: str | Path, revision: str | None = None, members: Sequence[str] | None = None) -> Path:
+    """Make an ensemble ready on this machine.
+
+    Args:
+        folder_or_id: an ensemble folder, which is itself, or a Hub id `owner/name`.
+        revision: branch, tag or commit of the Hub id.
+        members: names as in `ensemble.choose`; only they and the owner of the lesion map are fetched.
+
+    Returns:
+        The folder that holds `ensemble.json`: `folder_or_id`, or a snapshot in the Hub cache. Members that the manifest
+        keeps in repositories of their own are in the Hub cache too.
+
+    Raises:
+        BusError: no such folder or repository, no access to it, no such revision, or the Hub cannot be reached.
+    """
+    folder = Path(folder_or_id).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise BusError("a folder has no revision", where=folder, remedy="leave the revision out, or give a Hub id")
+    elif _REPO.fullmatch(str(folder_or_id)) and not folder.exists():
+        repo_id = str(folder_or_id)
+        folder = _snapshot(repo_id, revision, [FILE])
+        if not (folder / FILE).is_file():
+            raise BusError(f"it holds no {FILE}", where=repo_id, remedy="give the Hub id of an ensemble")
+        ensemble = read(folder)
+        inside = [member.path for member in needed(ensemble, members) if member.path is not None]
+        files = _member_files(ensemble.lesion_map.file)
+        # The folder is named by its commit: later files come from the same one as the manifest.
+        _snapshot(repo_id, folder.name, [PurePosixPath(path, file).as_posix() for path in inside for file in files])
+    else:
+        what = "this is a file" if folder.is_file() else "there is no such folder"
+        raise BusError(what, where=folder_or_id, remedy=f"give a folder that holds {FILE}, or a Hub id owner/name")
+    manifest = read(folder)
+    for member in needed(manifest, members):
+        if member.repo_id is not None:
+            _snapshot(member.repo_id, member.revision, _member_files(manifest.lesion_map.file))
+    return folder
+
+
+def _member_files(lesion_head: str) -> list[str]:
+    return ["config.json", WEIGHTS, lesion_head]
+
+
+def _snapshot(repo_id: str, revision: str | None, files: list[str]) -> Path:
+    """Fetch `files` of a repository (from the cache where they lie there); what is not there is left out."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    at = f"{repo_id}@{revision}" if revision else repo_id
+    try:
+        return Path(huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=files))
+    except errors.GatedRepoError:
+        what, remedy = "access to this repository must be granted", "ask for it on its page, then run 'hf auth login'"
+    except errors.RepositoryNotFoundError:
+        what = "it is neither a folder here nor a repository that you can read"
+        remedy = "check the name, or run 'hf auth login' if the repository is private"
+    except errors.RevisionNotFoundError:
+        what, remedy = "the repository has no such revision", "give a branch, tag or commit that it has"
+    except errors.HFValidationError:
+        what, remedy = "this is no Hub id", "write owner/name"
+    # Incomplete cache, offline mode, no network, proxy, time-out, server error: all say that the Hub is out of reach.
+    except (errors.LocalEntryNotFoundError, errors.HTTPError, ConnectionError):
+        what = "it is no folder here, and the Hub cannot be reached"
+        remedy = "check the network, or give an ensemble folder of this machine"
+    except OSError as error:
+        what, remedy = f"it cannot be stored ({error.strerror})", "make room, or set HF_HOME to another folder"
+    raise BusError(what, where=at, remedy=remedy)

@@ -1,0 +1,235 @@
+"""What `ensemble.json` holds, as frozen dataclasses, and every rule it must keep."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bus_hf.errors import BusError
+from bus_hf.labels import label_set
+from bus_hf.strict_json import typed
+from bus_hf.views import VIEWS
+
+SCHEMA = 1
+COMBINE = "weighted_mean_logit"
+
+_SUM_ERROR = 1e-6
+_HASH = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+# Classes that count as malignant, over all label sets.
+_MALIGNANT = ("malignant", "carcinoma")
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class OpenVino:
+    """Measured difference of a member's logits under OpenVINO from those under PyTorch."""
+
+    precision: str
+    mean_abs_error: float
+    max_abs_error: float
+
+
+@dataclass(frozen=True)
+class Member:
+    """A voter: a timm folder at `path` inside the ensemble folder, or `repo_id` at `revision` (a commit) on the Hub.
+
+    `sha256` is that of its `model.safetensors`, `weight` its share of the vote, `runtime` says how other runtimes do:
+    `{"openvino": OpenVino(...)}` or empty.
+    """
+
+    name: str
+    path: str | None
+    repo_id: str | None
+    revision: str | None
+    sha256: str
+    weight: float
+    runtime: dict[str, OpenVino] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LesionMap:
+    """Whose lesion head finds the box: `file` in the folder of `member`; a map below `min_peak` shows no lesion."""
+
+    member: str
+    file: str
+    sha256: str
+    min_peak: float
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold on the probability, with its measured rates as (value, lower, upper), each 0..1."""
+
+    name: str
+    threshold: float
+    sensitivity: Triple
+    specificity: Triple
+
+
+@dataclass(frozen=True)
+class Abstain:
+    """Probabilities from `low` to `high` are answered "not sure"; `coverage` is answered, with `error`, each 0..1."""
+
+    low: float
+    high: float
+    coverage: float
+    error: float
+    method: str
+
+
+@dataclass(frozen=True)
+class FittedOn:
+    """Images of each source and groups that weights and thresholds were fitted on, and the hash of their logits."""
+
+    sources: dict[str, int]
+    groups: int
+    out_of_fold_sha256: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """The manifest, field by field as in the file; a view that `views` leaves out has weight 0."""
+
+    schema: int = SCHEMA
+    name: str
+    version: str
+    label_set: str
+    labels: tuple[str, ...]
+    positive: str | None
+    members: tuple[Member, ...]
+    views: dict[str, float]
+    lesion_map: LesionMap
+    combine: str = COMBINE
+    temperature: float
+    operating_points: tuple[OperatingPoint, ...]
+    default_operating_point: str
+    abstain: Abstain | None
+    light: str
+    fitted_on: FittedOn
+
+    @property
+    def malignant(self) -> int:
+        """Index of the malignant class in `labels`."""
+        return next(index for index, name in enumerate(self.labels) if name in _MALIGNANT)
+
+
+def parse(data: Any) -> Ensemble:
+    """Check what `json.loads` gave; BusError for the first thing that is wrong (unknown key, newer schema, ...)."""
+    # First of all, since a newer schema has keys that are unknown here.
+    schema = data.get("schema") if isinstance(data, dict) else SCHEMA
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise BusError(f"schema {schema} is newer than this bus_hf reads ({SCHEMA})", remedy="update bus_hf")
+    ensemble = typed(data, Ensemble, "")
+    _check(ensemble)
+    return ensemble
+
+
+def _check(ensemble: Ensemble) -> None:
+    """Raise a BusError for the first thing that types alone do not show."""
+    classes = label_set(ensemble.label_set)
+    names = [member.name for member in ensemble.members]
+    points = [point.name for point in ensemble.operating_points]
+    _one_of("schema", ensemble.schema, [SCHEMA])
+    _one_of("combine", ensemble.combine, [COMBINE])
+    if ensemble.labels != classes.classes or ensemble.positive != classes.positive:
+        raise BusError(
+            f"labels or positive are not those of the label set '{classes.name}'",
+            remedy=f"give {', '.join(classes.classes)}, positive {classes.positive}",
+        )
+    _require(bool(names), "members is empty", "list at least one member")
+    _require(len(set(names)) == len(names), "two members have the same name", "name each differently")
+    for member in ensemble.members:
+        _check_member(member)
+    _weights("members", [member.weight for member in ensemble.members])
+    for view in ensemble.views:
+        _one_of("views: a view", view, VIEWS)
+    _weights("views", ensemble.views.values())
+    lesion = ensemble.lesion_map
+    _one_of("lesion_map.member", lesion.member, names)
+    _one_of("light", ensemble.light, names)
+    _relative("lesion_map.file", lesion.file)
+    _require(
+        lesion.file.endswith(".safetensors"),
+        f"lesion_map.file is '{lesion.file}'",
+        "give a file of ending .safetensors",
+    )
+    _hash("lesion_map.sha256", lesion.sha256)
+    _shares(("lesion_map.min_peak", lesion.min_peak))
+    _require(lesion.min_peak > 0, "lesion_map.min_peak is 0", "give a value above 0")
+    _require(ensemble.temperature > 0, f"temperature is {ensemble.temperature:g}", "give a value above 0")
+    _require(len(set(points)) == len(points), "two operating points have the same name", "name each differently")
+    for point in ensemble.operating_points:
+        _shares((f"the threshold of '{point.name}'", point.threshold))
+        for rate, (value, low, high) in (("sensitivity", point.sensitivity), ("specificity", point.specificity)):
+            _shares(*((f"the {rate} of '{point.name}'", number) for number in (value, low, high)))
+            _require(
+                low <= value <= high,
+                f"the {rate} of '{point.name}' lies outside its bounds",
+                "give value, lower, upper",
+            )
+    _one_of("default_operating_point", ensemble.default_operating_point, points)
+    if ensemble.abstain is not None:
+        band = ensemble.abstain
+        _shares(*((f"abstain.{name}", getattr(band, name)) for name in ("low", "high", "coverage", "error")))
+        _require(band.low <= band.high, f"abstain.low {band.low:g} is above abstain.high {band.high:g}", "swap them")
+    for source, count in (*ensemble.fitted_on.sources.items(), ("groups", ensemble.fitted_on.groups)):
+        _require(count >= 0, f"fitted_on counts {count} for {source}", "give 0 or more")
+    if ensemble.fitted_on.out_of_fold_sha256 is not None:
+        _hash("fitted_on.out_of_fold_sha256", ensemble.fitted_on.out_of_fold_sha256)
+
+
+def _check_member(member: Member) -> None:
+    at = f"member '{member.name}'"
+    _require(_NAME.fullmatch(member.name) is not None, f"{at} has an odd name", "use letters, digits, '_', '-' and '.'")
+    _hash(f"{at}: sha256", member.sha256)
+    both = "path and repo_id" if member.path is not None else "neither path nor repo_id"
+    _require((member.path is None) != (member.repo_id is None), f"{at} has {both}", "give exactly one of the two")
+    if member.path is not None:
+        _relative(f"{at}: path", member.path)
+        _require(member.revision is None, f"{at} has a revision but no repo_id", "take the revision out")
+    else:
+        _require(_REPO.fullmatch(str(member.repo_id)) is not None, f"{at}: repo_id is no Hub id", "write owner/name")
+        pinned = member.revision is not None and _COMMIT.fullmatch(member.revision)
+        _require(bool(pinned), f"{at}: revision is no commit", "give the 40 hex digits of a commit")
+    for name, measured in member.runtime.items():
+        _one_of(f"{at}: a runtime", name, ["openvino"])
+        worst, mean = measured.max_abs_error, measured.mean_abs_error
+        _require(0 <= mean <= worst, f"{at}: its {name} errors are wrong", "give 0 <= mean_abs_error <= max_abs_error")
+
+
+def _require(holds: bool, what: str, remedy: str) -> None:
+    if not holds:
+        raise BusError(what, remedy=remedy)
+
+
+def _one_of(at: str, value: Any, known: Sequence[Any]) -> None:
+    _require(value in known, f"{at} is {value!r}", f"choose from {', '.join(map(str, known))}")
+
+
+def _shares(*named: tuple[str, float]) -> None:
+    for at, value in named:
+        _require(0 <= value <= 1, f"{at} is {value:g}", "give a value from 0 to 1")
+
+
+def _weights(at: str, weights: Iterable[float]) -> None:
+    listed = list(weights)
+    _require(min(listed, default=0) >= 0, f"a weight of {at} is negative", "give weights of 0 or more")
+    total = sum(listed)
+    _require(abs(total - 1) <= _SUM_ERROR, f"the weights of {at} sum to {total:.6g}", "make them sum to 1")
+
+
+def _hash(at: str, value: str) -> None:
+    _require(_HASH.fullmatch(value) is not None, f"{at} is no SHA-256", "give 64 lower-case hex digits")
+
+
+def _relative(at: str, text: str) -> None:
+    """Refuse text that is no plain path downwards, on any system."""
+    parts = text.split("/")
+    plain = text.isprintable() and not set(text) & set("\\:*?[]") and not text.startswith("/")
+    _require(plain and ".." not in parts and text.strip() != "", f"{at} is {text!r}", "give a path inside the folder")

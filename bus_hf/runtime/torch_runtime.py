@@ -1,0 +1,122 @@
+"""The PyTorch runtime: timm backbones on CPU or GPU."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bus_hf.ensemble import Ensemble
+from bus_hf.errors import BusError
+from bus_hf.models import class_activation, lesion_logits, load_member
+from bus_hf.runtime import Outputs, member_configs
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    # A timm backbone; nn.Module does not declare its forward_features and forward_head.
+    model: Any
+    input_size: int
+    mean: Tensor
+    std: Tensor
+    lesion_head: tuple[Tensor, Tensor] | None
+
+
+class TorchRuntime:
+    """Members of an ensemble, loaded once in float32.
+
+    Args:
+        folder: the ensemble folder.
+        ensemble: its manifest, verified.
+        device: such as "cpu" or "cuda:1"; None takes a GPU where there is one.
+        members: names as in `ensemble.choose`; the owner of the lesion map is always loaded.
+        autocast: compute in fp16 on CUDA; faster, and no longer equal to the last digit.
+
+    Raises:
+        BusError: a member that cannot be loaded, or a device that is not there.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        ensemble: Ensemble,
+        *,
+        device: str | None = None,
+        members: Sequence[str] | None = None,
+        autocast: bool = False,
+    ) -> None:
+        self.device = _device(device)
+        self._autocast = autocast and self.device.type == "cuda"
+        self._members: dict[str, _Loaded] = {}
+        for name, (home, config) in member_configs(folder, ensemble, members).items():
+            model = load_member(home, self.device).to(memory_format=torch.channels_last)
+            owns_map = name == ensemble.lesion_map.member
+            head = _lesion_head(home / ensemble.lesion_map.file, model, self.device) if owns_map else None
+            mean, std = (
+                torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (config.mean, config.std)
+            )
+            self._members[name] = _Loaded(model, config.input_size, mean, std, head)
+
+    def input_size(self, member: str) -> int:
+        """Side in pixels of the squares that `member` reads."""
+        return self._members[member].input_size
+
+    def __call__(self, member: str, images: np.ndarray) -> Outputs:
+        """Read uint8 grey squares (N, S, S), S the member's input size."""
+        loaded = self._members[member]
+        expected = (loaded.input_size, loaded.input_size)
+        if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != expected:
+            raise ValueError(
+                f"{member} reads uint8 (N, {expected[0]}, {expected[1]}), not {images.dtype} {images.shape}"
+            )
+        lesion = None
+        with torch.inference_mode(), self._precision():
+            grey = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).float().div_(255)
+            pixels = (grey[:, None] - loaded.mean) / loaded.std
+            features = loaded.model.forward_features(pixels.contiguous(memory_format=torch.channels_last))
+            logits = loaded.model.forward_head(features)
+            cams = class_activation(loaded.model, features)
+            if loaded.lesion_head is not None:
+                lesion = _array(lesion_logits(features, *loaded.lesion_head).float().sigmoid())
+        return Outputs(_array(logits), _array(cams), lesion)
+
+    def _precision(self) -> contextlib.AbstractContextManager:
+        return torch.autocast("cuda", torch.float16) if self._autocast else contextlib.nullcontext()
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.float().cpu().contiguous().numpy()
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        # Only an allocation shows whether the device is there.
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise BusError(f"there is no device '{name}' on this machine", remedy="take 'cpu', or None to choose") from None
+    return device
+
+
+def _lesion_head(file: Path, model: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Read weight (r*r, C, 1, 1) and bias (r*r) of a lesion head for the C channels of `model`."""
+    remedy = "export the member that owns the lesion map again"
+    try:
+        tensors = load_file(file)
+        weight, bias = tensors["weight"].float(), tensors["bias"].float()
+    except (OSError, SafetensorError, KeyError):
+        raise BusError("the lesion head cannot be read", where=file, remedy=remedy) from None
+    cells = weight.shape[0] if weight.ndim == 4 else 0
+    if round(cells**0.5) ** 2 != cells or weight.shape != (cells, model.num_features, 1, 1) or bias.shape != (cells,):
+        raise BusError("the lesion head does not fit its member", where=file, remedy=remedy)
+    return weight.to(device), bias.to(device)

@@ -1,0 +1,243 @@
+"""The PyTorch runtime gives what timm gives, and says plainly what it cannot load."""
+
+import dataclasses
+import json
+import shutil
+import threading
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+timm = pytest.importorskip("timm")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from bus_hf import ensemble  # noqa: E402
+from bus_hf.errors import BusError  # noqa: E402
+from bus_hf.runtime import open_runtime  # noqa: E402
+from bus_hf.runtime.torch_runtime import TorchRuntime  # noqa: E402
+
+
+def images(count, size, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size), dtype=np.uint8)
+
+
+def opened(folder, **kwargs):
+    return open_runtime(folder, ensemble.read(folder), device="cpu", **kwargs)
+
+
+@pytest.fixture
+def folder(tiny_ensemble, tmp_path):
+    shutil.copytree(tiny_ensemble, tmp_path / "ensemble")
+    return tmp_path / "ensemble"
+
+
+@pytest.mark.parametrize(("member", "size"), [("test_efficientnet", 64), ("test_resnet", 96)])
+def test_logits_are_those_of_timms_own_loader_and_preprocessing(folder, member, size):
+    # Mean and std that differ from each other and between the channels.
+    file = folder / member / "config.json"
+    data = json.loads(file.read_text())
+    data["pretrained_cfg"] |= {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    file.write_text(json.dumps(data))
+    runtime = opened(folder)
+    assert runtime.input_size(member) == size
+    batch = images(3, size)
+    out = runtime(member, batch)
+
+    model = timm.create_model(f"local-dir:{folder / member}", pretrained=True).eval()
+    config = timm.data.resolve_model_data_config(model)
+    colour = np.repeat(batch[..., None], 3, axis=-1).astype(np.float32) / 255
+    colour = (colour - np.float32(config["mean"])) / np.float32(config["std"])
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(colour).permute(0, 3, 1, 2)).numpy()
+    assert out.logits.dtype == np.float32
+    assert out.logits.shape == (3, 1)
+    assert list(config["mean"]) == [0.485, 0.456, 0.406]
+    assert np.allclose(out.logits, expected, atol=1e-4)
+    assert np.ptp(out.logits) > 1e-3
+
+
+def test_the_mean_of_the_cam_plus_the_bias_is_the_logit(tiny_ensemble):
+    out = opened(tiny_ensemble)("test_resnet", images(2, 96))
+    bias = load_file(tiny_ensemble / "test_resnet" / "model.safetensors")["fc.bias"].float().numpy()
+    assert out.cams.shape == (2, 1, 3, 3)
+    assert out.cams.dtype == np.float32
+    assert np.allclose(out.cams.mean(axis=(2, 3)) + bias, out.logits, atol=1e-4)
+
+
+def test_only_the_owner_of_the_lesion_map_gives_one(tiny_ensemble):
+    runtime = opened(tiny_ensemble)
+    lesion = runtime("test_efficientnet", images(2, 64)).lesion
+    assert runtime("test_resnet", images(2, 96)).lesion is None
+    assert lesion.shape == (2, 8, 8)
+    assert lesion.dtype == np.float32
+    assert 0 <= lesion.min() < lesion.max() <= 1
+
+
+def test_the_cells_of_the_lesion_map_stand_where_they_belong(tiny_ensemble):
+    runtime = opened(tiny_ensemble)
+    batch = images(1, 64, seed=3)
+    home = tiny_ensemble / "test_efficientnet"
+    head = load_file(home / "lesion_head.safetensors")
+    model = timm.create_model(f"local-dir:{home}", pretrained=True).eval()
+    mean, std = (torch.tensor(model.pretrained_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    with torch.inference_mode():
+        features = model.forward_features((torch.from_numpy(batch)[:, None].float() / 255 - mean) / std)[0]
+    weight, bias = head["weight"].float()[:, :, 0, 0], head["bias"].float()
+    cells = torch.einsum("kc,chw->khw", weight, features) + bias[:, None, None]
+    fine = int(len(bias) ** 0.5)
+    by_hand = np.zeros((fine * cells.shape[1], fine * cells.shape[2]))
+    for k in range(len(bias)):
+        by_hand[k // fine :: fine, k % fine :: fine] = torch.sigmoid(cells[k]).numpy()
+    assert np.allclose(runtime("test_efficientnet", batch).lesion[0], by_hand, atol=1e-4)
+
+
+def test_an_image_reads_the_same_in_any_batch(tiny_ensemble):
+    runtime = opened(tiny_ensemble)
+    batch = images(5, 96)
+    together = runtime("test_resnet", batch).logits
+    alone = np.concatenate([runtime("test_resnet", batch[index : index + 1]).logits for index in range(5)])
+    assert np.allclose(together, alone, atol=1e-5)
+
+
+def test_half_weights_are_read_as_float32(tiny_ensemble):
+    stored = load_file(tiny_ensemble / "test_resnet" / "model.safetensors")
+    assert torch.float16 in {tensor.dtype for tensor in stored.values()}
+    loaded = opened(tiny_ensemble)._members["test_resnet"].model
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    assert not loaded.training
+
+
+def test_threads_share_one_runtime(tiny_ensemble):
+    runtime = opened(tiny_ensemble)
+    batches = [images(2, 96, seed) for seed in range(6)]
+    expected = [runtime("test_resnet", batch).logits for batch in batches]
+    found = [None] * len(batches)
+
+    def read(index):
+        for _ in range(5):
+            found[index] = runtime("test_resnet", batches[index]).logits
+
+    threads = [threading.Thread(target=read, args=(index,)) for index in range(len(batches))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one, other in zip(found, expected, strict=True):
+        assert np.allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong", [images(1, 64), images(1, 96).astype(np.float32), images(1, 96)[0], images(3, 96)[None]]
+)
+def test_other_arrays_are_refused(tiny_ensemble, wrong):
+    with pytest.raises(ValueError, match="reads uint8"):
+        opened(tiny_ensemble)("test_resnet", wrong)
+
+
+def test_a_part_loads_only_itself_and_the_owner_of_the_map(tiny_ensemble, folder):
+    shutil.rmtree(folder / "test_resnet")
+    runtime = opened(folder, members="light")
+    assert runtime("test_efficientnet", images(1, 64)).lesion is not None
+    assert set(opened(tiny_ensemble, members=["test_resnet"])._members) == {"test_efficientnet", "test_resnet"}
+
+
+def test_convnext_and_softmax_members_are_read(tmp_path, make_ensemble):
+    make_ensemble(tmp_path, ("test_convnext",), "busi3")
+    out = opened(tmp_path)("test_convnext", images(2, 64))
+    assert out.logits.shape == (2, 3)
+    assert out.cams.shape[:2] == (2, 3)
+    assert np.isfinite(out.cams).all()
+
+
+def edit_config(folder, **changes):
+    file = folder / "test_resnet" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def refused(folder, message):
+    with pytest.raises(BusError, match=message) as caught:
+        opened(folder)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    return text
+
+
+def test_an_unknown_architecture_lists_near_names(folder):
+    edit_config(folder, architecture="test_resnett")
+    assert "test_resnet" in refused(folder, "no architecture 'test_resnett'").replace("test_resnett", "")
+
+
+def test_an_architecture_that_names_a_repository_is_not_fetched(folder):
+    edit_config(folder, architecture="hf-hub:someone/evil")
+    refused(folder, "no architecture")
+
+
+def test_weights_of_another_architecture_are_refused(folder):
+    shutil.copy(folder / "test_efficientnet" / "model.safetensors", folder / "test_resnet")
+    refused(folder, "test_resnet")
+
+
+def test_a_pickle_named_safetensors_is_refused(folder):
+    torch.save({"weight": torch.zeros(1)}, folder / "test_resnet" / "model.safetensors")
+    refused(folder, "model.safetensors")
+
+
+def test_a_member_of_another_label_set_is_refused(folder, make_ensemble, tmp_path):
+    make_ensemble(tmp_path / "other", ("test_resnet",), "busi3")
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(tmp_path / "other" / "test_resnet" / name, folder / "test_resnet")
+    refused(folder, "normal, benign, malignant.*label set 'malignancy'")
+
+
+@pytest.mark.parametrize("changes", [{"label_names": ["benign"]}, {"num_classes": 2}])
+def test_outputs_of_other_classes_are_refused(folder, changes):
+    edit_config(folder, **changes)
+    refused(folder, "outputs .* are not those of the label set 'malignancy'")
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage", "other member", "not square", "no bias"])
+def test_a_lesion_head_that_does_not_fit_is_refused(folder, damage):
+    file = folder / "test_efficientnet" / "lesion_head.safetensors"
+    head = load_file(file)
+    channels = head["weight"].shape[1]
+    if damage == "missing":
+        file.unlink()
+    elif damage == "garbage":
+        file.write_bytes(b"\x80\x04nothing")
+    elif damage == "other member":
+        save_file({"weight": torch.zeros(16, channels + 1, 1, 1), "bias": torch.zeros(16)}, file)
+    elif damage == "not square":
+        save_file({"weight": torch.zeros(15, channels, 1, 1), "bias": torch.zeros(15)}, file)
+    else:
+        save_file({"weight": head["weight"]}, file)
+    refused(folder, "lesion head")
+
+
+@pytest.mark.parametrize("device", ["abacus", "cuda:99", ""])
+def test_a_device_that_is_not_there_is_named(tiny_ensemble, device):
+    with pytest.raises(BusError, match=f"no device '{device}'"):
+        open_runtime(tiny_ensemble, ensemble.read(tiny_ensemble), device=device)
+
+
+def test_the_lesion_map_may_be_in_a_file_of_another_name(folder):
+    home = folder / "test_efficientnet"
+    (home / "lesion_head.safetensors").rename(home / "head.safetensors")
+    manifest = ensemble.read(folder)
+    manifest = dataclasses.replace(
+        manifest, lesion_map=dataclasses.replace(manifest.lesion_map, file="head.safetensors")
+    )
+    assert TorchRuntime(folder, manifest, device="cpu")("test_efficientnet", images(1, 64)).lesion is not None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_agrees_with_the_cpu(tiny_ensemble):
+    manifest, batch = ensemble.read(tiny_ensemble), images(4, 64)
+    expected = opened(tiny_ensemble)("test_efficientnet", batch)
+    exact = TorchRuntime(tiny_ensemble, manifest, device="cuda")("test_efficientnet", batch)
+    half = TorchRuntime(tiny_ensemble, manifest, device="cuda", autocast=True)("test_efficientnet", batch)
+    assert np.allclose(exact.logits, expected.logits, atol=1e-2)
+    assert np.allclose(exact.lesion, expected.lesion, atol=1e-2)
+    assert np.allclose(half.logits, expected.logits, atol=0.1)
