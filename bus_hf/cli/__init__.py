@@ -1,0 +1,85 @@
+"""`bus-hf`: what people type. Its parser imports nothing heavy; each subcommand imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from bus_hf.cli import assemble, audit, evaluate, predict, serve, views
+from bus_hf.errors import BusError
+
+DONE, SOME_FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
+
+# What comes with an extra, where a missing module means that the extra is not installed.
+_TRAIN_ONLY = ("albumentations", "crepes", "datasets", "matplotlib", "pandas", "pyarrow", "scipy", "sklearn")
+
+_EPILOG = """\
+examples:
+  bus-hf predict scan.png                        one image, one line
+  bus-hf predict scans/ --csv results.csv        a folder, a table
+  bus-hf serve                                   the page on http://127.0.0.1:7860
+  bus-hf audit DATA/busi                         copies and contradictions in a data set
+  bus-hf evaluate DATA/busi DATA/busbra          how well the ensemble reads labelled images
+  bus-hf assemble runs/lite0 --to my_ensemble    from training runs to an ensemble
+  bus-hf views scan.png                          what training and reading make of an image
+
+exit status: 0 done, 1 some inputs failed, 2 wrong use, 130 stopped by Ctrl-C.
+
+For research and teaching. It is no medical device and must not decide about a patient."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of `bus-hf` with all its subcommands."""
+    top = argparse.ArgumentParser(
+        prog="bus-hf",
+        description="Read breast ultrasound: how likely a malignant lesion is, where, and how sure.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="store_true", help="print the version and stop")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    for module in (predict, serve, audit, views, evaluate, assemble):
+        module.add(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status and never shows a stack trace for what a user can mend."""
+    # A file name may hold bytes that are no text.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        given = parser().parse_args(arguments)
+    except SystemExit as stop:
+        return WRONG_USE if stop.code else DONE
+    if given.version:
+        from importlib.metadata import version
+
+        print(f"bus-hf {version('bus-hf')}")
+        return DONE
+    if given.command is None:
+        parser().print_help(sys.stderr)
+        return WRONG_USE
+    try:
+        return given.run(given)
+    except BusError as error:
+        return _say(str(error), WRONG_USE)
+    except KeyboardInterrupt:
+        return _say("stopped; what was written so far is kept.", STOPPED)
+    except BrokenPipeError:
+        # Whoever read our output has had enough; the interpreter must not fail on it again while it closes down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SOME_FAILED
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _TRAIN_ONLY:
+            raise
+        return _say(f"{missing} is not installed; install it with pip install 'bus-hf[train]'.", WRONG_USE)
+
+
+def _say(sentence: str, status: int) -> int:
+    print(f"bus-hf: {sentence}", file=sys.stderr)
+    return status

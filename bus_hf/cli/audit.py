@@ -1,0 +1,162 @@
+"""`bus-hf audit`: copies and contradictions in a data set."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bus_hf.cli import shared
+
+if TYPE_CHECKING:
+    from bus_hf.data.duplicates import Audit
+
+_EXAMPLES = """\
+  bus-hf audit DATA/busi
+  bus-hf audit DATA/busi DATA/busbra --csv pairs.csv --sheet pairs.png
+  bus-hf audit owner/breast-ultrasound --json
+  bus-hf audit DATA/busi --no-sheet --card dataset_card/README.md"""
+_NOTES = """\
+Near-duplicates are images of one scan that were exported, cropped, marked or saved more than once. Training keeps them
+in one fold, and leaves out groups whose images contradict each other's class. The contact sheet shows the pairs side by
+side, best first, for you to judge."""
+
+_SHOWN = 20
+
+
+def add(commands: Any) -> None:
+    """Add the subcommand."""
+    command = shared.subcommand(
+        commands, "audit", "look for copies and contradictions in a data set", _EXAMPLES, _NOTES
+    )
+    command.add_argument(
+        "data", nargs="+", metavar="DATA", help="folder of labelled images, or Hub id; several are joined"
+    )
+    command.add_argument(
+        "--sheet",
+        type=Path,
+        default=Path("audit.png"),
+        metavar="FILE",
+        help="contact sheet of the pairs (default: audit.png)",
+    )
+    command.add_argument("--no-sheet", action="store_true", help="write no contact sheet")
+    command.add_argument("--csv", type=Path, metavar="FILE", help="write every pair as a table")
+    command.add_argument(
+        "--card", type=Path, metavar="FILE", help="put the counts as a table between the figures markers of this file"
+    )
+    command.add_argument("--json", action="store_true", help="print everything as one JSON object")
+    command.add_argument("--all", action="store_true", help=f"list every pair, not only the best {_SHOWN}")
+    command.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Audit the joined data; 1 where images were left out, which is told on stderr."""
+    from bus_hf.data.duplicates import audit, contact_sheet
+
+    everything, left_out = shared.load_cases(given.data)
+    print("comparing the images ...", file=sys.stderr)
+    result = audit(everything)
+    if given.csv:
+        _write_pairs(result, given.csv)
+    if given.card:
+        shared.replace_figures(given.card, _card(result))
+    if result.pairs and not given.no_sheet:
+        names = [case.name for case in everything]
+        shared.write_png(given.sheet, contact_sheet([case.image for case in everything], names, result.pairs))
+    if given.json:
+        print(json.dumps(_as_json(result), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(_report(result, len(result.pairs) if given.all else _SHOWN)))
+        for path in (given.csv, given.sheet if result.pairs and not given.no_sheet else None):
+            if path:
+                print(f"written: {path}", file=sys.stderr)
+    return 1 if left_out else 0
+
+
+def _grouped(result: Audit) -> dict[str, list[int]]:
+    """Rows of each group of more than one image that a pair connects."""
+    paired = {row for pair in result.pairs for row in (pair.i, pair.j)}
+    groups: dict[str, list[int]] = {}
+    for row, group in enumerate(result.groups):
+        groups.setdefault(group, []).append(row)
+    return {group: rows for group, rows in groups.items() if paired & set(rows)}
+
+
+def _report(result: Audit, limit: int) -> list[str]:
+    classes = list(dict.fromkeys(pathology for _, pathology in result.counts))
+    sources = list(dict.fromkeys(source for source, _ in result.counts))
+    lines = [f"{'source':<16}" + "".join(f"{name:>12}" for name in (*classes, "images"))]
+    for source in sources:
+        counts = [result.counts.get((source, name), 0) for name in classes]
+        lines.append(f"{source:<16}" + "".join(f"{count:>12}" for count in (*counts, sum(counts))))
+    groups = _grouped(result)
+    lines += [
+        "",
+        f"{len(result.names)} images in {len(set(result.groups))} groups (patients, near-duplicates)",
+        f"{len(result.pairs)} near-duplicate pairs in {len(groups)} groups; {len(result.conflicts)} groups hold more "
+        "than one class",
+        f"{len(result.identical)} sets of images are the same to the bit",
+    ]
+    for group in sorted(result.conflicts):
+        members = ", ".join(result.names[row] for row, own in enumerate(result.groups) if own == group)
+        lines.append(f"  classes contradict each other: {members}")
+    if result.pairs:
+        lines += ["", "likeness  pair"]
+        lines += [
+            f"   {pair.score:.3f}  {result.names[pair.i]}  {result.names[pair.j]}" for pair in result.pairs[:limit]
+        ]
+        if len(result.pairs) > limit:
+            lines.append(f"          and {len(result.pairs) - limit} more (--all lists them)")
+    return lines
+
+
+def _card(result: Audit) -> str:
+    """Counts as Markdown, for the card of a data set."""
+    classes = list(dict.fromkeys(pathology for _, pathology in result.counts))
+    lines = [f"| source | {' | '.join(classes)} |", "|---" * (len(classes) + 1) + "|"]
+    for source in dict.fromkeys(source for source, _ in result.counts):
+        lines.append(f"| {source} | {' | '.join(str(result.counts.get((source, name), 0)) for name in classes)} |")
+    lines += [
+        "",
+        f"{len(result.names)} images in {len(set(result.groups))} groups; {len(result.pairs)} near-duplicate pairs in "
+        f"{len(_grouped(result))} groups, {len(result.conflicts)} of which contradict themselves.",
+    ]
+    return "\n".join(lines)
+
+
+def _as_json(result: Audit) -> dict[str, Any]:
+    sizes = Counter(result.groups)
+    return {
+        "images": len(result.names),
+        "groups": len(sizes),
+        "counts": [
+            {"source": source, "class": name, "images": count} for (source, name), count in result.counts.items()
+        ],
+        "pairs": [
+            {"a": result.names[p.i], "b": result.names[p.j], "likeness": round(p.score, 4)} for p in result.pairs
+        ],
+        "near_duplicate_groups": [[result.names[row] for row in rows] for rows in _grouped(result).values()],
+        "conflicting_groups": [
+            [result.names[row] for row, own in enumerate(result.groups) if own == group]
+            for group in sorted(result.conflicts)
+        ],
+        "identical": [list(names) for names in result.identical],
+    }
+
+
+def _write_pairs(result: Audit, path: Path) -> None:
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("a", "b", "likeness", "group", "classes_contradict"))
+            for pair in result.pairs:
+                group = result.groups[pair.i]
+                writer.writerow(
+                    (result.names[pair.i], result.names[pair.j], f"{pair.score:.4f}", group, group in result.conflicts)
+                )
+    except OSError as error:
+        raise shared.unwritable(path, error) from None

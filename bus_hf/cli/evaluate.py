@@ -1,0 +1,244 @@
+"""`bus-hf evaluate`: how well an ensemble reads labelled images, or what stored out-of-fold logits say of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bus_hf.cli import shared
+from bus_hf.errors import BusError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bus_hf.data.dataset import Case
+    from bus_hf.detector import Prediction
+    from bus_hf.ensemble import Ensemble
+
+_EXAMPLES = """\
+  bus-hf evaluate DATA/hospital-b
+  bus-hf evaluate DATA/hospital-b --ensemble my_ensemble --plots plots/ --json > figures.json
+  bus-hf evaluate --oof checkpoints                    the figures again, without reading an image"""
+_NOTES = """\
+Near-duplicates and patients are grouped, and 95 % intervals resample whole groups. Groups whose images contradict each
+other's class are left out. Images that the ensemble was trained on flatter it: its own figures are out-of-fold."""
+
+
+def add(commands: Any) -> None:
+    """Add the subcommand."""
+    command = shared.subcommand(commands, "evaluate", "measure an ensemble on labelled images", _EXAMPLES, _NOTES)
+    command.add_argument(
+        "data", nargs="*", metavar="DATA", help="folder of labelled images, or Hub id; several are joined"
+    )
+    command.add_argument(
+        "--oof", type=Path, metavar="FILE", help="out-of-fold logits (Parquet, or an ensemble folder) instead of DATA"
+    )
+    command.add_argument("--keep-conflicts", action="store_true", help="keep groups that hold more than one class")
+    command.add_argument("--json", action="store_true", help="print every figure as one JSON object")
+    command.add_argument(
+        "--plots", type=Path, metavar="DIR", help="draw ROC, reliability, confusion and decision curve there"
+    )
+    shared.ensemble_flags(command)
+    command.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Print figures; 1 where images were left out because they could not be read."""
+    if bool(given.data) == bool(given.oof):
+        raise BusError("evaluate takes either DATA or --oof", remedy="give labelled images, or stored logits")
+    if given.oof:
+        frame, manifest = _stored(given)
+        votes = {member.name: member.weight for member in manifest.members}
+        temperature, incomplete = manifest.temperature, False
+    else:
+        frame, manifest, incomplete = _measured(given)
+        # The detector has combined the members and divided by the temperature already.
+        votes, temperature = {_MEMBER: 1.0}, 1.0
+    found = _figures(frame, votes, temperature, manifest, given)
+    if given.json:
+        print(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        print(_tables(found))
+    return 1 if incomplete else 0
+
+
+_MEMBER = "ensemble"
+
+
+def _stored(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble]:
+    import pandas as pd
+
+    from bus_hf import ensemble
+    from bus_hf.assemble import LOGITS
+
+    path = given.oof / LOGITS if given.oof.is_dir() else given.oof
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError):
+        raise BusError("no Parquet file can be read here", where=path, remedy="give out_of_fold.parquet") from None
+    return frame, ensemble.read(given.ensemble or path.parent)
+
+
+def _measured(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble, bool]:
+    """Let the ensemble read every image; one row an image and view, and whether some could not be read."""
+    import pandas as pd
+    from tqdm import tqdm
+
+    from bus_hf.data.duplicates import conflicting, join_groups, near_duplicates
+    from bus_hf.detector import Failure
+
+    detector = shared.open_detector(given)
+    manifest = detector.manifest
+    if manifest.label_set != "malignancy":
+        raise BusError(
+            f"the ensemble tells apart the classes of '{manifest.label_set}'",
+            where=manifest.name,
+            remedy="evaluate one of the label set 'malignancy'",
+        )
+    cases, incomplete = shared.load_cases(given.data)
+    _warn(manifest, cases)
+    groups = join_groups([case.group for case in cases], near_duplicates([case.image for case in cases]))
+    contradicting = set() if given.keep_conflicts else conflicting(groups, [case.label for case in cases])
+    kept = [(case, group) for case, group in zip(cases, groups, strict=True) if group not in contradicting]
+    if len(kept) < len(cases):
+        _say(f"{len(cases) - len(kept)} images of {len(contradicting)} contradicting groups are left out")
+    rows: list[dict[str, Any]] = []
+    results = detector.predict_many((case.image for case, _ in kept), heatmap=True)
+    bar = tqdm(results, total=len(kept), desc="reading", unit="image", disable=None)
+    for (case, group), result in zip(kept, bar, strict=True):
+        if isinstance(result, Failure):
+            _say(f"{case.name}: {result.error.partition(': ')[2]} It is left out.")
+            incomplete = True
+        else:
+            rows += _rows(case, group, result)
+    if not rows:
+        raise BusError(
+            "no image is left to measure", where=" ".join(given.data), remedy="give readable, labelled images"
+        )
+    return pd.DataFrame(rows), manifest, incomplete
+
+
+def _warn(manifest: Ensemble, cases: Sequence[Case]) -> None:
+    known = {case.source for case in cases} & set(manifest.fitted_on.sources)
+    if known:
+        _say(
+            f"the ensemble was made with images of the source {', '.join(sorted(known))}: where these are among them, "
+            "the figures flatter it"
+        )
+
+
+def _say(sentence: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(f"bus-hf: {sentence}", file=sys.stderr)
+
+
+def _rows(case: Case, group: str, result: Prediction) -> list[dict[str, Any]]:
+    """One row a view, as training writes out-of-fold logits."""
+    import numpy as np
+
+    facts = {
+        "name": case.name,
+        "source": case.source,
+        "group": group,
+        "label": case.label,
+        "member": _MEMBER,
+        "pathology": case.pathology,
+        "birads": case.birads,
+        "histology": case.histology,
+        "device": case.device,
+        "height": case.image.shape[0],
+        "width": case.image.shape[1],
+        **_on_lesion(case.mask, result),
+    }
+    rows = []
+    for view, chance in result.views.items():
+        safe = float(np.clip(chance, 1e-12, 1 - 1e-12))
+        rows.append(facts | {"view": view, "logit_0": float(np.log(safe / (1 - safe)))})
+    return rows
+
+
+def _on_lesion(mask: Any, result: Prediction) -> dict[str, float]:
+    """How box and heat map lie on the drawn lesion (bool (H, W) or None); NaN where there is none."""
+    import cv2
+    import numpy as np
+
+    nothing = float("nan")
+    figures = dict.fromkeys(("mask_w", "mask_h", "box_iou", "pointing_hit", "energy_inside"), nothing)
+    figures["box_w"] = nothing if result.box is None else result.box.w
+    if mask is None or not mask.any():
+        return figures
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    figures |= {"mask_w": float(width), "mask_h": float(height), "box_iou": 0.0}
+    if result.box is not None:
+        box = result.box
+        wide = min(box.x + box.w, left + width) - max(box.x, left)
+        tall = min(box.y + box.h, top + height) - max(box.y, top)
+        common = max(wide, 0.0) * max(tall, 0.0)
+        figures["box_iou"] = common / (box.w * box.h + width * height - common)
+    heat = result.heatmap
+    if heat is not None and heat.any():
+        figures["pointing_hit"] = float(mask[np.unravel_index(heat.argmax(), heat.shape)])
+        figures["energy_inside"] = float(heat[mask].sum() / heat.sum())
+    return figures
+
+
+def _figures(
+    frame: pd.DataFrame,
+    votes: Mapping[str, float],
+    temperature: float,
+    manifest: Ensemble,
+    given: argparse.Namespace,
+) -> dict[str, Any]:
+    """The report; its operating points carry the rates on these images."""
+    import numpy as np
+
+    from bus_hf.evaluation.combine import combine
+    from bus_hf.evaluation.report import report
+
+    try:
+        images = combine(frame, votes, manifest.views)
+    except (KeyError, ValueError):
+        raise BusError(
+            "the logits are not those of this ensemble's members and views",
+            where=given.oof,
+            remedy="give the out_of_fold.parquet that lies in its folder",
+        ) from None
+    points = [{"name": point.name, "threshold": point.threshold} for point in manifest.operating_points]
+    found = report(frame, votes, manifest.views, temperature, points)
+    measured = found["overall"]["operating_points"]
+    found["operating_points"] = [
+        point | {rate: measured[point["name"]][rate] for rate in ("sensitivity", "specificity")} for point in points
+    ]
+    if given.plots:
+        chances = 1 / (1 + np.exp(-images["logit_0"].to_numpy() / temperature))
+        default = next(p for p in manifest.operating_points if p.name == manifest.default_operating_point)
+        _draw(given.plots, images, chances, default.threshold)
+    return found
+
+
+def _draw(folder: Path, images: pd.DataFrame, chances: Any, threshold: float) -> None:
+    from bus_hf.evaluation import plots
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise shared.unwritable(folder, error) from None
+    labels = images["label"].to_numpy()
+    if len(set(labels.tolist())) == 2:
+        plots.roc_curve(folder / "roc_curve.png", labels, chances, images["group"].to_numpy())
+        plots.decision_curve(folder / "decision_curve.png", labels, chances)
+    plots.reliability(folder / "reliability.png", labels, chances)
+    plots.confusion_matrix(folder / "confusion_matrix.png", labels, chances, threshold)
+    _say(f"plots are in {folder}")
+
+
+def _tables(found: Mapping[str, Any]) -> str:
+    from bus_hf.evaluation import cards
+
+    parts = [cards.figures_table(found), cards.points_table(found), cards.heat_table(found)]
+    return "\n\n".join([*parts, f"In brackets: {found['interval']}."])

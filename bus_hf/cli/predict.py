@@ -1,0 +1,215 @@
+"""`bus-hf predict`: images and folders in; lines, JSON, a table and heat maps out."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bus_hf.cli import shared
+from bus_hf.errors import BusError
+
+if TYPE_CHECKING:
+    from bus_hf.detector import BreastCancerDetector, Failure, Prediction
+
+_EXAMPLES = """\
+  bus-hf predict scan.png
+  bus-hf predict scan.png --roi 120,80,60,40 --heatmap heat/
+  bus-hf predict scans/ more.png --csv results.csv
+  bus-hf predict scans/ --json | jq 'select(.uncertain) | .name'"""
+_NOTES = """\
+Each line gives the verdict at the operating point, the calibrated probability of malignancy, the lesion's box (left,
+top, width, height in pixels) and the file. An image that cannot be read is told on stderr, and the rest goes on."""
+
+_COLUMNS = (
+    "name",
+    "prediction",
+    "probability",
+    "confidence",
+    "uncertain",
+    "disagreement",
+    "box_x",
+    "box_y",
+    "box_w",
+    "box_h",
+    "box_source",
+    "operating_point",
+    "threshold",
+    "height",
+    "width",
+    "note",
+    "error",
+)
+
+
+def add(commands: Any) -> None:
+    """Add the subcommand."""
+    command = shared.subcommand(commands, "predict", "read images, or folders of images", _EXAMPLES, _NOTES)
+    command.add_argument("inputs", nargs="+", metavar="IMAGE_OR_FOLDER", help="folders are read with all below them")
+    command.add_argument(
+        "--roi", type=shared.box, metavar="X,Y,W,H", help="lesion box in pixels, instead of the one that is found"
+    )
+    command.add_argument(
+        "--operating-point", metavar="NAME", help="such as miss_5_in_100 (default: that of the ensemble)"
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object a line")
+    command.add_argument("--csv", type=Path, metavar="FILE", help="write a table too")
+    command.add_argument("--heatmap", type=Path, metavar="DIR", help="write <image>_heatmap.png of each image there")
+    shared.ensemble_flags(command)
+    command.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Read everything; 1 where any input failed."""
+    paths, failed = _expand(given.inputs, given.heatmap)
+    if given.roi is not None and len(paths) != 1:
+        raise BusError("--roi is the box of one image", remedy="give exactly one image with it")
+    with ExitStack() as stack:
+        # Opened before the models are loaded: a wrong file name is told at once.
+        table = _Table(given.csv, stack) if given.csv else None
+        for sentence in failed.values():
+            print(f"bus-hf: {sentence}", file=sys.stderr)
+        if not paths:
+            return 1
+        detector = shared.open_detector(given)
+        read, heat_names = 0, _HeatNames(given.heatmap)
+        for path, result in zip(paths, _results(detector, paths, given, stack), strict=True):
+            row = _row(result)
+            if "error" in row:
+                failed[str(path)] = row["error"]
+            else:
+                read += 1
+                if given.heatmap:
+                    row["heatmap"] = str(_draw(path, result, heat_names))
+            if table:
+                table.write(row)
+            _show(row, given.json)
+    if not given.json:
+        points = {point.name: point for point in detector.manifest.operating_points}
+        used = points[given.operating_point or detector.manifest.default_operating_point]
+        print(
+            f"{read} read, {len(failed)} failed; {used.name}: malignant from {used.threshold:.1%} on. "
+            "For research, not for diagnosis.",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
+
+
+def _expand(inputs: Sequence[str], heatmaps: Path | None) -> tuple[list[Path], dict[str, str]]:
+    """Files to read, each once, and a sentence for each folder that holds none."""
+    paths: dict[Path, None] = {}
+    failed: dict[str, str] = {}
+    for text in inputs:
+        given = Path(text)
+        if not given.is_dir():
+            paths[given] = None
+            continue
+        found = list(shared.images_in(given, heatmaps))
+        paths |= dict.fromkeys(found)
+        if not found:
+            error = BusError(
+                "the folder holds no images", where=given, remedy="give PNG, JPEG, TIFF, BMP or WebP files"
+            )
+            failed[text] = str(error)
+    return list(paths), failed
+
+
+def _results(
+    detector: BreastCancerDetector, paths: Sequence[Path], given: argparse.Namespace, stack: ExitStack
+) -> Iterator[Prediction | Failure]:
+    from tqdm import tqdm
+
+    settings = {"operating_point": given.operating_point, "heatmap": given.heatmap is not None}
+    if given.roi is not None:
+        yield _one(detector, paths[0], given.roi, settings)
+        return
+    results = detector.predict_many(paths, **settings)
+    # Closed by the stack, so that the bar is gone before an error or the summary is printed.
+    bar = stack.enter_context(tqdm(total=len(paths), unit="image", disable=None if len(paths) > 1 else True))
+    for result in results:
+        bar.update()
+        yield result
+
+
+def _one(
+    detector: BreastCancerDetector, path: Path, roi: Sequence[float], settings: dict[str, Any]
+) -> Prediction | Failure:
+    from bus_hf.data.images import read_image
+    from bus_hf.detector import Failure
+
+    # A bad image is a failed input; a box outside of it, or an unknown operating point, is wrong use.
+    try:
+        image = read_image(path)
+    except BusError as error:
+        return Failure(str(path), str(error))
+    return detector.predict(image, roi=roi, name=str(path), **settings)
+
+
+def _row(result: Prediction | Failure) -> dict[str, Any]:
+    from bus_hf.detector import Failure
+
+    if isinstance(result, Failure):
+        return {"name": result.name, "error": result.error}
+    return result.to_dict()
+
+
+def _show(row: dict[str, Any], as_json: bool) -> None:
+    from tqdm import tqdm
+
+    if as_json:
+        tqdm.write(json.dumps(row, ensure_ascii=False), file=sys.stdout)
+    elif "error" in row:
+        tqdm.write(f"bus-hf: {row['error']}", file=sys.stderr)
+    else:
+        box = "no lesion found" if row["box"] is None else "box " + ",".join(f"{side:.0f}" for side in row["box"])
+        sure = "  not sure: refer" if row["uncertain"] else ""
+        tqdm.write(f"{row['prediction']:<9} {row['probability']:6.1%}  {box:<20}  {row['name']}{sure}", file=sys.stdout)
+    # A reader at the other end of a pipe sees each result as it comes, and Ctrl-C loses none.
+    sys.stdout.flush()
+
+
+class _HeatNames:
+    """Names heat maps after their images; a second image of one name gets a number."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder or Path()
+        self._used: dict[str, int] = {}
+
+    def __call__(self, image: Path) -> Path:
+        count = self._used[image.stem] = self._used.get(image.stem, 0) + 1
+        number = f"_{count}" if count > 1 else ""
+        return self._folder / f"{image.stem}_heatmap{number}.png"
+
+
+def _draw(path: Path, result: Any, names: _HeatNames) -> Path:
+    from bus_hf.data.images import read_image
+    from bus_hf.overlay import overlay
+
+    target = names(path)
+    shared.write_png(target, overlay(read_image(path), result.heatmap, result.box, 0.5))
+    return target
+
+
+class _Table:
+    """A CSV file that is whole after every row."""
+
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        try:
+            self._file = stack.enter_context(path.open("w", newline="", encoding="utf-8", errors="backslashreplace"))
+        except OSError as error:
+            raise shared.unwritable(path, error) from None
+        self._writer = csv.DictWriter(self._file, _COLUMNS, extrasaction="ignore")
+        self._writer.writeheader()
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Write one result or failure."""
+        flat = dict(row)
+        flat |= zip(("box_x", "box_y", "box_w", "box_h"), row.get("box") or (), strict=False)
+        flat |= zip(("height", "width"), row.get("shape", ()), strict=False)
+        self._writer.writerow(flat)
+        self._file.flush()

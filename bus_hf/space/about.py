@@ -1,0 +1,48 @@
+"""The tab that says what the reader was trained on, what was measured, and what it cannot do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bus_hf.evaluation import cards
+from bus_hf.space.words import DISCLAIMER, point_words
+
+_LIMITS = """
+### Limits
+
+- It was trained on two collections. Other hospitals, scanners and patients may be read worse than these figures say.
+- The collections hold far more cancers than screening does, so a probability here is not that of a screened woman.
+- It reads single B-mode images: no Doppler, no elastography, no video, no other organ.
+- BUSI is known to hold near-duplicates and burned-in marks. They are grouped, and conflicting ones left out, but its
+  figures may still flatter.
+"""
+
+
+def about(ensemble: str) -> str:
+    """Markdown of the tab for an ensemble folder; says so where there are no figures."""
+    parts = ["## What this is", DISCLAIMER, *_figures(Path(ensemble) / "report.json"), _LIMITS]
+    return "\n\n".join(parts)
+
+
+def _figures(path: Path) -> list[str]:
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        trained = report["overall"]["n"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ["There are no measured figures beside this ensemble (report.json)."]
+    points = "\n".join(
+        f"- **{point_words(point['name'])}**: sensitivity {cards.estimate(point['sensitivity'])}, "
+        f"specificity {cards.estimate(point['specificity'])}"
+        for point in report["operating_points"]
+    )
+    return [
+        "## What was measured",
+        f"On {trained} images whose patients and near-duplicates the networks never saw; in brackets 95 % intervals by "
+        "bootstrap of groups.",
+        cards.figures_table(report),
+        "### Operating points",
+        points,
+        "### Where the evidence lies",
+        cards.heat_table(report),
+    ]

@@ -1,0 +1,151 @@
+"""The page as a person meets it, in headless Chromium, on a real server with a tiny ensemble."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bus_hf.data.phantoms import phantom
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def address(tiny_ensemble):
+    from bus_hf.space.page import build, settings
+
+    page = build(str(tiny_ensemble))
+    _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, **settings())
+    yield url
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(params=[390, 1440], ids=["phone", "desktop"])
+def tab(browser, address, request):
+    context = browser.new_context(viewport={"width": request.param, "height": 900}, has_touch=request.param < 500)
+    tab = context.new_page()
+    problems = []
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.goto(address)
+    tab.wait_for_selector("#upload input[type=file]", state="attached", timeout=60_000)
+    yield tab
+    context.close()
+    assert not problems
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    path = tmp_path_factory.mktemp("scan") / "a scan.png"
+    Image.fromarray(phantom(np.random.default_rng(4), "malignant")[0]).save(path)
+    return path
+
+
+def upload(tab, path):
+    tab.set_input_files("#upload input[type=file]", str(path))
+
+
+def test_upload_gives_verdict_box_and_heat_map(tab, scan):
+    upload(tab, scan)
+    tab.wait_for_selector("#answer .chance", timeout=60_000)
+    text = tab.inner_text("#answer")
+    assert "probability of malignancy" in text
+    assert any(word in text for word in ("Suspicious", "No sign", "Not sure"))
+    assert "test_resnet" in text
+    assert tab.locator("#scan img.heat").count() == 1
+    # Nothing is wider than the screen.
+    assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+    slider = tab.locator("#scan input[type=range]")
+    slider.focus()
+    before = tab.evaluate("getComputedStyle(document.querySelector('#scan .heat')).opacity")
+    slider.press("End")
+    assert before != tab.evaluate("getComputedStyle(document.querySelector('#scan .heat')).opacity") == "1"
+
+
+def test_another_operating_point_changes_the_words_and_not_the_probability(tab, scan):
+    upload(tab, scan)
+    tab.wait_for_selector("#answer .chance", timeout=60_000)
+    chance = tab.inner_text("#answer .chance")
+    assert "threshold, 30 %" in tab.inner_text("#answer")
+    tab.click("#point input")
+    tab.click("text=Balanced")
+    tab.wait_for_function("document.querySelector('#answer').innerText.includes('threshold, 50 %')", timeout=60_000)
+    assert tab.inner_text("#answer .chance") == chance
+
+
+def test_a_box_that_is_drawn_is_read(tab, scan):
+    upload(tab, scan)
+    tab.wait_for_selector("#scan .stage", timeout=60_000)
+    tab.check("#draw input")
+    stage = tab.locator("#scan .stage")
+    stage.scroll_into_view_if_needed()
+    frame = stage.bounding_box()
+    tab.mouse.move(frame["x"] + frame["width"] * 0.25, frame["y"] + frame["height"] * 0.25)
+    tab.mouse.down()
+    tab.mouse.move(frame["x"] + frame["width"] * 0.75, frame["y"] + frame["height"] * 0.75, steps=4)
+    tab.mouse.up()
+    left, top, width, height = map(int, tab.input_value("#roi input, #roi textarea").split(","))
+    assert abs(left - 80) <= 3
+    assert abs(top - 64) <= 3
+    assert abs(width - 160) <= 4
+    assert abs(height - 128) <= 4
+    tab.click("#again")
+    tab.wait_for_function("document.querySelector('#answer').innerText.includes('box that you drew')", timeout=60_000)
+
+
+def test_what_is_no_image_gives_a_sentence(tab, tmp_path):
+    path = tmp_path / "letter.png"
+    path.write_text("just text")
+    upload(tab, path)
+    tab.wait_for_selector("#answer [role=alert]", timeout=60_000)
+    text = tab.inner_text("#answer")
+    assert "letter.png: this is no image of a known kind" in text
+    assert "Traceback" not in text
+
+
+def test_keyboard_alone_reaches_an_example(tab):
+    button = tab.get_by_role("button", name="Malignant look")
+    button.focus()
+    assert tab.evaluate("document.activeElement.innerText.trim()") == "Malignant look"
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#answer .chance", timeout=60_000)
+
+
+def test_many_files_give_a_table_with_a_row_for_a_bad_one(tab, scan, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(scan.read_bytes()[:500])
+    tab.get_by_role("tab", name="Many files").click()
+    tab.set_input_files("#many input[type=file]", [str(scan), str(bad)])
+    tab.wait_for_selector("#many >> text=bad.png", timeout=60_000)
+    tab.click("#go")
+    tab.wait_for_selector("#rows table", timeout=60_000)
+    text = tab.inner_text("#rows")
+    assert "2 files, 1 not read" in text
+    assert "damaged or cut short" in text
+    assert tab.get_attribute("#rows a.download", "href").startswith("data:text/csv")
+
+
+def test_about_says_what_it_is_not(tab):
+    tab.get_by_role("tab", name="About").click()
+    tab.wait_for_selector("#about >> text=not a medical device")
+    assert "no measured figures beside this ensemble" in tab.inner_text("#about")

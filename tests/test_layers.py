@@ -1,0 +1,198 @@
+"""Imports go down the table of rooms, serving stays light, and no file grows past 400 lines."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "bus_hf"
+
+# What every room may import.
+BASE = ("errors", "labels", "config", "strict_json")
+# Room -> what it may import beside the base and itself, from the top of the table to its end.
+ROOMS = {
+    "errors": (),
+    "labels": (),
+    "config": (),
+    "strict_json": (),
+    "views": (),
+    "overlay": ("views",),
+    "data": ("views",),
+    "transforms": ("views",),
+    "models": (),
+    "start_weights": ("models",),
+    "evaluation": (),
+    "training": ("data", "views", "transforms", "models", "start_weights", "evaluation"),
+    "manifest": ("views",),
+    "ensemble": ("manifest", "views"),
+    "assemble": ("ensemble", "evaluation", "views"),
+    "runtime": ("ensemble", "views", "models"),
+    "hub": ("ensemble", "evaluation"),
+    "detector": ("hub", "runtime", "ensemble", "views", "data.images"),
+    # `import bus_hf` itself: the detector, on demand.
+    "": ("detector",),
+    "clinic": ("", "detector", "data.images"),
+    "space": ("", "detector", "evaluation", "hub", "clinic", "ensemble", "overlay", "views", "data"),
+    "cli": (
+        "",
+        "assemble",
+        "detector",
+        "evaluation",
+        "hub",
+        "clinic",
+        "ensemble",
+        "overlay",
+        "views",
+        "data",
+        "transforms",
+        "space",
+    ),
+    "app.py": ("space",),
+    "train_accelerate.py": ("training",),
+}
+HEAVY = (
+    "torch",
+    "timm",
+    "gradio",
+    "datasets",
+    "albumentations",
+    "matplotlib",
+    "sklearn",
+    "scipy",
+    "pandas",
+    "transformers",
+)
+SERVING = ("detector", "runtime", "views", "data.images", "ensemble", "hub")
+
+
+def sources():
+    """Every source file with its name inside the package: "data.images", "" for bus_hf itself, "app.py"."""
+    found = {
+        file: ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+        for file in sorted(PACKAGE.rglob("*.py"))
+    }
+    return found | {ROOT / name: name for name in ("app.py", "train_accelerate.py") if (ROOT / name).is_file()}
+
+
+def imports(tree, name, is_package):
+    """Names inside bus_hf that a parsed module imports, as (name, line); "" is bus_hf itself."""
+    home = ["bus_hf", *name.split(".")] if name else ["bus_hf"]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                up = node.level - (1 if is_package else 0)
+                base = ".".join(home[: len(home) - up] + ([node.module] if node.module else []))
+            else:
+                base = node.module
+            targets = [f"{base}.{alias.name}" if is_module(f"{base}.{alias.name}") else base for alias in node.names]
+        else:
+            continue
+        for target in targets:
+            if target == "bus_hf" or target.startswith("bus_hf."):
+                yield target.removeprefix("bus_hf").lstrip("."), node.lineno
+
+
+def is_module(dotted):
+    path = ROOT.joinpath(*dotted.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def room(name):
+    return name if name in ROOMS else name.split(".")[0]
+
+
+def allowed(name, target):
+    own = room(name)
+    if room(target) == own or room(target) in BASE:
+        return True
+    return any(target == entry or (entry and target.startswith(f"{entry}.")) for entry in ROOMS[own])
+
+
+def violations(name, code, is_package=False):
+    return [
+        f"line {line}: {name or 'bus_hf'} imports {target or 'bus_hf'}"
+        for target, line in imports(ast.parse(code), name, is_package)
+        if not allowed(name, target)
+    ]
+
+
+def test_the_table_itself_only_points_up():
+    order = list(ROOMS)
+    for place, (name, entries) in enumerate(ROOMS.items()):
+        for entry in entries:
+            assert order.index(room(entry)) < place, f"{name} may import {entry}, which stands below it"
+
+
+@pytest.mark.parametrize(("file", "name"), sources().items(), ids=lambda value: value if isinstance(value, str) else "")
+def test_imports_go_down_the_table(file, name):
+    assert room(name) in ROOMS, f"{file.name} is a new room: add it to the table of this test and of the design"
+    assert violations(name, file.read_text(encoding="utf-8"), file.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("views", "from bus_hf.detector import Prediction"),
+        ("views", "def late():\n    import bus_hf.models"),
+        ("data.images", "from bus_hf import models"),
+        ("data.images", "from ..detector import Prediction"),
+        ("detector", "from bus_hf.data.dataset import load"),
+        ("detector", "from bus_hf.data import dataset"),
+        ("runtime.torch_runtime", "from bus_hf import BreastCancerDetector"),
+        ("errors", "import bus_hf.views"),
+        ("evaluation.report", "from bus_hf.training.run import run"),
+    ],
+)
+def test_a_violation_is_seen(name, code):
+    assert len(violations(name, code)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("detector", "from bus_hf.data import images"),
+        ("detector", "from bus_hf.data.images import read_image"),
+        ("data.dataset", "from . import images\nfrom ..errors import BusError"),
+        ("views", "import numpy\nfrom bus_hf.errors import BusError"),
+    ],
+)
+def test_what_the_table_allows_is_not_a_violation(name, code):
+    assert violations(name, code) == []
+
+
+@pytest.mark.parametrize("file", sources(), ids=lambda file: file.name)
+def test_no_file_is_longer_than_400_lines(file):
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    return done.stdout.split()
+
+
+def test_importing_the_package_is_quick_and_loads_nothing_heavy():
+    # Processor time, so that a busy machine does not fail the test.
+    code = (
+        "import sys, time; start = time.process_time(); import bus_hf; took = time.process_time() - start;"
+        "print(took, *sys.modules)"
+    )
+    runs = [python(code) for _ in range(3)]
+    assert min(float(run[0]) for run in runs) < 0.2
+    assert set(runs[0]) & {*HEAVY, "cv2", "numpy", "PIL"} == set()
+
+
+@pytest.mark.parametrize("name", SERVING)
+def test_serving_imports_nothing_heavy(name):
+    modules = python(f"import sys, bus_hf.{name}; print(*sys.modules)")
+    assert f"bus_hf.{name}" in modules
+    assert set(modules) & set(HEAVY) == set()
+
+
+def test_the_detector_is_there_on_demand_and_nothing_else():
+    code = "import bus_hf; print(bus_hf.BreastCancerDetector.__module__, hasattr(bus_hf, 'Detector'))"
+    assert python(code) == ["bus_hf.detector", "False"]
