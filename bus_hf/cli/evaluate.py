@@ -141,6 +141,8 @@ def _rows(case: Case, group: str, result: Prediction) -> list[dict[str, Any]]:
     """One row a view, as training writes out-of-fold logits."""
     import numpy as np
 
+    from bus_hf.evaluation.lesions import on_lesion
+
     facts = {
         "name": case.name,
         "source": case.source,
@@ -153,38 +155,13 @@ def _rows(case: Case, group: str, result: Prediction) -> list[dict[str, Any]]:
         "device": case.device,
         "height": case.image.shape[0],
         "width": case.image.shape[1],
-        **_on_lesion(case.mask, result),
+        **on_lesion(case.mask, result.box, result.heatmap),
     }
     rows = []
     for view, chance in result.views.items():
         safe = float(np.clip(chance, 1e-12, 1 - 1e-12))
         rows.append(facts | {"view": view, "logit_0": float(np.log(safe / (1 - safe)))})
     return rows
-
-
-def _on_lesion(mask: Any, result: Prediction) -> dict[str, float]:
-    """How box and heat map lie on the drawn lesion (bool (H, W) or None); NaN where there is none."""
-    import cv2
-    import numpy as np
-
-    nothing = float("nan")
-    figures = dict.fromkeys(("mask_w", "mask_h", "box_iou", "pointing_hit", "energy_inside"), nothing)
-    figures["box_w"] = nothing if result.box is None else result.box.w
-    if mask is None or not mask.any():
-        return figures
-    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    figures |= {"mask_w": float(width), "mask_h": float(height), "box_iou": 0.0}
-    if result.box is not None:
-        box = result.box
-        wide = min(box.x + box.w, left + width) - max(box.x, left)
-        tall = min(box.y + box.h, top + height) - max(box.y, top)
-        common = max(wide, 0.0) * max(tall, 0.0)
-        figures["box_iou"] = common / (box.w * box.h + width * height - common)
-    heat = result.heatmap
-    if heat is not None and heat.any():
-        figures["pointing_hit"] = float(mask[np.unravel_index(heat.argmax(), heat.shape)])
-        figures["energy_inside"] = float(heat[mask].sum() / heat.sum())
-    return figures
 
 
 def _figures(

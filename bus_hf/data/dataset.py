@@ -11,6 +11,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -223,7 +224,9 @@ def cases(dataset: datasets.Dataset) -> list[Case]:
 
     raw = datasets.Image(decode=False)
     rows = dataset.cast_column("image", raw).cast_column("mask", raw)
-    return [_case(row) for row in tqdm(rows, desc="decoding", unit=" images", disable=None)]
+    # Pillow lets other threads run while it decodes.
+    with ThreadPoolExecutor() as pool:
+        return list(tqdm(pool.map(_case, rows), total=len(rows), desc="decoding", unit=" images", disable=None))
 
 
 def assign_labels(

@@ -72,8 +72,12 @@ def read_image(source: Source, *, name: str | None = None, limits: Limits = LIMI
     elif isinstance(source, Image.Image):
         _check_size(source.size, where, limits)
         pixels = _from_pillow(source, where)
-    else:
+    elif isinstance(source, str | Path | bytes):
         pixels = _decoded(_bytes(source, where, limits), where, limits)
+    else:
+        raise BusError(
+            f"a {type(source).__name__} is no image", where=where, remedy="give a path, bytes, a PIL image or an array"
+        )
     _check_size((pixels.shape[1], pixels.shape[0]), where, limits)
     if check:
         coloured = coloured_share(pixels)

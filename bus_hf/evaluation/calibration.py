@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bus_hf.errors import BusError
 from bus_hf.evaluation import figures
 from bus_hf.evaluation.bootstrap import group_bootstrap, interval, resamples
 
@@ -41,10 +42,14 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def threshold_for_sensitivity(labels: np.ndarray, probabilities: np.ndarray, target: float) -> float:
-    """The largest threshold at which `probability >= threshold` finds at least `target` of the positives given."""
+    """The largest threshold at which `probability >= threshold` finds at least `target` of the positives given.
+
+    Raises:
+        BusError: there is no positive.
+    """
     found = np.sort(probabilities[labels == 1])[::-1]
     if not len(found):
-        raise ValueError("no positive case to fit a threshold on")
+        raise BusError("there is no positive case to fit a threshold on", remedy="give malignant cases too")
     needed = int(np.ceil(target * len(found) - 1e-9))
     # Rounded down: the manifest's decimals must not lose the case that the threshold stands on.
     return float(np.floor(found[max(needed, 1) - 1] * 1e6) / 1e6)
@@ -67,6 +72,9 @@ def operating_points(
 
     Returns:
         Dicts with name, threshold, sensitivity and specificity as [value, low, high].
+
+    Raises:
+        BusError: a class has fewer than two groups.
     """
     groups = np.asarray(groups)
     parts = cross_fits(labels, groups, seed)
@@ -97,6 +105,9 @@ def _refitted_specificities(
     """Specificity in resamples of groups, each at its own threshold: how far the threshold itself is uncertain."""
     order = np.argsort(-probabilities, kind="stable")
     ill, well = labels[order] == 1, labels[order] == 0
+    # A threshold calls all cases of one probability or none: the last place of each.
+    ordered = probabilities[order]
+    last = np.searchsorted(-ordered, -ordered, side="right") - 1
     found = []
     for chunk in resamples(groups):
         rows = chunk[:, order]
@@ -104,16 +115,26 @@ def _refitted_specificities(
         # The first place, from the most suspicious case down, where enough of the positives are found.
         place = (hits >= target * hits[:, -1:] - 1e-9).argmax(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            found.append(1 - alarms[np.arange(len(rows)), place] / alarms[:, -1])
+            rates = 1 - alarms[np.arange(len(rows)), last[place]] / alarms[:, -1]
+        found.append(np.where(hits[:, -1] > 0, rates, np.nan))
     return np.concatenate(found)
 
 
 def cross_fits(labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Index pairs (fit, test) of up to ten parts that share no group, each with like shares of the classes."""
+    """Index pairs (fit, test) of up to ten parts that share no group, each with like shares of the classes.
+
+    Raises:
+        BusError: a class has fewer than two groups, so that some part would be fitted without it.
+    """
     from sklearn.model_selection import StratifiedGroupKFold
 
     least = min(len(np.unique(groups[labels == value])) for value in (0, 1))
-    parts = StratifiedGroupKFold(max(2, min(_CROSS_FIT, least)), shuffle=True, random_state=seed)
+    if least < 2:
+        raise BusError(
+            "a class has fewer than two groups of images, so thresholds cannot be fitted and tested apart",
+            remedy="give more cases of both classes",
+        )
+    parts = StratifiedGroupKFold(min(_CROSS_FIT, least), shuffle=True, random_state=seed)
     return list(parts.split(labels, labels, groups))
 
 

@@ -35,7 +35,7 @@ Groups whose labels conflict are left out.
 
 ## Figures
 
-All figures are out-of-fold: of images whose groups the model never saw. Intervals are 95 % by bootstrap of groups.
+All figures are out-of-fold: of images whose groups the model never saw. Intervals: {interval}.{whose}
 
 {table}
 
@@ -49,12 +49,12 @@ All figures are out-of-fold: of images whose groups the model never saw. Interva
 
 ## Limits
 
-- Two sources, four kinds of scanner in one of them: other hospitals and devices will read differently.
+- Measured on {sources}, with {devices}: other hospitals and devices will read differently.
 - The share of malignant images is that of the collections, far above that of a screening population; predictive values
   do not carry over.
 - The temperature was fitted on the held-out images that the table describes, so that one number flatters Brier score
   and calibration error; AUROC and AUPRC do not depend on it, and the rates at the operating points are cross-fitted.
-- Only one fold was held out, so the intervals are wide.
+- {folds}
 - BUSI is known to hold near-duplicates by the hundred, lesions in two classes, axilla images and burned-in marks
   (Pawłowska et al., Data in Brief 2023). Near-duplicates are grouped, conflicting groups left out; images that pass as
   different and are of one patient cannot be found, since BUSI has no patient numbers. Its figures may flatter.
@@ -144,7 +144,8 @@ def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str)
         f"groups left out."
     )
     began = f"{start['source']}; licence: {start['licence']}. {start['taken']} tensors taken, {start['fresh']} fresh."
-    return _card(f"{name}: malignancy in breast ultrasound", summary, data, began, report, "timm", name)
+    title = f"{name}: malignancy in breast ultrasound"
+    return _card(title, summary, data, began, report, record, "timm", name, member=name)
 
 
 def ensemble_card(report: Mapping[str, Any], name: str, members: Mapping[str, Mapping[str, Any]]) -> str:
@@ -164,7 +165,7 @@ def ensemble_card(report: Mapping[str, Any], name: str, members: Mapping[str, Ma
         f"- `{member}`: {one['start']['source']}; {one['start']['licence']}" for member, one in members.items()
     )
     views = f"\n\n### What each view adds (AUROC)\n\n{views_table(report)}"
-    return _card(name, summary, data, start, report, "bus_hf", name, views)
+    return _card(name, summary, data, start, report, record, "bus_hf", name, views)
 
 
 def replace_between(text: str, marker: str, content: str) -> str:
@@ -181,23 +182,36 @@ def _card(
     data: str,
     start: str,
     report: Mapping[str, Any],
+    record: Mapping[str, Any],
     library: str,
     name: str,
     more: str = "",
+    member: str | None = None,
 ) -> str:
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+    # One voter of several has an AUROC of its own; every other figure of the report is the ensemble's.
+    alone = member if len(report["member_weights"]) > 1 else None
+    whose = ""
+    if alone:
+        lines = [f"- {source}: {estimate(row[f'member {alone}'])}" for source, row in report["views"].items()]
+        whose = "\n\nAUROC of this member alone:\n\n" + "\n".join(lines)
+        whose += "\n\nThe tables below are those of the ensemble that it votes in."
     results = [
         EvalResult(
             task_type="image-classification",
             dataset_type=source.split()[0],
             dataset_name=f"{source}, out-of-fold, {row['n']} images",
             metric_type=metric,
-            metric_value=row[metric]["value"],
+            metric_value=figure["value"],
         )
         for source, row in report["by_source"].items()
-        for metric in ("auroc", "auprc")
-        if row[metric] is not None
+        for metric, figure in (
+            {"auroc": report["views"][source][f"member {alone}"]}
+            if alone
+            else {"auroc": row["auroc"], "auprc": row["auprc"]}
+        ).items()
+        if figure is not None
     ]
     front = ModelCardData(
         model_name=name,
@@ -216,5 +230,21 @@ def _card(
         table=figures_table(report) + more,
         points=points_table(report),
         heat=heat_table(report),
+        interval=report["interval"],
+        whose=whose,
+        sources=_counted(sum(not name.endswith(" without normals") for name in report["by_source"]), "source"),
+        devices=_counted(len(report["by_device"]), "known scanner setting"),
+        folds=_held_out(record),
     )
     return str(ModelCard(f"---\n{front.to_yaml()}\n---\n{body}"))
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def _held_out(record: Mapping[str, Any]) -> str:
+    return (
+        f"One fold of {record['folds']} was held out ({record['n_held_out']} images), so the intervals are wide and "
+        f"the other folds say nothing here."
+    )

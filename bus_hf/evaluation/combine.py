@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def combine(
@@ -15,16 +18,18 @@ def combine(
 
     Args:
         frame: one row an image, member and view, as training writes it.
-        member_weights: weight of each member; others are left out.
+        member_weights: weight of each member, the one with the lesion map first; others are left out.
         view_weights: weight of each view; others are left out.
 
     Returns:
-        One row an image in the order of the frame: `logit_k`, and the image's other columns (of the member with the
-        lesion map, the first one).
+        One row an image in the order of the frame: `logit_k`, and the image's other columns as the first member has
+        them, whose box the detector takes.
 
     Raises:
-        ValueError: an image lacks a member or view that has weight.
+        ValueError: an image lacks a member or view that has weight, or has one twice.
     """
+    if frame.duplicated(["name", "member", "view"]).any():
+        raise ValueError("an image has a view of a member twice")
     weights = frame["member"].map(dict(member_weights)).fillna(0.0) * frame["view"].map(dict(view_weights)).fillna(0.0)
     columns = [name for name in frame.columns if name.startswith("logit_")]
     by_name = frame["name"]
@@ -33,5 +38,7 @@ def combine(
     if not np.allclose(total, expected):
         raise ValueError("an image lacks a member or a view")
     logits = frame[columns].mul(weights, axis=0).groupby(by_name, sort=False).sum().div(total, axis=0)
-    facts = frame.drop(columns=[*columns, "member", "view"]).groupby("name", sort=False).first()
-    return facts.join(logits).reset_index()
+    first = np.argsort((frame["member"] != next(iter(member_weights))).to_numpy(), kind="stable")
+    # Not groupby().first(): where the first member has NaN (no box found), that takes another member's value.
+    facts = frame.iloc[first].drop_duplicates("name").set_index("name").drop(columns=[*columns, "member", "view"])
+    return facts.loc[logits.index].join(logits).reset_index()

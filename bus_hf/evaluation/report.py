@@ -6,14 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from bus_hf.evaluation import figures
 from bus_hf.evaluation.bootstrap import interval, resamples
 from bus_hf.evaluation.combine import combine
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # A class with fewer images says nothing about discrimination.
 LEAST = 10
@@ -41,6 +43,8 @@ def report(
         overall, by_source, by_birads, by_device, by_size, by_histology (figures by name, with n, n_malignant and
         n_groups), views and members (AUROC by source), heat_maps (by source), and what they were computed with.
     """
+    import pandas as pd
+
     images = combine(frame, member_weights, view_weights)
     images["probability"] = 1 / (1 + np.exp(-images["logit_0"] / temperature))
     thresholds = {str(point["name"]): float(point["threshold"]) for point in operating_points}
@@ -91,16 +95,19 @@ def _described(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str,
     labels, chances = rows["label"].to_numpy(), rows["probability"].to_numpy()
     weights = resamples(rows["group"].to_numpy(), _RESAMPLES)
     malignant = int(labels.sum())
-    both = min(malignant, len(rows) - malignant) >= LEAST
+    enough = {"sensitivity": malignant >= LEAST, "specificity": len(rows) - malignant >= LEAST}
+    both = all(enough.values())
     found: dict[str, Any] = {"n": len(rows), "n_malignant": malignant, "n_groups": int(rows["group"].nunique())}
     if not both:
-        found["reason"] = f"fewer than {LEAST} images of a class: no AUROC, AUPRC or calibration error"
+        found["reason"] = (
+            f"fewer than {LEAST} images of a class: no AUROC, AUPRC or calibration error, and no rate of that class"
+        )
     for name, statistic in (("auroc", figures.auroc), ("auprc", figures.auprc), ("ece", figures.ece)):
         found[name] = _estimate(statistic, labels, chances, weights) if both else None
     found["brier"] = _estimate(figures.brier, labels, chances, weights)
     found["operating_points"] = {
         point: {
-            name: _estimate(statistic, labels, chances >= threshold, weights)
+            name: _estimate(statistic, labels, chances >= threshold, weights) if enough.get(name, both) else None
             for name, statistic in (
                 ("sensitivity", figures.sensitivity),
                 ("specificity", figures.specificity),
@@ -117,16 +124,21 @@ def _described(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str,
 def _areas(
     frame: pd.DataFrame, member_weights: Mapping[str, float], view_weights: Mapping[str, float]
 ) -> dict[str, Any]:
-    """AUROC of each view alone, of each look, of both, and of each member alone."""
+    """AUROC of each view alone, of each look, of both, and of each member alone; None for what was not read."""
+    read, weighted = set(frame["view"]), {view: weight for view, weight in view_weights.items() if weight > 0}
     subsets: dict[str, tuple[Mapping[str, float], Mapping[str, float]]] = {
         **{view: (member_weights, {view: 1.0}) for view in (*_FIRST_LOOK, *_SECOND_LOOK)},
-        "first look": (member_weights, {view: view_weights[view] for view in _FIRST_LOOK}),
-        "second look": (member_weights, {view: view_weights[view] for view in _SECOND_LOOK}),
-        "both looks": (member_weights, view_weights),
-        **{f"member {member}": ({member: 1.0}, view_weights) for member in member_weights},
+        "first look": (member_weights, {view: weighted[view] for view in _FIRST_LOOK if view in weighted}),
+        "second look": (member_weights, {view: weighted[view] for view in _SECOND_LOOK if view in weighted}),
+        "both looks": (member_weights, weighted),
+        **{f"member {member}": ({member: 1.0}, weighted) for member in member_weights},
     }
     found: dict[str, Any] = {}
     for name, (members, views) in subsets.items():
+        # A manifest may give a view no weight, and the detector then does not read it.
+        if not views or not set(views) <= read:
+            found[name] = None
+            continue
         rows = combine(frame, members, views)
         labels = rows["label"].to_numpy()
         if min(labels.sum(), len(labels) - labels.sum()) < LEAST:

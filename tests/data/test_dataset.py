@@ -75,6 +75,11 @@ def _busbra(root, rows=BUSBRA):
     return root
 
 
+def _lesion(case):
+    assert case.mask is not None
+    return case.mask
+
+
 def _labels(part):
     names = part.features["label"].names
     return {name: names[label] for name, label in zip(part["name"], part["label"], strict=True)}
@@ -102,8 +107,8 @@ def test_class_folders_are_read_with_their_masks(tmp_path, notes):
     assert [case.label for case in found] == [0, 0, 1, 1, 0]
     np.testing.assert_array_equal(found[1].image, _scan(2))
     np.testing.assert_array_equal(found[1].mask, _mask(left=2) > 0)
-    assert found[1].mask.dtype == bool
-    assert not found[4].mask.any()
+    assert _lesion(found[1]).dtype == bool
+    assert not _lesion(found[4]).any()
 
 
 def test_the_seed_layout_has_two_splits(tmp_path):
@@ -146,7 +151,7 @@ def test_busbra_brings_patients_histology_and_official_folds(tmp_path, notes):
     assert part["device"][0] == "GE Logiq 7"
     assert part["fold"][:] == [1, 2, 3, None]
     assert part["label"][:] == [0, 0, 1, 1]
-    assert cases(part)[0].mask.sum() == 600
+    assert _lesion(cases(part)[0]).sum() == 600
     assert not notes()
 
 
@@ -193,7 +198,7 @@ def test_several_masks_are_united(tmp_path):
     for ending, left in (("_mask", 0), ("_mask_1", 30), ("_mask_2", 50)):
         _write(root / "benign" / f"benign (1){ending}.png", _mask(left=left, width=10))
     (case,) = cases(load(root)["train"])
-    np.testing.assert_array_equal(np.flatnonzero(case.mask.any(0)), [*range(10), *range(30, 40), *range(50, 60)])
+    np.testing.assert_array_equal(np.flatnonzero(_lesion(case).any(0)), [*range(10), *range(30, 40), *range(50, 60)])
 
 
 def test_a_mask_of_another_size_is_resized_and_said(tmp_path, notes):
@@ -387,7 +392,12 @@ def test_the_cache_is_used_until_a_file_changes(tmp_path, monkeypatch):
     load(root)
     read = []
     whole = ds.BusDataset._generate_examples
-    monkeypatch.setattr(BusDataset, "_generate_examples", lambda self, rows: read.append(1) or whole(self, rows))
+
+    def counted(self, rows):
+        read.append(1)
+        return whole(self, rows)
+
+    monkeypatch.setattr(BusDataset, "_generate_examples", counted)
     load(root)
     assert not read
     _write(root / "benign" / "benign (3).png", _scan(70))
@@ -477,7 +487,12 @@ def test_a_broken_parquet_file_is_named(tmp_path):
 def test_a_hub_id_is_loaded_by_datasets(tmp_path, monkeypatch):
     hub = datasets.DatasetDict({"train": load(_busi(tmp_path / "busi"))["train"]})
     asked = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda name: asked.append(name) or hub)
+
+    def answer(name):
+        asked.append(name)
+        return hub
+
+    monkeypatch.setattr(datasets, "load_dataset", answer)
     _same(load("someone/bus")["train"], hub["train"])
     assert asked == ["someone/bus"]
 
@@ -560,5 +575,5 @@ def test_the_normals_of_busi_are_read_whole(shared_data, tmp_path, notes):
     found = cases(load(tmp_path / "busi", label_set="busi3")["train"])
     assert len(found) == 107
     assert {case.label for case in found} == {0}
-    assert not any(case.mask.any() for case in found)
+    assert not any(_lesion(case).any() for case in found)
     assert not notes()

@@ -103,7 +103,12 @@ def test_a_copy_in_a_crowd_of_copies_is_joined():
 def test_the_dear_comparison_is_made_for_a_few_neighbours_only(monkeypatch):
     made = []
     real = duplicates._correlation
-    monkeypatch.setattr(duplicates, "_correlation", lambda *both: made.append(1) or real(*both))
+
+    def counted(first, second):
+        made.append(1)
+        return real(first, second)
+
+    monkeypatch.setattr(duplicates, "_correlation", counted)
     noise = np.random.default_rng(0).integers(0, 255, (400, 64, 64), dtype=np.uint8)
     near_duplicates(list(noise[:200]))
     few = len(made)
@@ -142,7 +147,9 @@ def test_only_groups_with_two_labels_conflict():
 
 def _case(name, image, pathology, group=None):
     source = name.partition("/")[0]
-    return Case(name, group or name, source, int(pathology == "malignant"), image, None, *[None] * 4, pathology)
+    return Case(
+        name, group or name, source, int(pathology == "malignant"), image, None, None, None, None, None, pathology
+    )
 
 
 def test_the_audit_tells_pairs_groups_conflicts_counts_and_identical_pixels():

@@ -228,6 +228,11 @@ def test_wrong_arrays(array, text):
     assert text in refusal(array)
 
 
+@pytest.mark.parametrize("source", [None, 7, object()])
+def test_what_is_no_image_at_all(source):
+    assert "is no image" in refusal(source)
+
+
 def test_right_arrays(grey):
     assert np.array_equal(read_image(grey / 255.0), grey)
     assert np.array_equal(read_image(grey.astype(np.int64)), grey)

@@ -1,0 +1,129 @@
+"""What real collections bring: members that disagree on the box, unread views, classes with few groups, ties."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bus_hf.errors import BusError
+from bus_hf.evaluation import abstention, calibration, combine, figures, report
+from bus_hf.evaluation.bootstrap import group_bootstrap
+from bus_hf.views import VIEWS
+
+POINTS = [{"name": "miss_5_in_100", "threshold": 0.3}]
+
+
+def logits(n=80, views=VIEWS, members=("light", "other")):
+    rng = np.random.default_rng(0)
+    rows = []
+    for member in members:
+        for i in range(n):
+            facts = {"name": f"i{i}", "source": "one", "group": f"g{i // 2}", "label": i % 2, "member": member}
+            facts |= {"pathology": "malignant" if i % 2 else "benign", "birads": "4", "histology": None, "device": "x"}
+            facts |= {"height": 100, "width": 120, "mask_w": 20.0, "mask_h": 10.0}
+            # The light member finds no box, the other one a good one.
+            facts |= {"box_w": np.nan, "box_iou": 0.0} if member == "light" else {"box_w": 20.0, "box_iou": 0.7}
+            facts |= {"pointing_hit": 1.0, "energy_inside": 0.5}
+            rows += [facts | {"view": view, "logit_0": float(i % 2 * 2 - 1 + rng.normal())} for view in views]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_the_box_is_that_of_the_first_member_even_where_it_found_none(backwards):
+    frame = logits()
+    frame = frame.iloc[::-1] if backwards else frame
+    found = combine.combine(frame, {"light": 0.5, "other": 0.5}, {"whole": 1.0})
+    assert found["box_w"].isna().all()
+    assert (found["box_iou"] == 0).all()
+    assert found["name"].tolist() == frame["name"].drop_duplicates().tolist()
+    other = combine.combine(frame, {"other": 0.5, "light": 0.5}, {"whole": 1.0})
+    assert (other["box_w"] == 20).all()
+
+
+def test_heat_maps_do_not_find_boxes_that_the_lesion_map_has_not():
+    found = report.report(logits(), {"light": 0.5, "other": 0.5}, dict.fromkeys(VIEWS, 0.2), 1.0, POINTS)
+    assert found["heat_maps"]["one"]["all"]["box_found"]["value"] == 0
+
+
+def test_a_view_that_stands_twice_does_not_stand_in_for_a_missing_member():
+    frame = logits(members=("light",))
+    with pytest.raises(ValueError, match="twice"):
+        combine.combine(pd.concat([frame, frame]), {"light": 0.5, "other": 0.5}, {"whole": 1.0})
+
+
+@pytest.mark.parametrize("weights", [{"whole": 1.0}, {"whole": 0.5, "flip": 0.5, "wider": 0, "lesion": 0, "around": 0}])
+def test_views_without_weight_need_not_be_there(weights):
+    read = tuple(view for view, weight in weights.items() if weight)
+    areas = report.report(logits(views=read), {"light": 0.5, "other": 0.5}, weights, 1.0, POINTS)["views"]["one"]
+    assert areas["both looks"] is not None
+    assert areas["both looks"] == areas["first look"]
+    assert areas["whole"]["value"] > 0.5
+    assert areas["second look"] is None
+    assert areas["lesion"] is None
+
+
+@pytest.mark.parametrize("positives", [0, 1, 29, 30])
+@pytest.mark.parametrize("fit", [calibration.operating_points, abstention.band])
+def test_too_few_groups_of_a_class_is_one_sentence(fit, positives):
+    labels = np.r_[np.ones(positives, int), np.zeros(30 - positives, int)]
+    with pytest.raises(BusError, match="fewer than two groups"):
+        fit(labels, np.linspace(0.1, 0.9, 30), np.arange(30))
+
+
+def test_ties_do_not_flatter_the_specificity():
+    labels = np.repeat([1, 0], 50)
+    for point in calibration.operating_points(labels, np.full(100, 0.5), np.arange(100)):
+        assert point["specificity"] == [0.0, 0.0, 0.0]
+
+
+def test_the_band_is_ordered_for_readers_of_every_strength():
+    for seed, strength in enumerate((0.0, 0.3, 1.0, 3.0, 30.0, -3.0)):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 2, 150)
+        chances = 1 / (1 + np.exp(-strength * (labels - 0.5) - rng.normal(size=150)))
+        found = abstention.band(labels, chances, np.arange(150))
+        assert 0 <= found["low"] <= found["high"] <= 1
+        assert 0 <= found["error"] <= 1
+        assert "0.05 for malignant and 0.1 for benign" in found["method"]
+
+
+def test_rates_are_cross_fitted_not_those_of_the_fitted_threshold():
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, 60)
+    chances = 1 / (1 + np.exp(-labels - rng.normal(size=60)))
+    groups = np.arange(60)
+    point = calibration.operating_points(labels, chances, groups)[1]
+    called = np.zeros(60, bool)
+    for fit, test in calibration.cross_fits(labels, groups):
+        threshold = calibration.threshold_for_sensitivity(labels[fit], chances[fit], 0.95)
+        called[test] = chances[test] >= threshold
+    assert point["sensitivity"][0] == pytest.approx(figures.sensitivity(labels, called), abs=1e-6)
+    assert point["sensitivity"][0] < figures.sensitivity(labels, chances >= point["threshold"])
+
+
+def test_the_interval_matches_scipy_where_every_image_is_its_own_group():
+    from scipy import stats
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 2, 200)
+    scores = labels * 1.5 + rng.normal(size=200)
+    ours = group_bootstrap(figures.auroc, labels, scores, np.arange(200))
+    theirs = stats.bootstrap(
+        (labels, scores), roc_auc_score, paired=True, vectorized=False, n_resamples=1000, method="percentile", rng=3
+    ).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
+
+
+def test_the_about_tab_needs_no_table_or_plot_library():
+    code = (
+        "import sys, bus_hf.evaluation.cards, bus_hf.evaluation.report, bus_hf.evaluation.plots, "
+        "bus_hf.evaluation.abstention; "
+        "print(*{'pandas', 'scipy', 'sklearn', 'matplotlib', 'crepes', 'huggingface_hub'} & set(sys.modules))"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
+    assert done.stdout.split() == []
