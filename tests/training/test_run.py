@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 import timm
 import torch
-from bus_hf.evaluation.figures import auroc
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from bus_hf.config import TrainConfig, from_yaml, to_mapping
 from bus_hf.data.phantoms import write_phantoms
 from bus_hf.errors import BusError
+from bus_hf.evaluation.figures import auroc
 from bus_hf.training.run import run
 from bus_hf.views import VIEWS
 
@@ -48,6 +49,13 @@ def tiny(phantom_folder, tmp_path):
         num_workers=0,
         trackers=(),
     )
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate():
+    # accelerate keeps its precision for the life of a process, where one training run is the rule.
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def weights(folder):
@@ -152,7 +160,7 @@ def _torchrun(config, processes, tmp_path):
 
     path = tmp_path / f"{processes}.yaml"
     path.write_text(yaml.safe_dump(to_mapping(config)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(
         [*command, "train_accelerate.py", "--config", str(path)],
