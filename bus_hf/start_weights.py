@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +88,6 @@ def start(
     num_classes: int,
     init: str = "auto",
     init_from: str | None = None,
-    pull: Callable[[str], Path] | None = None,
     **kwargs: Any,
 ) -> tuple[Any, Start]:
     """Create a backbone and fill it with start weights.
@@ -99,7 +97,6 @@ def start(
         num_classes: outputs of the new classifier.
         init: `auto` (timm's through the Hub, else a package's, else random), or one of them alone.
         init_from: a member folder, a Hub id or a `.safetensors` file; it goes before `init`.
-        pull: brings a Hub id to a local folder.
         **kwargs: for timm.create_model (drop rates).
 
     Returns:
@@ -112,8 +109,7 @@ def start(
         path = Path(init_from)
         if path.suffix == ".safetensors":
             return _from_file(architecture, num_classes, path, kwargs)
-        folder = path if path.exists() or pull is None else pull(init_from)
-        return _from_member(architecture, num_classes, folder, init_from, kwargs)
+        return _from_member(architecture, num_classes, path if path.exists() else _pulled(init_from), init_from, kwargs)
     if init == "timm" or (init == "auto" and _hub_can_serve(architecture)):
         try:
             model = create(architecture, num_classes, pretrained=True, **kwargs)
@@ -258,6 +254,27 @@ def _from_file(architecture: str, num_classes: int, path: Path, kwargs: dict[str
     unused = len(theirs) - len(fits)
     source = path.name if not unused else f"{path.name} ({unused} of its tensors do not fit and were left)"
     return model, Start("file", source, "see the file's source", len(fits), len(own) - len(fits))
+
+
+def _pulled(name: str) -> Path:
+    """Bring a member's repository on the Hub into the cache; BusError where that cannot be."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
+    except HFValidationError:
+        raise BusError(
+            "there is no such folder, and this is no Hub id", where=name, remedy="give a member's folder or owner/name"
+        ) from None
+    except LocalEntryNotFoundError:
+        raise BusError(
+            "the Hub cannot be reached", where=name, remedy="check the connection or give a folder"
+        ) from None
+    except HfHubHTTPError:
+        raise BusError(
+            "the Hub has no such model, or it is not yours to read", where=name, remedy="check the name, or log in"
+        ) from None
 
 
 def _from_member(

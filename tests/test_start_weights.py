@@ -94,17 +94,28 @@ def test_own_checkpoint_of_another_architecture_is_refused(tmp_path):
         start("test_efficientnet", 1, init_from=str(tmp_path / "m"))
 
 
-def test_hub_id_goes_through_pull(tmp_path):
+def test_hub_id_is_brought_by_the_hubs_client(tmp_path, monkeypatch):
+    import huggingface_hub
+
     save_member(tmp_path / "m", create("test_resnet", 1), LABEL_SETS["malignancy"], 64)
     asked = []
 
-    def pull(name):
-        asked.append(name)
-        return tmp_path / "m"
+    def download(name, allow_patterns):
+        asked.append((name, allow_patterns))
+        return str(tmp_path / "m")
 
-    _, begun = start("test_resnet", 1, init_from="org/member", pull=pull)
-    assert asked == ["org/member"]
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    _, begun = start("test_resnet", 1, init_from="org/member")
+    assert asked == [("org/member", ["config.json", "model.safetensors"])]
     assert begun.source == "org/member"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("no/such/folder", "this is no Hub id"), ("org/member", "the Hub cannot be reached")]
+)
+def test_hub_id_that_cannot_be_had(name, text):
+    with pytest.raises(BusError, match=text):
+        start("test_resnet", 1, init_from=name)
 
 
 def test_part_of_a_file_is_counted(tmp_path):

@@ -21,8 +21,23 @@ _LIMITS = """
 
 def about(ensemble: str) -> str:
     """Markdown of the tab for an ensemble folder; says so where there are no figures."""
-    parts = ["## What this is", DISCLAIMER, *_figures(Path(ensemble) / "report.json"), _LIMITS]
-    return "\n\n".join(parts)
+    folder = Path(ensemble)
+    parts = ["## What this is", DISCLAIMER, *_members(folder / "training.json"), *_figures(folder / "report.json")]
+    return "\n\n".join([*parts, _LIMITS])
+
+
+def _members(path: Path) -> list[str]:
+    try:
+        trained = json.loads(path.read_text(encoding="utf-8"))
+        lines = [
+            f"- **{name}**: {record['n_train']} images ("
+            + ", ".join(f"{count} of {source}" for source, count in record["sources"].items())
+            + f"), {record['epochs']} epochs from {record['start']['source']}"
+            for name, record in trained.items()
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return ["## What it was trained on", "\n".join(lines)]
 
 
 def _figures(path: Path) -> list[str]:

@@ -101,6 +101,10 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
                     )
                     # Every check of ours must see the original bytes, not what Gradio makes of them.
                     upload.preprocess = _as_uploaded  # type: ignore[method-assign,assignment]
+                    answer = gr.HTML(html.waiting(), elem_id="answer")
+                    gr.Markdown("**Examples**, made by a program, of no patient:")
+                    examples = gr.Row()
+                with gr.Column(scale=5):
                     scan = gr.HTML("", elem_id="scan")
                     with gr.Group():
                         gr.Checkbox(label="Draw the lesion box on the image (mouse or finger)", elem_id="draw")
@@ -111,22 +115,20 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
                             max_lines=1,
                         )
                         again = gr.Button("Read with this box", elem_id="again")
-                with gr.Column(scale=5):
-                    answer = gr.HTML(html.waiting(), elem_id="answer")
-                    gr.Markdown("**Examples**, made by a program, of no patient:")
-                    with gr.Row():
-                        for name, (kind, seed) in _EXAMPLES.items():
-                            gr.Button(name, size="sm").click(
-                                _example(kind, seed, read_grey),
-                                [point, light],
-                                [answer, scan, kept, roi],
-                                api_visibility="private",
-                                concurrency_id="read",
-                            )
+            with examples:
+                for name, (kind, seed) in _EXAMPLES.items():
+                    gr.Button(name, size="sm", min_width=90).click(
+                        _example(kind, seed, read_grey),
+                        [point, light],
+                        [answer, scan, kept, roi],
+                        api_visibility="private",
+                        concurrency_id="read",
+                    )
         with gr.Tab("Many files"):
             many = gr.File(
                 label=f"Drop up to {MAX_BATCH} images", file_count="multiple", file_types=list(SUFFIXES), elem_id="many"
             )
+            many.preprocess = _paths  # type: ignore[method-assign]
             go = gr.Button("Read them", variant="primary", elem_id="go")
             rows = gr.HTML("", elem_id="rows")
         with gr.Tab("About"):
@@ -190,6 +192,13 @@ def _as_uploaded(payload: Any) -> tuple[str, str] | None:
     return None if payload is None or payload.path is None else (payload.path, payload.orig_name or "the image")
 
 
+def _paths(payload: Any) -> Any:
+    """Paths of uploaded files as they lie there; Gradio's own preprocessing leaves an empty file beside each."""
+    if payload is None:
+        return None
+    return [one.path for one in payload.root] if hasattr(payload, "root") else payload.path
+
+
 def _example(kind: Any, seed: int, read: Any) -> Any:
     def show(point: str, light: bool) -> Shown:
         image, _ = phantom(np.random.default_rng(seed), kind)
@@ -201,27 +210,33 @@ def _example(kind: Any, seed: int, read: Any) -> Any:
 def _read_all(
     reader: Reader, paths: list[str], point: str | None, light: bool, progress: gr.Progress | None
 ) -> list[Prediction | Failure]:
-    """Read files one after another, deleting each; a file that cannot be read is a `Failure`."""
+    """Read files one after another and delete them; a file that cannot be read is a `Failure`."""
     results: list[Prediction | Failure] = []
-    detector = reader.detector(light)
-    for number, path in enumerate(paths, start=1):
-        name = Path(path).name
-        try:
-            if number > MAX_BATCH:
-                raise BusError(f"only {MAX_BATCH} files are read at a time", where=name, remedy="send the rest later")
-            results.append(detector.predict(read_image(path, name=name), operating_point=point, name=name))
-        except BusError as error:
-            results.append(Failure(name, str(error)))
-        finally:
+    try:
+        detector = reader.detector(light)
+        for number, path in enumerate(paths, start=1):
+            name = Path(path).name
+            try:
+                if number > MAX_BATCH:
+                    raise BusError(
+                        f"only {MAX_BATCH} files are read at a time", where=name, remedy="send the rest later"
+                    )
+                results.append(detector.predict(read_image(path, name=name), operating_point=point, name=name))
+            except BusError as error:
+                results.append(Failure(name, str(error)))
+            if progress is not None:
+                progress(number / len(paths), desc=f"{number} of {len(paths)}")
+    finally:
+        # Only now: a file that was sent twice lies there once.
+        for path in set(paths):
             delete(path)
-        if progress is not None:
-            progress(number / len(paths), desc=f"{number} of {len(paths)}")
     return results
 
 
 def _endpoints(predict: Any, predict_batch: Any) -> None:
     """The named endpoints that `gradio_client` and plain HTTP call, with an invisible component for each argument."""
     image, images = gr.File(label="image"), gr.File(label="images", file_count="multiple")
+    image.preprocess = images.preprocess = _paths  # type: ignore[method-assign]
     one_point, all_points = gr.Textbox(label="operating_point"), gr.Textbox(label="operating_point")
     box, single, several = gr.Textbox(label="roi"), gr.JSON(label="reading"), gr.JSON(label="readings")
     limit: dict[str, Any] = {"concurrency_id": "read", "concurrency_limit": _READERS}

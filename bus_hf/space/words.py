@@ -38,8 +38,8 @@ def verdict(result: Prediction) -> tuple[str, str]:
             f"{chance}. That lies where this reader is too often wrong: let someone look at it who can decide.",
         )
     if result.prediction == "Malignant":
-        return "Suspicious of malignancy", f"{chance}, at or above the {threshold} at which to {point}."
-    return "No sign of malignancy", f"{chance}, below the {threshold} at which to {point}."
+        return "Suspicious of malignancy", f"{chance}, at or above {threshold}: the threshold set to {point}."
+    return "No sign of malignancy", f"{chance}, below {threshold}: the threshold set to {point}."
 
 
 def agreement(result: Prediction) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,12 +38,11 @@ from bus_hf.transforms import TrainTransform
 BEST_FILE = "best.safetensors"
 
 
-def run(config: TrainConfig, pull: Callable[[str], Path] | None = None) -> Path:
+def run(config: TrainConfig) -> Path:
     """Train one member with one fold left out.
 
     Args:
         config: every setting.
-        pull: brings a Hub id given as `init_from` to a local folder.
 
     Returns:
         The output folder. A finished run leaves there `checkpoint/` (the member), `out_of_fold.parquet`, `run.json`,
@@ -77,7 +75,6 @@ def run(config: TrainConfig, pull: Callable[[str], Path] | None = None) -> Path:
         labels.num_logits,
         config.init,
         config.init_from,
-        pull,
         drop_rate=config.drop_rate,
         **_drop_path(config),
     )

@@ -1,0 +1,135 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bus_hf import BreastCancerDetector, ensemble
+from bus_hf.assemble import assemble, readme_figures, redescribe
+from bus_hf.config import TrainConfig
+from bus_hf.data.dataset import cases, load
+from bus_hf.errors import BusError
+from bus_hf.training.run import run
+
+SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two tiny members trained on the same phantoms with the same fold left out, and one with another fold."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = TrainConfig(
+        phantoms=40,
+        output=str(folder / "one"),
+        logging_dir=str(folder / "logs"),
+        backbone="test_efficientnet",
+        init="random",
+        input_size=64,
+        epochs=1,
+        batch_size=16,
+        folds=3,
+        drop_path_rate=0.0,
+        num_workers=0,
+        trackers=(),
+    )
+    run(config)
+    data = (str(folder / "one" / "phantoms"),)
+    run(replace(config, output=str(folder / "two"), backbone="test_resnet", data=data))
+    run(replace(config, output=str(folder / "other"), backbone="test_resnet", data=data, fold=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(runs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made") / "ensemble"
+    return assemble([runs / "one", runs / "two"], folder, weights={"test_efficientnet": 3.0, "test_resnet": 1.0})
+
+
+def test_folder_is_a_whole_ensemble(made):
+    manifest = ensemble.read(made)
+    ensemble.verify(made, manifest)
+    assert [member.weight for member in manifest.members] == [0.75, 0.25]
+    assert manifest.light == manifest.lesion_map.member == "test_efficientnet"
+    assert manifest.fitted_on.out_of_fold_sha256 == ensemble.sha256(made / "out_of_fold.parquet")
+    assert len(list((made / "plots").glob("*.png"))) == 6
+    for card in (made / "README.md", made / "test_resnet" / "README.md"):
+        assert "Intended use" in card.read_text()
+
+
+def test_detector_says_what_the_out_of_fold_logits_say(made, runs):
+    # Training and serving must read the same views in the same way: same boxes, same logits, but for fp16 weights.
+    manifest = ensemble.read(made)
+    frame = pd.read_parquet(made / "out_of_fold.parquet")
+    light = frame[frame["member"] == manifest.light]
+    detector = BreastCancerDetector.from_pretrained(made, members=["light"], device="cpu")
+    known = {case.name: case for case in cases(load(runs / "one" / "phantoms")["train"])}
+    for name, rows in list(light.groupby("name"))[:6]:
+        weights = rows["view"].map(manifest.views).to_numpy()
+        logit = float((rows["logit_0"] * weights).sum()) / manifest.temperature
+        result = detector.predict(known[name].image)
+        assert result.probability == pytest.approx(1 / (1 + np.exp(-logit)), abs=0.01)
+        box = rows.iloc[0]
+        if result.box is None:
+            assert np.isnan(box["box_w"])
+        else:
+            assert result.box == pytest.approx(tuple(box[f"box_{side}"] for side in "xywh"), abs=2)
+
+
+def test_describing_again_changes_nothing(made):
+    before = {path: path.read_bytes() for path in made.rglob("*") if path.suffix in (".json", ".md", ".parquet")}
+    redescribe(made)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_changed_logits_change_the_figures(made, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(made, copy)
+    frame = pd.read_parquet(copy / "out_of_fold.parquet")
+    frame["logit_0"] = -frame["logit_0"]
+    frame.to_parquet(copy / "out_of_fold.parquet", index=False)
+    before = json.loads((made / "report.json").read_text())["overall"]["auroc"]["value"]
+    redescribe(copy)
+    after = json.loads((copy / "report.json").read_text())["overall"]["auroc"]["value"]
+    assert after == pytest.approx(1 - before, abs=1e-6)
+    assert f"{after:.3f}" in readme_figures(copy)
+
+
+def test_runs_that_held_out_other_images_are_refused(runs, tmp_path):
+    with pytest.raises(BusError, match="held out different images"):
+        assemble([runs / "one", runs / "other"], tmp_path / "x")
+    with pytest.raises(BusError, match="same backbone"):
+        assemble([runs / "two", runs / "other"], tmp_path / "x")
+
+
+def test_unfinished_run_and_wrong_votes_are_refused(runs, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BusError, match=r"run\.json cannot be read"):
+        assemble([tmp_path / "empty"], tmp_path / "x")
+    with pytest.raises(BusError, match="weights do not fit"):
+        assemble([runs / "one"], tmp_path / "x", weights={"resnet50": 1.0})
+    assert not (tmp_path / "x").exists()
+
+
+def test_shipped_ensemble_is_whole_and_small():
+    manifest = ensemble.read(SHIPPED)
+    ensemble.verify(SHIPPED, manifest)
+    light = SHIPPED / next(str(member.path) for member in manifest.members if member.name == manifest.light)
+    assert sum(path.stat().st_size for path in light.iterdir()) < 20 * 2**20
+    assert manifest.fitted_on.out_of_fold_sha256 == ensemble.sha256(SHIPPED / "out_of_fold.parquet")
+
+
+def test_shipped_out_of_fold_images_share_no_group_with_training(shared_data):
+    from bus_hf.config import from_mapping
+    from bus_hf.training.splits import split
+
+    frame = pd.read_parquet(SHIPPED / "out_of_fold.parquet")
+    record = next(iter(json.loads((SHIPPED / "training.json").read_text()).values()))
+    config = from_mapping(record["config"], "training.json")
+    data = split(replace(config, data=(str(shared_data / "busi"), str(shared_data / "busbra"))))
+    held_out = set(frame["name"])
+    assert held_out == {case.name for case in data.held_out(config.fold)}
+    groups = {case.group for case in data.cases if case.name in held_out}
+    assert not groups & {case.group for case in data.training(config.fold)}
