@@ -141,8 +141,18 @@ def save_member(
         safe_serialization=True,
         data_config={"input_size": (3, input_size, input_size), **_PREPROCESSING},
     )
+    _plain_config(folder / "config.json")
     if lesion_head is not None:
         save_file(stored(lesion_head).state_dict(), folder / LESION_HEAD_FILE)
+
+
+def _plain_config(path: Path) -> None:
+    """Take out of a config what only training needs: transformers' wrapper stumbles over these arguments."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    arguments = {key: value for key, value in config.pop("model_args", {}).items() if key not in _NOT_REBUILT}
+    if arguments:
+        config["model_args"] = arguments
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def load_member(folder: Path, device: torch.device | str = "cpu") -> Any:

@@ -1,9 +1,12 @@
 import json
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 
+from bus_hf.data.phantoms import phantom
 from bus_hf.errors import BusError
 from bus_hf.labels import LABEL_SETS
 from bus_hf.models import TrainingNet, class_activation, create, lesion_logits, load_member, save_member
@@ -100,3 +103,22 @@ def test_damaged_weights_are_one_sentence(tmp_path, damage):
 def test_a_folder_without_config_is_one_sentence(tmp_path):
     with pytest.raises(BusError, match=r"no timm config\.json"):
         load_member(tmp_path)
+
+
+def test_transformers_reads_a_member_as_it_lies(tmp_path):
+    from transformers import pipeline
+
+    torch.manual_seed(2)
+    net = create("test_resnet", 1, drop_rate=0.2).eval()
+    torch.nn.init.normal_(net.get_classifier().weight, std=1.0)
+    save_member(tmp_path, net, LABEL_SETS["malignancy"], 96)
+    square = phantom(np.random.default_rng(0), "malignant", (96, 96))[0]
+    mean, std = (torch.tensor(net.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    batch = ((torch.from_numpy(square).float() / 255).expand(3, 96, 96) - mean) / std
+    with torch.inference_mode():
+        expected = torch.sigmoid(load_member(tmp_path)(batch[None])).item()
+    (found,) = pipeline("image-classification", model=str(tmp_path), dtype=torch.float32)(
+        Image.fromarray(square).convert("RGB")
+    )
+    assert found["label"] == "malignant"
+    assert found["score"] == pytest.approx(expected, abs=1e-4)
