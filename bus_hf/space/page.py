@@ -106,7 +106,7 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
                     examples = gr.Row()
                 with gr.Column(scale=5):
                     scan = gr.HTML("", elem_id="scan")
-                    with gr.Group():
+                    with gr.Group(elem_id="tools"):
                         gr.Checkbox(label="Draw the lesion box on the image (mouse or finger)", elem_id="draw")
                         roi = gr.Textbox(
                             label="Lesion box: left, top, width, height in pixels",
