@@ -1,6 +1,7 @@
 """The page as a person meets it, in headless Chromium, on a real server with a tiny ensemble."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from bus_hf.data.phantoms import phantom
 
+ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = [
     "--no-sandbox",
@@ -22,10 +24,14 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (apt-
 
 
 @pytest.fixture(scope="module")
-def address(tiny_ensemble):
+def address(tiny_ensemble, tmp_path_factory):
     from bus_hf.space.page import build, settings
 
-    page = build(str(tiny_ensemble))
+    # The shipped figures beside it, so that the tab about it has its tables.
+    folder = tmp_path_factory.mktemp("shipped") / "ensemble"
+    shutil.copytree(tiny_ensemble, folder)
+    shutil.copy(ROOT / "checkpoints" / "report.json", folder)
+    page = build(str(folder))
     _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, **settings())
     yield url
     page.close()
@@ -43,7 +49,8 @@ def browser():
 
 @pytest.fixture(params=[390, 1440], ids=["phone", "desktop"])
 def tab(browser, address, request):
-    context = browser.new_context(viewport={"width": request.param, "height": 900}, has_touch=request.param < 500)
+    size = {"width": request.param, "height": 900}
+    context = browser.new_context(viewport=size, screen=size, has_touch=request.param < 500)
     tab = context.new_page()
     problems = []
     tab.on("pageerror", lambda error: problems.append(str(error)))
@@ -61,6 +68,11 @@ def scan(tmp_path_factory):
     return path
 
 
+def fits(tab):
+    """Whether nothing is wider than the screen."""
+    return tab.evaluate("document.documentElement.scrollWidth <= screen.width + 1")
+
+
 def upload(tab, path):
     tab.set_input_files("#upload input[type=file]", str(path))
 
@@ -73,8 +85,7 @@ def test_upload_gives_verdict_box_and_heat_map(tab, scan):
     assert any(word in text for word in ("Suspicious", "No sign", "Not sure"))
     assert "test_resnet" in text
     assert tab.locator("#scan img.heat").count() == 1
-    # Nothing is wider than the screen.
-    assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+    assert fits(tab)
     slider = tab.locator("#scan input[type=range]")
     slider.focus()
     before = tab.evaluate("getComputedStyle(document.querySelector('#scan .heat')).opacity")
@@ -142,10 +153,12 @@ def test_many_files_give_a_table_with_a_row_for_a_bad_one(tab, scan, tmp_path):
     text = tab.inner_text("#rows")
     assert "2 files, 1 not read" in text
     assert "damaged or cut short" in text
+    assert fits(tab)
     assert tab.get_attribute("#rows a.download", "href").startswith("data:text/csv")
 
 
 def test_about_says_what_it_is_not(tab):
     tab.get_by_role("tab", name="About").click()
     tab.wait_for_selector("#about >> text=not a medical device")
-    assert "no measured figures beside this ensemble" in tab.inner_text("#about")
+    assert "busbra" in tab.locator("#about table").first.inner_text()
+    assert fits(tab)
