@@ -1,5 +1,6 @@
 """The page as a person meets it, in headless Chromium, on a real server with a tiny ensemble."""
 
+import base64
 import shutil
 from pathlib import Path
 
@@ -91,6 +92,19 @@ def test_upload_gives_verdict_box_and_heat_map(tab, scan):
     before = tab.evaluate("getComputedStyle(document.querySelector('#scan .heat')).opacity")
     slider.press("End")
     assert before != tab.evaluate("getComputedStyle(document.querySelector('#scan .heat')).opacity") == "1"
+
+
+def test_a_pasted_image_is_read(tab, scan):
+    tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab.evaluate(
+        """async (data) => {
+            const copied = await (await fetch("data:image/png;base64," + data)).blob();
+            await navigator.clipboard.write([new ClipboardItem({ "image/png": copied })]);
+        }""",
+        base64.b64encode(scan.read_bytes()).decode(),
+    )
+    tab.get_by_role("button", name="Paste from clipboard").click()
+    tab.wait_for_selector("#answer .chance", timeout=30_000)
 
 
 def test_another_operating_point_changes_the_words_and_not_the_probability(tab, scan):
