@@ -1,7 +1,9 @@
+import importlib.util
 import io
 import os
 import pickle
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bus_hf.data.images import LIMITS, MAX_COLOURED, Limits, coloured_share, read_image, read_mask
+from bus_hf.data.images import LIMITS, MAX_COLOURED, MAX_OFF_TINT, Limits, colours, read_image, read_mask
 from bus_hf.data.phantoms import phantom
 from bus_hf.errors import BusError
 
@@ -25,12 +27,41 @@ def encoded(image, kind="PNG", **options):
     return buffer.getvalue()
 
 
-def png_header(width, height, data=b""):
-    def chunk(name, body):
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+def chunk(name, body):
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
+
+def png_header(width, height, data=b""):
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+def tiled_tiff(side):
+    """A TIFF of 100 x 100 pixels in one deflated tile of `side` x `side`."""
+    body = zlib.compress(bytes(side * side))
+    tags = {256: 100, 257: 100, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side, 324: 134, 325: len(body)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + body
+
+
+def tinted(pixels, factors=(1.0, 0.86, 0.6)):
+    grey = np.asarray(Image.fromarray(pixels).convert("RGB"))
+    return (grey * np.array(factors)).astype(np.uint8)
+
+
+def sample_photographs():
+    """Photographs that come with packages of the `test` extra."""
+    places = {
+        "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
+        "matplotlib": ("mpl-data/sample_data/grace_hopper.jpg",),
+        "gradio": [f"media_assets/images/{name}" for name in ("cheetah.jpg", "cheetah1.jpg", "lion.jpg", "tower.jpg")],
+    }
+    found = []
+    for package, names in places.items():
+        spec = importlib.util.find_spec(package)
+        if spec and spec.origin:
+            found += [path for name in names if (path := Path(spec.origin).parent / name).is_file()]
+    return found
 
 
 def photograph():
@@ -92,6 +123,13 @@ def test_exif_orientation_is_applied(grey):
     assert np.array_equal(out, np.rot90(grey, -1))
 
 
+def test_the_answer_is_a_copy_that_may_be_changed(grey):
+    for source in (grey, encoded(Image.fromarray(grey)), Image.fromarray(grey)):
+        out = read_image(source)
+        assert out.flags.writeable
+        assert not np.shares_memory(out, grey)
+
+
 def test_mask_is_bool_whatever_its_values(tmp_path):
     mask = np.zeros((40, 50), np.uint8)
     mask[5:20, 10:30] = 1
@@ -108,6 +146,22 @@ def test_empty_and_missing_and_folder(tmp_path):
     assert "cannot be read" in refusal("a\0b.png")
 
 
+def test_a_vast_file_is_not_read_into_memory(tmp_path):
+    path = tmp_path / "vast.png"
+    with path.open("wb") as file:
+        file.truncate(100_000_000)
+    tracemalloc.start()
+    try:
+        assert "larger than" in refusal(path, limits=Limits(max_bytes=1000))
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_name_cannot_leave_the_sentence():
+    assert refusal(b"x", name="a\nb\x1b[31m.png").startswith("a?b?[31m.png: ")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_file_without_permission(tmp_path):
     path = tmp_path / "locked.png"
@@ -121,6 +175,14 @@ def test_file_without_permission(tmp_path):
 def test_truncated_files_are_refused(grey, kind, share):
     data = encoded(Image.fromarray(grey), kind)
     assert refusal(data[: int(len(data) * share)], name="cut")
+
+
+def test_pil_images_are_checked_like_files(grey):
+    data = encoded(Image.fromarray(grey))
+    assert "damaged or cut short" in refusal(Image.open(io.BytesIO(data[: len(data) // 2])))
+    moving = encoded(Image.fromarray(grey), "GIF", save_all=True, append_images=[Image.fromarray(grey[::-1])])
+    assert "more than one frame" in refusal(Image.open(io.BytesIO(moving)))
+    assert "over the 0 million" in refusal(Image.fromarray(grey), limits=Limits(max_pixels=100))
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -150,6 +212,11 @@ def test_other_kinds_of_file(data, text):
     assert text in refusal(data, name="scan.png")
 
 
+@pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA"])
+def test_kinds_that_are_not_promised_are_not_decoded(grey, kind):
+    assert "no image of a known kind" in refusal(encoded(Image.fromarray(grey), kind))
+
+
 def test_one_pixel():
     assert "only 1 x 1 pixels" in refusal(encoded(Image.new("L", (1, 1), 90)))
 
@@ -166,6 +233,39 @@ def test_zip_bomb_of_a_png_is_refused_from_its_header():
     assert "far too many pixels" in refusal(bomb)
 
 
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
+def test_text_that_unpacks_to_much_more_is_refused(grey, kind):
+    data = encoded(Image.fromarray(grey))
+    bomb = chunk(kind, b"k\0\0" + zlib.compress(bytes(20_000_000)))
+    assert "damaged" in refusal(data[:33] + bomb + data[33:])
+
+
+def test_many_parts_that_cost_hours_are_refused(grey):
+    image = Image.fromarray(grey)
+    data = encoded(image)
+    assert "far more parts" in refusal(data[:33] + chunk(b"abCd", b"") * 50_001 + data[33:])
+    assert np.array_equal(read_image(data[:33] + chunk(b"abCd", b"") * 100 + data[33:]), grey)
+    jpeg = encoded(image, "JPEG", progressive=True)
+    assert read_image(jpeg).shape == grey.shape
+    start = jpeg.rindex(b"\xff\xda")
+    scan = jpeg[start : start + 2 + int.from_bytes(jpeg[start + 2 : start + 4], "big")]
+    assert "far more parts" in refusal(jpeg[:-2] + scan * 101 + jpeg[-2:])
+
+
+def test_a_tile_far_larger_than_its_image_is_refused():
+    small, large = tiled_tiff(112), tiled_tiff(1600)
+    assert read_image(small, check=False).shape == (100, 100)
+    limits = Limits(max_pixels=1_000_000)
+    assert read_image(small, limits=limits, check=False).shape == (100, 100)
+    assert "tiles of the file are far larger" in refusal(large, limits=limits)
+
+
+def test_a_long_strip_in_colour_is_read(grey):
+    strip = np.dstack([np.tile(grey[:16], (1, 100))] * 3)
+    strip[0, 0] = (200, 0, 0)
+    assert read_image(strip).shape == (16, 16000)
+
+
 def test_bytes_are_bounded(tmp_path, grey):
     path = tmp_path / "a.png"
     Image.fromarray(grey).save(path)
@@ -178,7 +278,7 @@ def test_animation_is_refused(grey):
     frames = [Image.fromarray(np.roll(grey, shift, 1)) for shift in range(3)]
     for kind in ("GIF", "PNG", "WEBP", "TIFF"):
         data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
-        assert "3 frames" in refusal(data)
+        assert "more than one frame" in refusal(data)
 
 
 @pytest.mark.parametrize(("value", "word"), [(0, "black"), (120, "one even shade")])
@@ -191,11 +291,39 @@ def test_a_colour_photograph_is_no_ultrasound(kind):
     assert "colour picture" in refusal(encoded(Image.fromarray(photograph()), kind))
 
 
+def test_a_colour_gradient_is_no_ultrasound():
+    rows, columns = np.mgrid[0:1:200j, 0:1:300j]
+    assert "colour picture" in refusal((np.dstack([columns, rows, 1 - columns]) * 255).astype(np.uint8))
+
+
+def test_sample_photographs_are_refused_with_room_to_spare():
+    files = sample_photographs()
+    if not files:
+        pytest.skip("no installed package brings sample photographs")
+    for path in files:
+        assert "colour picture" in refusal(path)
+        coloured, off_tint = colours(np.asarray(Image.open(path).convert("RGB")))
+        # cheetah.jpg is brown all over: the photograph that is nearest to a tint.
+        assert coloured > 1.5 * MAX_COLOURED, path.name
+        assert off_tint > (1.4 if path.name == "cheetah.jpg" else 4) * MAX_OFF_TINT, path.name
+
+
 def test_coloured_marks_and_doppler_are_no_photograph(grey):
     colour = np.dstack([grey] * 3)
     colour[30:70, 40:100] = (200, 30, 30)
-    assert 0.05 < coloured_share(colour) < MAX_COLOURED
+    coloured, _ = colours(colour)
+    assert 0.05 < coloured < MAX_COLOURED
     assert read_image(colour).shape == grey.shape
+
+
+@pytest.mark.parametrize("quality", [None, 50])
+def test_a_tint_is_no_photograph(grey, quality):
+    image = Image.fromarray(tinted(grey))
+    data = encoded(image, "JPEG", quality=quality) if quality else encoded(image)
+    coloured, off_tint = colours(np.asarray(Image.open(io.BytesIO(data))))
+    assert coloured > MAX_COLOURED
+    assert off_tint < MAX_OFF_TINT / 2
+    assert read_image(data).shape == grey.shape
 
 
 def test_no_real_image_is_refused_and_the_margin_is_wide(shared_data):
@@ -205,10 +333,20 @@ def test_no_real_image_is_refused_and_the_margin_is_wide(shared_data):
         assert read_image(path).ndim == 2
         with Image.open(path) as image:
             if image.mode not in ("L", "1"):
-                shares.append(coloured_share(np.asarray(image.convert("RGB"))))
+                shares.append(colours(np.asarray(image.convert("RGB")))[0])
     assert len(files) == 2125
     assert len(shares) >= 15
-    assert max(shares) < MAX_COLOURED / 10
+    assert max(shares) < MAX_COLOURED / 20
+
+
+@pytest.mark.parametrize("factors", [(1.0, 0.86, 0.6), (0.7, 0.88, 1.0)])
+def test_no_tinted_real_image_is_refused(shared_data, factors):
+    files = sorted(path for path in shared_data.rglob("*.png") if "mask" not in path.name)
+    coloured = [path for path in files if Image.open(path).mode == "RGB"]
+    for path in files[::20] + coloured:
+        pixels = tinted(np.asarray(Image.open(path)), factors)
+        assert colours(pixels)[1] < 0.6 * MAX_OFF_TINT, path.name
+        assert read_image(pixels).ndim == 2
 
 
 @pytest.mark.parametrize(
