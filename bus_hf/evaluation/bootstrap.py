@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bus_hf.evaluation.figures import Estimate
+from bus_hf.evaluation.figures import Estimate, wilson
 
 RESAMPLES = 2000
 # Resamples that are computed at a time: bounds memory.
@@ -40,6 +40,23 @@ def group_bootstrap(
     value = float(statistic(labels, scores, None))
     draws = [statistic(labels, scores, weights) for weights in resamples(groups, n, seed)]
     return Estimate(value, *interval(np.concatenate(draws)))
+
+
+def settled(rate: Estimate, groups: Sequence[Any] | np.ndarray) -> Estimate:
+    """A rate with bounds that mean something where all its cases agree.
+
+    At 0 or 1 no resample differs from the cases, and the bootstrap would claim certainty. The bounds are then those of
+    Wilson's interval with each group counted once.
+
+    Args:
+        rate: by bootstrap.
+        groups: group of each case that the rate counts.
+    """
+    if rate.value not in (0.0, 1.0):
+        return rate
+    count = len(np.unique(np.asarray(groups)))
+    bounds = wilson(round(rate.value) * count, count)
+    return Estimate(rate.value, bounds.low, bounds.high)
 
 
 def paired_difference(

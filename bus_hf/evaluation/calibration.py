@@ -9,7 +9,7 @@ import numpy as np
 
 from bus_hf.errors import BusError
 from bus_hf.evaluation import figures
-from bus_hf.evaluation.bootstrap import group_bootstrap, interval, resamples
+from bus_hf.evaluation.bootstrap import group_bootstrap, interval, resamples, settled
 
 # How many of 1000 cancers an operating point may miss.
 POINTS = {"miss_10_in_100": 0.90, "miss_5_in_100": 0.95, "miss_25_in_1000": 0.975}
@@ -87,7 +87,9 @@ def operating_points(
             {
                 "name": name,
                 "threshold": threshold_for_sensitivity(labels, probabilities, target),
-                "sensitivity": rounded(group_bootstrap(figures.sensitivity, labels, called, groups)),
+                "sensitivity": rounded(
+                    settled(group_bootstrap(figures.sensitivity, labels, called, groups), groups[labels == 1])
+                ),
                 "specificity": rounded(
                     figures.Estimate(
                         float(figures.specificity(labels, called)),

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bus_hf.evaluation.report import WITHOUT_NORMALS
+
 _DISCLAIMER = (
     "For research and teaching. This is not a medical device, has not been validated in clinical use and must not "
     "decide about a patient."
@@ -121,7 +123,7 @@ def heat_table(report: Mapping[str, Any]) -> str:
     ]
     for source, row in report["heat_maps"].items():
         # A normal breast has no lesion to lie on: leaving normals out changes nothing here.
-        if "all" not in row or source.endswith(" without normals"):
+        if "all" not in row or source.endswith(WITHOUT_NORMALS):
             continue
         boxes = f"{estimate(row['all']['box_iou'])} | {estimate(row['all']['box_hit_rate'])}"
         malignant = row.get("malignant", {})
@@ -202,9 +204,12 @@ def _card(
     results = [
         EvalResult(
             task_type="image-classification",
-            dataset_type=source.split()[0],
+            dataset_type=source.removesuffix(WITHOUT_NORMALS),
+            # The Hub joins results of one type and configuration under the first one's name.
+            dataset_config=WITHOUT_NORMALS.strip() if source.endswith(WITHOUT_NORMALS) else None,
             dataset_name=f"{source}, out-of-fold, {row['n']} images",
             metric_type=metric,
+            metric_name=f"{metric.upper()} {estimate(figure)}, 95 % interval by group",
             metric_value=figure["value"],
         )
         for source, row in report["by_source"].items()
@@ -234,7 +239,7 @@ def _card(
         heat=heat_table(report),
         interval=report["interval"],
         whose=whose,
-        sources=_counted(sum(not name.endswith(" without normals") for name in report["by_source"]), "source"),
+        sources=_counted(sum(not name.endswith(WITHOUT_NORMALS) for name in report["by_source"]), "source"),
         devices=_counted(len(report["by_device"]), "known scanner setting"),
         folds=_held_out(record),
     )

@@ -19,10 +19,11 @@ _GRID = np.linspace(0, 1, 201)
 def roc_curve(
     path: Path, labels: np.ndarray, scores: np.ndarray, groups: Sequence[Any] | np.ndarray, n: int = 500
 ) -> None:
-    """ROC curve with its 95 % band by group bootstrap; labels int (n,), scores float (n,)."""
+    """ROC curve with its 95 % band by `n` resamples of groups; labels int (rows,), scores float (rows,)."""
     draws = [_roc(labels, scores, row) for weights in resamples(groups, n) for row in weights if _both(labels, row)]
     low, high = np.percentile(draws, (2.5, 97.5), axis=0)
-    area = group_bootstrap(figures.auroc, labels, scores, groups, n)
+    # As many resamples as a report takes, so that picture and table say one thing.
+    area = group_bootstrap(figures.auroc, labels, scores, groups)
     with _figure(path, "False positive rate (1 - specificity)", "Sensitivity") as axes:
         axes.fill_between(_GRID, low, high, color=_BLUE, alpha=0.2, label="95 % band, by group")
         axes.plot(

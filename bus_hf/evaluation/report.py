@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bus_hf.errors import BusError
 from bus_hf.evaluation import figures
-from bus_hf.evaluation.bootstrap import interval, resamples
+from bus_hf.evaluation.bootstrap import RESAMPLES, interval, resamples, settled
 from bus_hf.evaluation.combine import combine
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 # A class with fewer images says nothing about discrimination.
 LEAST = 10
-_RESAMPLES = 1000
+# Ends the name of a source whose images of normal breasts are left out.
+WITHOUT_NORMALS = " without normals"
 _FIRST_LOOK, _SECOND_LOOK = ("whole", "flip", "wider"), ("lesion", "around")
 
 
@@ -42,9 +44,17 @@ def report(
     Returns:
         overall, by_source, by_birads, by_device, by_size, by_histology (figures by name, with n, n_malignant and
         n_groups), views and members (AUROC by source), heat_maps (by source), and what they were computed with.
+
+    Raises:
+        BusError: the logits are of more than two classes.
     """
     import pandas as pd
 
+    if "logit_1" in frame:
+        raise BusError(
+            "these logits are of more than two classes, and the figures are those of malignant against benign",
+            remedy="give logits of the label set 'malignancy'",
+        )
     images = combine(frame, member_weights, view_weights)
     images["probability"] = 1 / (1 + np.exp(-images["logit_0"] / temperature))
     thresholds = {str(point["name"]): float(point["threshold"]) for point in operating_points}
@@ -67,7 +77,7 @@ def report(
         "temperature": temperature,
         "member_weights": dict(member_weights),
         "view_weights": dict(view_weights),
-        "interval": f"95 % by bootstrap of groups, {_RESAMPLES} resamples",
+        "interval": f"95 % by bootstrap of groups, {RESAMPLES} resamples; rates of 0 and 1 by Wilson over groups",
     }
 
 
@@ -83,7 +93,7 @@ def _sources(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
         found[str(source)] = rows
         lesions = rows[rows["pathology"] != "normal"]
         if 0 < len(lesions) < len(rows):
-            found[f"{source} without normals"] = lesions
+            found[f"{source}{WITHOUT_NORMALS}"] = lesions
     return found
 
 
@@ -92,8 +102,8 @@ def _strata(images: pd.DataFrame, by: pd.Series, describe: Any) -> dict[str, Any
 
 
 def _described(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str, Any]:
-    labels, chances = rows["label"].to_numpy(), rows["probability"].to_numpy()
-    weights = resamples(rows["group"].to_numpy(), _RESAMPLES)
+    labels, chances, groups = (rows[name].to_numpy() for name in ("label", "probability", "group"))
+    weights = resamples(groups)
     malignant = int(labels.sum())
     enough = {"sensitivity": malignant >= LEAST, "specificity": len(rows) - malignant >= LEAST}
     both = all(enough.values())
@@ -107,12 +117,14 @@ def _described(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str,
     found["brier"] = _estimate(figures.brier, labels, chances, weights)
     found["operating_points"] = {
         point: {
-            name: _estimate(statistic, labels, chances >= threshold, weights) if enough.get(name, both) else None
-            for name, statistic in (
-                ("sensitivity", figures.sensitivity),
-                ("specificity", figures.specificity),
-                ("f1", figures.f1),
-                ("accuracy", figures.accuracy),
+            name: _estimate(statistic, labels, chances >= threshold, weights, counted)
+            if enough.get(name, both)
+            else None
+            for name, statistic, counted in (
+                ("sensitivity", figures.sensitivity, groups[labels == 1]),
+                ("specificity", figures.specificity, groups[labels == 0]),
+                ("f1", figures.f1, None),
+                ("accuracy", figures.accuracy, groups),
             )
         }
         | {"missed": int((labels[chances < threshold] == 1).sum())}
@@ -144,7 +156,7 @@ def _areas(
         if min(labels.sum(), len(labels) - labels.sum()) < LEAST:
             found[name] = None
             continue
-        weights = resamples(rows["group"].to_numpy(), _RESAMPLES)
+        weights = resamples(rows["group"].to_numpy())
         found[name] = _estimate(figures.auroc, labels, rows["logit_0"].to_numpy(), weights)
     return found
 
@@ -174,8 +186,9 @@ def _heat(rows: pd.DataFrame) -> dict[str, Any]:
                 found[name][figure] = None
                 continue
             numbers = values[kept].to_numpy(float)
-            weights = resamples(part.loc[kept, "group"].to_numpy(), _RESAMPLES)
-            found[name][figure] = _estimate(_mean, numbers, numbers, weights)
+            groups = part.loc[kept, "group"].to_numpy()
+            # A mean at its end is a rate whose cases all agree.
+            found[name][figure] = _estimate(_mean, numbers, numbers, resamples(groups), groups)
     empty = rows[rows["pathology"] == "normal"]
     if len(empty):
         found["no_box_on_normals"] = round(float(empty["box_w"].isna().mean()), 6)
@@ -186,7 +199,15 @@ def _mean(values: np.ndarray, _: np.ndarray, weights: np.ndarray | None = None) 
     return float(values.mean()) if weights is None else (weights * values).sum(-1) / weights.sum(-1)
 
 
-def _estimate(statistic: Any, labels: np.ndarray, scores: np.ndarray, weights: list[np.ndarray]) -> dict[str, Any]:
+def _estimate(
+    statistic: Any,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    weights: list[np.ndarray],
+    counted: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """JSON-ready estimate; `counted` holds the groups of the cases that a rate counts."""
     value = float(statistic(labels, scores, None))
     draws = np.concatenate([statistic(labels, scores, chunk) for chunk in weights])
-    return figures.Estimate(value, *interval(draws)).to_dict()
+    found = figures.Estimate(value, *interval(draws))
+    return (found if counted is None else settled(found, counted)).to_dict()

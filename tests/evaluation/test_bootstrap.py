@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from bus_hf.evaluation import figures
-from bus_hf.evaluation.bootstrap import group_bootstrap, interval, paired_difference, resamples
+from bus_hf.evaluation.bootstrap import group_bootstrap, interval, paired_difference, resamples, settled
 
 
 def reader(n, seed=0, strength=2.0):
@@ -60,6 +61,21 @@ def test_paired_difference():
     same, p = paired_difference(figures.auroc, labels, scores, scores, np.arange(300), n=100)
     assert same.value == 0
     assert p == 1
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_rate_whose_cases_all_agree_is_not_certain(value):
+    groups = np.repeat(np.arange(12), 3)
+    labels, called = np.ones(36, int), np.full(36, bool(value))
+    found = group_bootstrap(figures.sensitivity, labels, called, groups, n=50)
+    assert found == (value, value, value)
+    wilson = stats.binomtest(12 * value, 12).proportion_ci(method="wilson")
+    assert settled(found, groups) == pytest.approx((value, wilson.low, wilson.high))
+
+
+def test_other_rates_keep_their_bootstrap():
+    found = figures.Estimate(0.9, 0.8, 0.95)
+    assert settled(found, np.arange(9)) == found
 
 
 def test_undefined_draws():

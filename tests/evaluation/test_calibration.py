@@ -117,3 +117,12 @@ def test_combine_is_the_weighted_mean_of_views_then_members():
 def test_an_image_without_a_view_is_refused():
     with pytest.raises(ValueError, match="lacks"):
         combine.combine(frame().iloc[1:], {"m": 0.5, "n": 0.5}, {"whole": 0.5, "flip": 0.5})
+
+
+def test_a_point_that_misses_nothing_does_not_promise_to_miss_nothing():
+    labels = np.repeat([0, 1], 30)
+    # Fitted with a tenth left out, the lowest malignant case still lies above every benign one.
+    point = calibration.operating_points(labels, np.where(labels == 1, 0.9, 0.1), np.arange(60))[-1]
+    value, low, high = point["sensitivity"]
+    assert value == high == 1
+    assert 0.85 < low < 0.95

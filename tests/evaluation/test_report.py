@@ -6,7 +6,8 @@ import pytest
 from huggingface_hub import ModelCard
 from sklearn.metrics import roc_auc_score
 
-from bus_hf.evaluation import cards, plots, report
+from bus_hf.errors import BusError
+from bus_hf.evaluation import bootstrap, cards, figures, plots, report
 from bus_hf.views import VIEW_WEIGHTS, VIEWS
 
 POINTS = [{"name": "miss_5_in_100", "threshold": 0.3, "sensitivity": [0.95, 0.9, 0.98], "specificity": [0.7, 0.6, 0.8]}]
@@ -99,7 +100,9 @@ def test_a_small_stratum_says_why_it_has_no_area():
 def test_heat_map_figures_leave_normals_out(found):
     heat = found["heat_maps"]["one"]
     assert heat["all"]["energy_inside"]["value"] == pytest.approx(0.5)
-    assert heat["all"]["box_hit_rate"]["value"] == 1
+    hits = heat["all"]["box_hit_rate"]
+    assert hits["value"] == hits["high"] == 1
+    assert 0.85 < hits["low"] < 1
     assert heat["n"] < 70
 
 
@@ -116,6 +119,50 @@ def test_report_is_json_and_tables_and_cards_come_from_it(found, tmp_path):
     whole = cards.ensemble_card(again, "bus", {"net": RECORD})
     assert "| both looks |" in whole
     assert "120 images" in whole
+
+
+def test_figures_without_normals_stand_by_themselves_on_the_hub(found):
+    results = ModelCard(cards.ensemble_card(found, "bus", {"net": RECORD})).data.eval_results
+    areas = {result.dataset_name: result for result in results if result.metric_type == "auroc"}
+    assert len(areas) == sum(result.metric_type == "auroc" for result in results) == 4
+    for source, row in found["by_source"].items():
+        result = areas[f"{source}, out-of-fold, {row['n']} images"]
+        assert result.metric_value == row["auroc"]["value"]
+        assert cards.estimate(row["auroc"]) in result.metric_name
+
+
+def test_rates_of_a_faultless_reader_keep_an_interval():
+    frame = logits()
+    frame["logit_0"] = frame["label"] * 20.0 - 10
+    rates = report.report(frame, {"net": 1.0}, VIEW_WEIGHTS, 1.0, POINTS)["overall"]["operating_points"]
+    for name, counted in (
+        ("sensitivity", frame[frame["label"] == 1]),
+        ("specificity", frame[frame["label"] == 0]),
+        ("accuracy", frame),
+    ):
+        groups = counted["group"].nunique()
+        bounds = figures.wilson(groups, groups)
+        assert rates["miss_5_in_100"][name] == pytest.approx(bounds.to_dict(), abs=1e-6), name
+
+
+def test_picture_and_table_have_one_interval(found, tmp_path, monkeypatch):
+    images = logits().drop_duplicates("name")
+    logit = (
+        logits().assign(x=lambda f: f["logit_0"] * f["view"].map(VIEW_WEIGHTS)).groupby("name", sort=False)["x"].sum()
+    )
+    drawn = []
+    monkeypatch.setattr(
+        plots, "group_bootstrap", lambda *given: drawn.append(bootstrap.group_bootstrap(*given)) or drawn[0]
+    )
+    plots.roc_curve(
+        tmp_path / "roc.png", images["label"].to_numpy(), logit.to_numpy(), images["group"].to_numpy(), n=20
+    )
+    assert drawn[0].to_dict() == found["overall"]["auroc"]
+
+
+def test_more_than_two_classes_are_refused():
+    with pytest.raises(BusError, match="more than two classes"):
+        report.report(logits().assign(logit_1=0.0), {"net": 1.0}, VIEW_WEIGHTS, 1.0, POINTS)
 
 
 def test_changing_a_figure_changes_the_card(found):
