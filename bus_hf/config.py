@@ -39,6 +39,10 @@ class TrainConfig:
     folds: int = _setting(5, "number of grouped folds")
     fold: int = _setting(0, "the fold that is left out of training, for validation and out-of-fold logits")
     split_seed: int = _setting(0, "seed of the folds")
+    set_apart: tuple[str, ...] = _setting((), "further folds that are neither trained on nor read")
+    train_sources: tuple[str, ...] = _setting(
+        (), "train on these sources alone and read every image of the others too; empty: on all"
+    )
     near_duplicates: bool = _setting(True, "join near-duplicate images into one group (leave on)")
     # Optimisation
     seed: int = _setting(0, "seed of weights, sampling and augmentation")
@@ -63,6 +67,14 @@ class TrainConfig:
     lesion_stride: int = _setting(8, "pixels of the input a cell of the lesion map covers")
     # Augmentation
     augment: float = _setting(1.0, "strength of the augmentation; 0 leaves only the letterboxed image")
+    # Out-of-fold logits
+    boxes: str | None = _setting(
+        None, "out-of-fold logits (Parquet) whose boxes the second look takes; without it, the own lesion map's"
+    )
+    # Distillation
+    teacher: str | None = _setting(None, "member folder or Hub id that reads every augmented training square too")
+    teacher_weight: float = _setting(0.0, "share of the class loss that is taken against the teacher's probability")
+    feature_weight: float = _setting(0.0, "weight of the term that draws the last feature map to the teacher's")
     # Machine
     num_workers: int = _setting(2, "processes that prepare images; 0 prepares them in the training process")
     threads: int = _setting(0, "CPU threads of the network; 0 leaves the choice to PyTorch")
@@ -85,6 +97,8 @@ class TrainConfig:
             ("augment", 0, 3),
             ("lesion_weight", 0, 100),
             ("inside_weight", 0, 100),
+            ("teacher_weight", 0, 1),
+            ("feature_weight", 0, 100),
             ("warmup_epochs", 0, 1000),
             ("patience", 0, 10_000),
             ("num_workers", 0, 256),
@@ -100,6 +114,19 @@ class TrainConfig:
                 f"fold {self.fold} of {self.folds} does not exist",
                 where="training config",
                 remedy=f"count folds from 0 to {self.folds - 1}",
+            )
+        if (self.teacher is None) != (self.teacher_weight == self.feature_weight == 0):
+            raise BusError(
+                "teacher, teacher_weight and feature_weight do not go together",
+                where="training config",
+                remedy="give a teacher and a weight above 0, or none of them",
+            )
+        unknown = [fold for fold in self.set_apart if not fold.isdigit() or int(fold) >= self.folds]
+        if unknown or str(self.fold) in self.set_apart:
+            raise BusError(
+                f"set_apart is {' '.join(self.set_apart)}",
+                where="training config",
+                remedy=f"give folds from 0 to {self.folds - 1} other than fold {self.fold}",
             )
         for name, known in (
             ("init", ("auto", "timm", "package", "random")),

@@ -27,11 +27,15 @@ _NOT_REBUILT = ("num_classes", "drop_rate", "drop_path_rate", "pretrained")
 
 
 class TrainingOutput(NamedTuple):
-    """What a forward pass of `TrainingNet` gives: (N, K) logits, (N, K, h, w) CAM, (N, H, W) lesion logits."""
+    """What a forward pass of `TrainingNet` gives: (N, K) logits, (N, K, h, w) CAM, (N, H, W) lesion logits.
+
+    `matched` is the (N, T, h, w) last feature map in a teacher's T channels, None without a teacher.
+    """
 
     logits: Tensor
     cam: Tensor
     lesion: Tensor
+    matched: Tensor | None = None
 
 
 def create(architecture: str, num_classes: int, **kwargs: Any) -> Any:
@@ -80,9 +84,15 @@ def lesion_logits(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 class TrainingNet(nn.Module):
-    """A backbone with a lesion head beside its classifier."""
+    """A backbone with a lesion head beside its classifier.
 
-    def __init__(self, backbone: Any, lesion_stride: int = 8) -> None:
+    Args:
+        backbone: from `create`.
+        lesion_stride: pixels of the input that a cell of the lesion map covers.
+        teacher_channels: channels of a teacher's last feature map, 0 where there is no teacher to match.
+    """
+
+    def __init__(self, backbone: Any, lesion_stride: int = 8, teacher_channels: int = 0) -> None:
         super().__init__()
         self.backbone: Any = backbone
         stride = backbone.feature_info[-1]["reduction"]
@@ -92,6 +102,7 @@ class TrainingNet(nn.Module):
         nn.init.constant_(head.bias, -2.0)  # type: ignore[arg-type]
         nn.init.normal_(head.weight, std=0.01)
         self.lesion_head: Any = head
+        self.match: Any = nn.Conv2d(backbone.num_features, teacher_channels, 1) if teacher_channels else None
 
     def forward(self, images: Tensor) -> TrainingOutput:
         """Read normalised (N, 3, S, S) images."""
@@ -100,6 +111,7 @@ class TrainingNet(nn.Module):
             self.backbone.forward_head(features),
             class_activation(self.backbone, features),
             lesion_logits(features, self.lesion_head.weight, self.lesion_head.bias),
+            None if self.match is None else self.match(features),
         )
 
 

@@ -68,6 +68,11 @@ PACKAGED = {
     ),
 }
 
+# Lite-n is B-n without squeeze-excite and with ReLU6: convolutions and norms bear the same names and shapes.
+RELATED = {"efficientnet_b1": "tf_efficientnet_lite1"}
+# A gate of squeeze-excite that nothing has trained lets this logit through, 0.88 of its input, instead of half.
+_OPEN_GATE = 2.0
+
 
 @dataclass(frozen=True)
 class Start:
@@ -109,7 +114,7 @@ def start(
         path = Path(init_from)
         if path.suffix == ".safetensors":
             return _from_file(architecture, num_classes, path, kwargs)
-        return _from_member(architecture, num_classes, path if path.exists() else _pulled(init_from), init_from, kwargs)
+        return _from_member(architecture, num_classes, path if path.exists() else pulled(init_from), init_from, kwargs)
     if init == "timm" or (init == "auto" and _hub_can_serve(architecture)):
         try:
             model = create(architecture, num_classes, pretrained=True, **kwargs)
@@ -133,6 +138,12 @@ def start(
             return model, Start(
                 "package", f"{packaged.package} (ImageNet)", packaged.licence, taken, len(model.state_dict()) - taken
             )
+        related = PACKAGED.get(RELATED.get(architecture, ""))
+        file = packaged_file(related) if related else None
+        if related and file:
+            model = create(architecture, num_classes, **kwargs)
+            return model, _from_related(model, RELATED[architecture], related, file)
+        packaged = packaged or related
         if init == "package":
             name = packaged.package if packaged else "no package that carries them is known"
             raise BusError(
@@ -234,6 +245,29 @@ def copy_by_position(tensors: list[Tensor], model: Any, source: str) -> int:
     return len(taken)
 
 
+def _from_related(model: Any, architecture: str, packaged: PackagedWeights, file: Path) -> Start:
+    """Take the convolutions and norms of a packaged relative; what it lacks starts so that it disturbs least."""
+    relative = create(architecture, 1)
+    copy_by_position(packaged_tensors(packaged, file), relative, packaged.package)
+    classifier = f"{model.pretrained_cfg['classifier']}."
+    own = model.state_dict()
+    theirs = {
+        name: value
+        for name, value in relative.state_dict().items()
+        if not name.startswith(classifier) and name in own and own[name].shape == value.shape
+    }
+    model.load_state_dict(theirs, strict=False)
+    for name, module in model.blocks.named_modules(prefix="blocks"):
+        if name.endswith(".se"):
+            torch.nn.init.constant_(module.conv_expand.bias, _OPEN_GATE)
+        last = "bn3" if hasattr(module, "bn3") else "bn2"
+        if getattr(module, "has_skip", False) and f"{name}.{last}.weight" not in theirs:
+            # A whole block that the relative lacks adds nothing to its shortcut at first.
+            torch.nn.init.zeros_(getattr(module, last).weight)
+    source = f"{packaged.package} (ImageNet; convolutions and norms of {architecture})"
+    return Start("package", source, packaged.licence, len(theirs), len(own) - len(theirs))
+
+
 def _from_file(architecture: str, num_classes: int, path: Path, kwargs: dict[str, Any]) -> tuple[Any, Start]:
     try:
         theirs = load_file(path)
@@ -256,7 +290,7 @@ def _from_file(architecture: str, num_classes: int, path: Path, kwargs: dict[str
     return model, Start("file", source, "see the file's source", len(fits), len(own) - len(fits))
 
 
-def _pulled(name: str) -> Path:
+def pulled(name: str) -> Path:
     """Bring a member's repository on the Hub into the cache; BusError where that cannot be."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

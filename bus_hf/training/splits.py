@@ -17,20 +17,31 @@ from bus_hf.errors import BusError
 
 @dataclass(frozen=True)
 class Split:
-    """The cases of a run with the fold of each; `left_out` counts those in groups whose labels conflict."""
+    """The cases of a run with the fold of each; `left_out` counts those in groups whose labels conflict.
+
+    `train_sources` are the only ones trained on where it names any; every image of the others is then held out.
+    """
 
     cases: Sequence[Case]
     folds: np.ndarray
     left_out: int
     near_duplicate_pairs: int
+    train_sources: tuple[str, ...] = ()
 
     def training(self, fold: int) -> list[Case]:
-        """Cases outside `fold`."""
-        return [case for case, own in zip(self.cases, self.folds, strict=True) if own != fold]
+        """Cases outside `fold`, of the sources to train on."""
+        return [case for case, own in zip(self.cases, self.folds, strict=True) if own != fold and self._of_use(case)]
 
     def held_out(self, fold: int) -> list[Case]:
-        """Cases of `fold`."""
+        """Cases of `fold`, and all of the sources that are not trained on."""
+        return [case for case, own in zip(self.cases, self.folds, strict=True) if own == fold or not self._of_use(case)]
+
+    def watched(self, fold: int) -> list[Case]:
+        """Cases of `fold`, which are read after every epoch."""
         return [case for case, own in zip(self.cases, self.folds, strict=True) if own == fold]
+
+    def _of_use(self, case: Case) -> bool:
+        return not self.train_sources or case.source in self.train_sources
 
 
 def split(config: TrainConfig) -> Split:
@@ -63,4 +74,19 @@ def split(config: TrainConfig) -> Split:
     own_groups = [case.group for case in kept]
     folds = grouped_folds(labels, own_groups, strata, config.folds, config.split_seed)
     assert_disjoint(folds, own_groups)
-    return Split(kept, folds, len(everything) - len(kept), len(pairs))
+    unknown = set(config.train_sources) - {case.source for case in kept}
+    if unknown:
+        raise BusError(
+            f"the data has no source '{min(unknown)}' to train on",
+            where=" ".join(config.data),
+            remedy=f"choose from {', '.join(sorted({case.source for case in kept}))}",
+        )
+    stay = ~np.isin(folds, [int(fold) for fold in config.set_apart])
+    left_out = len(everything) - len(kept)
+    return Split(
+        [case for case, in_use in zip(kept, stay, strict=True) if in_use],
+        folds[stay],
+        left_out,
+        len(pairs),
+        config.train_sources,
+    )

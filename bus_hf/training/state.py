@@ -14,8 +14,8 @@ from accelerate import Accelerator
 from bus_hf.config import TrainConfig, to_mapping
 from bus_hf.errors import BusError
 
-# Settings that may change when a run goes on: they decide nothing about its result.
-_FREE = ("output", "num_workers", "threads", "trackers", "logging_dir", "resume", "max_epochs_now")
+# Settings that may change when a run goes on: they decide nothing about its weights.
+_FREE = ("output", "boxes", "num_workers", "threads", "trackers", "logging_dir", "resume", "max_epochs_now")
 
 
 @dataclass
@@ -65,8 +65,9 @@ def claim(config: TrainConfig) -> None:
     path = output / "config.yaml"
     if path.exists() and config.resume:
         before: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-        now = to_mapping(config)
-        differing = [key for key in now if key not in _FREE and before.get(key) != now[key]]
+        now, default = to_mapping(config), to_mapping(TrainConfig())
+        # A setting that the run was begun without had its default.
+        differing = [key for key in now if key not in _FREE and before.get(key, default[key]) != now[key]]
         if differing:
             raise BusError(
                 f"the folder holds a run with another {', '.join(differing)}",

@@ -3,6 +3,7 @@ import pytest
 import torch
 from sklearn.metrics import log_loss
 
+from bus_hf.config import TrainConfig
 from bus_hf.labels import LABEL_SETS
 from bus_hf.models import TrainingOutput
 from bus_hf.training.losses import class_loss, class_weights, inside_loss, lesion_loss, terms
@@ -82,7 +83,7 @@ def test_only_malignant_images_with_a_mask_count_for_the_inside_term():
     mask = (_square_mask() * 255).to(torch.uint8).repeat(3, 1, 1)
     output = TrainingOutput(torch.zeros(3, 1), cam, torch.zeros(3, 8, 8))
     batch = {"mask": mask, "has_mask": torch.tensor([True, True, False]), "label": torch.tensor([0, 1, 1])}
-    found = terms(output, batch, LABEL_SETS["malignancy"], 0.5, 0.1, 0.0, None)
+    found = terms(output, batch, LABEL_SETS["malignancy"], TrainConfig(), None)
     assert float(found.inside) == pytest.approx(1, abs=1e-4)
     assert float(found.total) == pytest.approx(float(found.classes + 0.5 * found.lesion + 0.1 * found.inside), abs=1e-6)
 
@@ -90,6 +91,6 @@ def test_only_malignant_images_with_a_mask_count_for_the_inside_term():
 def test_a_term_of_weight_zero_is_off():
     output = TrainingOutput(torch.zeros(1, 1), torch.ones(1, 1, 4, 4), torch.zeros(1, 8, 8))
     batch = {"mask": torch.full((1, 32, 32), 255), "has_mask": torch.tensor([True]), "label": torch.tensor([1])}
-    found = terms(output, batch, LABEL_SETS["malignancy"], 0, 0, 0.0, None)
+    found = terms(output, batch, LABEL_SETS["malignancy"], TrainConfig(lesion_weight=0, inside_weight=0), None)
     assert float(found.total) == pytest.approx(np.log(2), abs=1e-6)
     assert float(found.lesion) == float(found.inside) == 0

@@ -12,50 +12,15 @@ import pandas as pd
 import pytest
 import timm
 import torch
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from bus_hf.config import TrainConfig, from_yaml, to_mapping
-from bus_hf.data.phantoms import write_phantoms
+from bus_hf.config import from_yaml, to_mapping
 from bus_hf.errors import BusError
 from bus_hf.evaluation.figures import auroc
 from bus_hf.training.run import run
 from bus_hf.views import VIEWS
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="session")
-def phantom_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("phantoms") / "data"
-    write_phantoms(folder, 12, 0)
-    return folder
-
-
-@pytest.fixture
-def tiny(phantom_folder, tmp_path):
-    return TrainConfig(
-        data=(str(phantom_folder),),
-        output=str(tmp_path / "run"),
-        logging_dir=str(tmp_path / "logs"),
-        backbone="test_resnet",
-        init="random",
-        input_size=64,
-        epochs=3,
-        batch_size=8,
-        folds=3,
-        drop_rate=0.2,
-        drop_path_rate=0.0,
-        num_workers=0,
-        trackers=(),
-    )
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate():
-    # accelerate keeps its precision for the life of a process, where one training run is the rule.
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def weights(folder):
@@ -194,3 +159,25 @@ def test_smoke_config_learns_held_out_phantoms(tmp_path):
     assert time.monotonic() - began < 120
     mean = frame.groupby("name").agg(label=("label", "first"), logit=("logit_0", "mean"))
     assert auroc(mean["label"].to_numpy(), mean["logit"].to_numpy()) > 0.9
+
+
+def test_boxes_of_another_run_place_the_second_look_and_change_nothing_else(tiny, tmp_path):
+    first = run(tiny)
+    light = pd.read_parquet(first / "out_of_fold.parquet")
+    moved = light.assign(box_x=10.0, box_y=20.0, box_w=40.0, box_h=30.0)
+    moved.to_parquet(tmp_path / "boxes.parquet")
+    before = weights(first)
+    # The finished run goes on to read its held-out images again, with other boxes.
+    again = pd.read_parquet(run(replace(tiny, boxes=str(tmp_path / "boxes.parquet"))) / "out_of_fold.parquet")
+    assert all(torch.equal(before[name], value) for name, value in weights(first).items())
+    assert again[["box_x", "box_y", "box_w", "box_h"]].drop_duplicates().to_numpy().tolist() == [[10, 20, 40, 30]]
+    same = light["view"].isin(["whole", "flip", "wider"])
+    assert np.allclose(light.loc[same, "logit_0"], again.loc[same, "logit_0"], atol=1e-5)
+    assert not np.allclose(light.loc[~same, "logit_0"], again.loc[~same, "logit_0"], atol=1e-3)
+
+
+def test_a_run_begun_before_a_setting_was_known_goes_on(tiny):
+    output = run(replace(tiny, max_epochs_now=1))
+    kept = (output / "config.yaml").read_text().splitlines()
+    (output / "config.yaml").write_text("\n".join(line for line in kept if not line.startswith("feature_weight")))
+    assert (run(tiny) / "checkpoint" / "model.safetensors").is_file()

@@ -1,0 +1,75 @@
+"""A teacher that reads the very squares the student trains on (function matching: L. Beyer et al., CVPR 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bus_hf.errors import BusError
+from bus_hf.labels import LabelSet
+from bus_hf.models import load_member
+from bus_hf.start_weights import pulled
+from bus_hf.training.batches import normalised
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A member in eval mode; `channels` are those of its last feature map."""
+
+    backbone: Any
+    channels: int
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Read uint8 grey (N, S, S); returns (N, K) logits and the (N, channels, h, w) last feature map."""
+        cfg = self.backbone.pretrained_cfg
+        batch = normalised(images, cfg["mean"], cfg["std"]).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            features = self.backbone.forward_features(batch)
+            logits = self.backbone.forward_head(features)
+        # Tensors of inference mode cannot be saved for backward.
+        return logits.float().clone(), features.float().clone()
+
+
+def teacher(name: str, label_set: LabelSet, device: torch.device) -> Teacher:
+    """Load a teacher from a member folder or a Hub id.
+
+    The caller sees to it that it has not trained on what the student holds out: what it knows of those images would
+    reach the student.
+
+    Raises:
+        BusError: no member is there, or it tells apart other classes.
+    """
+    path = Path(name)
+    backbone = load_member(path if path.exists() else pulled(name), device).to(memory_format=torch.channels_last)
+    if backbone.num_classes != label_set.num_logits:
+        raise BusError(
+            f"the teacher has {backbone.num_classes} outputs where '{label_set.name}' has {label_set.num_logits}",
+            where=name,
+            remedy="choose a teacher of the same label set",
+        )
+    return Teacher(backbone, backbone.num_features)
+
+
+def soft_class_loss(logits: Tensor, taught: Tensor) -> Tensor:
+    """Cross-entropy of (N, K) logits against the teacher's probabilities (G. Hinton et al., 2015, temperature 1)."""
+    if logits.shape[1] == 1:
+        return functional.binary_cross_entropy_with_logits(logits, torch.sigmoid(taught))
+    return functional.cross_entropy(logits, torch.softmax(taught, dim=1))
+
+
+def feature_loss(matched: Tensor, taught: Tensor) -> Tensor:
+    """1 - correlation over channels, meaned over places, of the student's and the teacher's last feature map.
+
+    Args:
+        matched: (N, T, h, w), the student's in the teacher's channels.
+        taught: (N, T, H, W), brought to (h, w) where it is another size.
+    """
+    if taught.shape[-2:] != matched.shape[-2:]:
+        taught = functional.adaptive_avg_pool2d(taught, (matched.shape[-2], matched.shape[-1]))
+    own, other = (value.float() - value.float().mean(1, keepdim=True) for value in (matched, taught))
+    return 1 - functional.cosine_similarity(own, other, dim=1).mean()

@@ -1,0 +1,78 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bus_hf.config import TrainConfig
+from bus_hf.data.phantoms import write_phantoms
+from bus_hf.errors import BusError
+from bus_hf.training.out_of_fold import read_boxes
+from bus_hf.training.splits import split
+
+
+@pytest.fixture(scope="module")
+def two_sources(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sources")
+    write_phantoms(folder / "one", 8, 0)
+    write_phantoms(folder / "two", 8, 1)
+    return TrainConfig(data=(str(folder / "one"), str(folder / "two")), folds=4)
+
+
+def names(found):
+    return {case.name for case in found}
+
+
+def test_every_image_is_trained_on_or_held_out(two_sources):
+    data = split(two_sources)
+    train, held_out = names(data.training(1)), names(data.held_out(1))
+    assert not train & held_out
+    assert len(train | held_out) + data.left_out == 48
+    assert names(data.watched(1)) == held_out
+
+
+def test_folds_set_apart_are_nowhere_and_the_others_as_before(two_sources):
+    whole, part = split(two_sources), split(replace(two_sources, fold=1, set_apart=("0",)))
+    apart = names(whole.held_out(0))
+    assert apart
+    assert not apart & names(part.cases)
+    assert names(part.held_out(1)) == names(whole.held_out(1))
+    assert names(part.training(1)) == names(whole.training(1)) - apart
+
+
+def test_a_source_that_is_not_trained_on_is_read_whole(two_sources):
+    data = split(replace(two_sources, train_sources=("one",)))
+    train, held_out = data.training(0), data.held_out(0)
+    assert {case.source for case in train} == {"one"}
+    assert {case.source for case in held_out} == {"one", "two"}
+    assert not names(train) & names(held_out)
+    assert names(train) | names(held_out) == names(data.cases)
+    assert names(data.watched(0)) < names(held_out)
+
+
+def test_unknown_sources_and_folds_are_refused(two_sources):
+    with pytest.raises(BusError, match=r"no source 'three'.*one, two"):
+        split(replace(two_sources, train_sources=("three",)))
+    for folds in (("0",), ("7",), ("x",)):
+        with pytest.raises(BusError, match="set_apart"):
+            TrainConfig(fold=0, set_apart=folds)
+
+
+def test_boxes_of_another_member(two_sources, tmp_path):
+    held_out = split(two_sources).held_out(0)[:2]
+    rows = [
+        {"name": case.name, "member": member, "view": view, "box_x": x, "box_y": 2.0, "box_w": 3.0, "box_h": 4.0}
+        for member, x in (("light", 1.0), ("other", 9.0))
+        for case in held_out
+        for view in ("whole", "flip")
+    ]
+    frame = pd.DataFrame(rows)
+    frame.loc[frame["name"] == held_out[1].name, ["box_x", "box_y", "box_w", "box_h"]] = np.nan
+    frame.to_parquet(tmp_path / "oof.parquet")
+    boxes = read_boxes(tmp_path / "oof.parquet", held_out)
+    assert boxes == {held_out[0].name: (1.0, 2.0, 3.0, 4.0), held_out[1].name: None}
+    frame[frame["name"] == held_out[0].name].to_parquet(tmp_path / "part.parquet")
+    with pytest.raises(BusError, match="1 of 2 held-out images have no entry"):
+        read_boxes(tmp_path / "part.parquet", held_out)
+    with pytest.raises(BusError, match="no out-of-fold logits"):
+        read_boxes(tmp_path / "none.parquet", held_out)
