@@ -2,13 +2,14 @@
 # make test    sets everything up in .venv and runs the tests
 # make help    lists the rest
 #
-# PYTHON=/path/to/python makes .venv with that Python, HOST and PORT say where `make serve` listens, and ARGS goes to the
-# program that is run: make test ARGS="-k views"
+# PYTHON=/path/to/python makes .venv with that Python, HOST and PORT say where `make serve` listens, DATA what `make ensemble`
+# trains on, and ARGS goes to the program that is run: make test ARGS="-k views"
 
 VENV := .venv
 BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 7860
+DATA ?= ../shared/data/busi ../shared/data/busbra
 ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
@@ -22,7 +23,7 @@ $(shell rm -f $(SERVING) $(EVERYTHING))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format figures setup weights clean
+.PHONY: help serve test lint format figures ensemble setup weights clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -47,6 +48,9 @@ format: $(EVERYTHING) ## put the code in the project's format
 
 figures: $(EVERYTHING) ## every figure, plot and card again from the stored out-of-fold logits, without training
 	@$(BIN)/python -m bus_hf.cli figures checkpoints --readme README.md
+
+ensemble: $(EVERYTHING) ## train every member of configs/ensemble.yaml on DATA and write the ensemble: hours, goes on where it stopped
+	@$(BIN)/python -m bus_hf.cli ensemble configs/ensemble.yaml --data $(DATA) $(ARGS)
 
 setup: $(EVERYTHING) ## install everything for serving, training, tests and lint
 	@echo "[setup] $(VENV) is ready"

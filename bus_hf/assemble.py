@@ -13,7 +13,7 @@ import pandas as pd
 
 from bus_hf import ensemble
 from bus_hf.errors import BusError
-from bus_hf.evaluation import abstention, calibration, cards, combine, plots, report
+from bus_hf.evaluation import abstention, calibration, cards, combine, plots, report, votes
 from bus_hf.labels import label_set
 from bus_hf.views import MIN_PEAK, VIEW_WEIGHTS
 
@@ -21,6 +21,7 @@ LOGITS = "out_of_fold.parquet"
 TRAINING = "training.json"
 REPORT = "report.json"
 LESION_HEAD = "lesion_head.safetensors"
+_BOX = ["box_x", "box_y", "box_w", "box_h"]
 DEFAULT_POINT = "miss_5_in_100"
 
 
@@ -39,7 +40,7 @@ def assemble(
         folder: becomes the ensemble folder; members and figures of an earlier one are replaced.
         name: of the ensemble.
         version: of the ensemble.
-        weights: vote of each member, by its backbone's name; all alike where None.
+        weights: vote of each member, by its backbone's name; fitted where None, with the weights of the views.
 
     Returns:
         `folder`, holding `ensemble.json`, a folder a member, `out_of_fold.parquet`, `training.json`, `report.json`,
@@ -52,7 +53,7 @@ def assemble(
     members = [record["architecture"] for record in records]
     frame = pd.concat([pd.read_parquet(run / LOGITS) for run in runs], ignore_index=True)
     _check(frame, records, [str(run) for run in runs])
-    votes = _votes(members, weights)
+    given = _votes(members, weights) if weights is not None else None
     folder.mkdir(parents=True, exist_ok=True)
     for run, member in zip(runs, members, strict=True):
         shutil.rmtree(folder / member, ignore_errors=True)
@@ -66,27 +67,31 @@ def assemble(
         for run, member, record in zip(runs, members, records, strict=True)
     }
     (folder / TRAINING).write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
-    return describe(folder, votes, name, version)
+    return describe(folder, members, name, version, given)
 
 
-def describe(folder: Path, votes: Mapping[str, float], name: str, version: str) -> Path:
+def describe(
+    folder: Path, members: Sequence[str], name: str, version: str, given: Mapping[str, float] | None = None
+) -> Path:
     """Fit on the stored out-of-fold logits and write manifest, report, plots and cards, without any training.
 
     Args:
         folder: ensemble folder with its members, `out_of_fold.parquet` and `training.json`.
-        votes: weight of each member, in the order of the manifest; the first one is light and owns the lesion map.
+        members: names in the order of the manifest; the first one is light and owns the lesion map.
         name: of the ensemble.
         version: of the ensemble.
+        given: weight of each member where it is not to be fitted; the views then keep their default weights.
     """
     training = _json(folder / TRAINING)
     frame = pd.read_parquet(folder / LOGITS)
-    images = combine.combine(frame, votes, VIEW_WEIGHTS)
+    weights, views, fit = _weights(frame, members, given)
+    images = combine.combine(frame, weights, views)
     truth, groups = images["label"].to_numpy(), images["group"].to_numpy()
     logits = images[["logit_0"]].to_numpy()
     temperature = round(calibration.fit_temperature(logits, truth), 6)
     probabilities = 1 / (1 + np.exp(-logits[:, 0] / temperature))
     points = calibration.operating_points(truth, probabilities, groups)
-    first = next(iter(votes))
+    first = members[0]
     labels = label_set(training[first]["label_set"])
     manifest = ensemble.Ensemble(
         name=name,
@@ -101,11 +106,11 @@ def describe(folder: Path, votes: Mapping[str, float], name: str, version: str) 
                 repo_id=None,
                 revision=None,
                 sha256=ensemble.sha256(folder / member / ensemble.WEIGHTS),
-                weight=vote,
+                weight=weight,
             )
-            for member, vote in votes.items()
+            for member, weight in weights.items()
         ),
-        views=dict(VIEW_WEIGHTS),
+        views=views,
         lesion_map=ensemble.LesionMap(first, LESION_HEAD, ensemble.sha256(folder / first / LESION_HEAD), MIN_PEAK),
         temperature=temperature,
         operating_points=tuple(ensemble.OperatingPoint(**_triples(point)) for point in points),
@@ -118,10 +123,10 @@ def describe(folder: Path, votes: Mapping[str, float], name: str, version: str) 
             out_of_fold_sha256=ensemble.sha256(folder / LOGITS),
         ),
     )
-    figures = report.report(frame, votes, VIEW_WEIGHTS, temperature, points)
+    figures = report.report(frame, weights, views, temperature, points) | {"weights": fit}
     report.write_report(figures, folder / REPORT)
     ensemble.write(manifest, folder)
-    for member in votes:
+    for member in members:
         card = cards.member_card(figures, training[member], member)
         (folder / member / "README.md").write_text(card, encoding="utf-8")
     (folder / "README.md").write_text(cards.ensemble_card(figures, name, training), encoding="utf-8")
@@ -132,16 +137,17 @@ def describe(folder: Path, votes: Mapping[str, float], name: str, version: str) 
     plots.confusion_matrix(drawn / "confusion_matrix.png", truth, probabilities, threshold)
     plots.reliability(drawn / "reliability.png", truth, probabilities)
     plots.decision_curve(drawn / "decision_curve.png", truth, probabilities)
-    for member in votes:
+    for member in members:
         plots.training_history(drawn / f"training_history_{member}.png", training[member]["history"])
     return folder
 
 
 def redescribe(folder: Path) -> Path:
-    """`describe` with the votes, name and version that the folder's manifest has."""
+    """`describe` with the members, name and version that the folder's manifest has; fitted weights are fitted again."""
     manifest = ensemble.read(folder)
-    votes = {member.name: member.weight for member in manifest.members}
-    return describe(folder, votes, manifest.name, manifest.version)
+    weights = {member.name: member.weight for member in manifest.members}
+    given = weights if _json(folder / REPORT)["weights"]["how"] == "given" else None
+    return describe(folder, list(weights), manifest.name, manifest.version, given)
 
 
 def readme_figures(folder: Path) -> str:
@@ -168,8 +174,8 @@ def _json(path: Path) -> Any:
 
 
 def _check(frame: pd.DataFrame, records: Sequence[Mapping[str, Any]], runs: Sequence[str]) -> None:
-    """Refuse runs whose logits are not out-of-fold together."""
-    where = ", ".join(runs)
+    """Refuse runs whose logits are not out-of-fold together, or not those that the ensemble would read."""
+    where, first = ", ".join(runs), records[0]["architecture"]
     sets = frame.groupby("member")["name"].agg(frozenset)
     if len(sets) != len(runs):
         raise BusError("two runs are of the same backbone", where=where, remedy="give each backbone once")
@@ -179,14 +185,37 @@ def _check(frame: pd.DataFrame, records: Sequence[Mapping[str, Any]], runs: Sequ
             where=where,
             remedy="train all of them on the same data with the same fold and split_seed",
         )
+    # Where a box was looked for and not found it is NaN, which equals nothing.
+    boxes = frame.drop_duplicates(["name", "member"]).set_index(["name", "member"])[_BOX].fillna(-1.0).unstack()
+    for side in _BOX:
+        apart = [member for member in sets.index if not np.allclose(boxes[side][member], boxes[side][first], atol=1e-3)]
+        if apart:
+            raise BusError(
+                f"the second look of {apart[0]} took other boxes than the light member's, which it will take in use",
+                where=where,
+                remedy=f"run its training command again with --boxes {runs[0]}/{LOGITS}; it only reads anew",
+            )
     if any(record["label_set"] != "malignancy" for record in records):
         raise BusError(
             "a run is not of the label set 'malignancy'", where=where, remedy="assemble runs of that label set"
         )
 
 
-def _votes(members: Sequence[str], weights: Mapping[str, float] | None) -> dict[str, float]:
-    given = dict(weights) if weights is not None else dict.fromkeys(members, 1.0)
+def _weights(
+    frame: pd.DataFrame, members: Sequence[str], given: Mapping[str, float] | None
+) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
+    """Weights of members and views, and how they came about: given, or fitted where that pays out-of-fold."""
+    equal = {member: 1 / len(members) for member in members}
+    if given is not None:
+        return dict(given), dict(VIEW_WEIGHTS), {"how": "given"}
+    read = votes.readings(frame, members, list(VIEW_WEIGHTS))
+    found = votes.gain(read, VIEW_WEIGHTS)
+    if not found["pays"]:
+        return equal, dict(VIEW_WEIGHTS), {"how": "equal: fitting them did not pay", **found}
+    return *votes.fit(read, VIEW_WEIGHTS), {"how": "fitted", **found}
+
+
+def _votes(members: Sequence[str], given: Mapping[str, float]) -> dict[str, float]:
     if set(given) != set(members) or min(given.values()) < 0 or sum(given.values()) <= 0:
         raise BusError(
             "the weights do not fit the members",

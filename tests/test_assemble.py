@@ -37,7 +37,8 @@ def runs(tmp_path_factory):
     )
     run(config)
     data = (str(folder / "one" / "phantoms"),)
-    run(replace(config, output=str(folder / "two"), backbone="test_resnet", data=data))
+    boxes = str(folder / "one" / "out_of_fold.parquet")
+    run(replace(config, output=str(folder / "two"), backbone="test_resnet", data=data, boxes=boxes))
     run(replace(config, output=str(folder / "other"), backbone="test_resnet", data=data, fold=1))
     return folder
 
@@ -102,6 +103,36 @@ def test_runs_that_held_out_other_images_are_refused(runs, tmp_path):
         assemble([runs / "one", runs / "other"], tmp_path / "x")
     with pytest.raises(BusError, match="same backbone"):
         assemble([runs / "two", runs / "other"], tmp_path / "x")
+
+
+def test_a_second_look_at_other_boxes_is_refused(runs, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(runs / "two", other)
+    frame = pd.read_parquet(other / "out_of_fold.parquet")
+    frame.loc[frame["name"] == frame["name"].iloc[-1], ["box_x", "box_y", "box_w", "box_h"]] = 10.0
+    frame.to_parquet(other / "out_of_fold.parquet", index=False)
+    with pytest.raises(BusError, match=r"test_resnet took other boxes.*--boxes"):
+        assemble([runs / "one", other], tmp_path / "x")
+
+
+def test_weights_are_fitted_where_that_pays_and_fitted_again(runs, tmp_path):
+    folder = assemble([runs / "one", runs / "two"], tmp_path / "fitted")
+    manifest, found = ensemble.read(folder), json.loads((folder / "report.json").read_text())
+    weights = [member.weight for member in manifest.members]
+    assert sum(weights) == pytest.approx(1)
+    assert found["weights"]["pays"] == (found["weights"]["how"] == "fitted")
+    if not found["weights"]["pays"]:
+        assert weights == [0.5, 0.5]
+    # One member that sees the labels: all the vote, and the figures' command fits it again.
+    frame = pd.read_parquet(folder / "out_of_fold.parquet")
+    knows = frame["member"] == "test_resnet"
+    rng = np.random.default_rng(0)
+    frame["logit_0"] = np.where(knows, frame["label"] * 3 - 1.5 + 2 * rng.normal(size=len(frame)), 4 * rng.normal())
+    frame.loc[~knows, "logit_0"] *= rng.normal(size=int((~knows).sum()))
+    frame.to_parquet(folder / "out_of_fold.parquet", index=False)
+    redescribe(folder)
+    assert ensemble.read(folder).members[1].weight > 0.6
+    assert json.loads((folder / "report.json").read_text())["weights"]["how"] == "fitted"
 
 
 def test_unfinished_run_and_wrong_votes_are_refused(runs, tmp_path):

@@ -13,8 +13,9 @@ _ASSEMBLE = """\
   bus-hf assemble runs/lite0 --to my_ensemble
   bus-hf assemble runs/lite0 runs/resnet50 --to my_ensemble --vote tf_efficientnet_lite0=1 --vote resnet50=2"""
 _ASSEMBLE_NOTES = """\
-All runs must have left out the same images (same data, folds, fold and split_seed): temperature, thresholds and the
-band of "not sure" are fitted on those. The first run's member is the light one and finds the lesion."""
+All runs must have left out the same images (same data, folds, fold and split_seed): weights, temperature, thresholds
+and the band of "not sure" are fitted on those. The first run's member is the light one and finds the lesion; the others
+must have taken its boxes (--boxes RUN/out_of_fold.parquet in training)."""
 
 _FIGURES = """\
   bus-hf figures checkpoints
@@ -38,7 +39,7 @@ def add(commands: Any) -> None:
         type=_vote,
         action="append",
         metavar="MEMBER=WEIGHT",
-        help="weight of a member; give all or none (default: all alike)",
+        help="weight of a member; give all or none (default: fitted, with the weights of the views)",
     )
     command.set_defaults(run=run_assemble)
     command = shared.subcommand(

@@ -1,0 +1,102 @@
+"""`bus-hf ensemble`: from data to an ensemble folder, by one file that names the members."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bus_hf.cli import shared
+from bus_hf.errors import BusError
+
+_EXAMPLES = """\
+  bus-hf ensemble configs/ensemble.yaml --data DATA/busi DATA/busbra
+  bus-hf ensemble configs/ensemble.yaml --data DATA/busi DATA/busbra --dry-run"""
+_NOTES = """\
+Each member's training is a call of accelerate launch train_accelerate.py, printed before it starts. Members whose run
+is finished are not trained again, and one that was stopped goes on, so that the same command, given again, brings it
+all to its end. The first member is the light one: it finds the lesion, and the others read its boxes."""
+
+_TRAIN = "train_accelerate.py"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `configs/ensemble.yaml` says: the members' training configs, the light one first, and what to write."""
+
+    members: tuple[Path, ...]
+    to: str
+    name: str
+    version: str
+
+
+def add(commands: Any) -> None:
+    """Add the subcommand."""
+    command = shared.subcommand(
+        commands, "ensemble", "train every member of an ensemble and assemble them", _EXAMPLES, _NOTES
+    )
+    command.add_argument("plan", type=Path, metavar="FILE", help="YAML: members (training configs), to, name, version")
+    command.add_argument("--data", nargs="+", required=True, metavar="DATA", help="folders or Hub ids to train on")
+    command.add_argument("--to", metavar="FOLDER", help="ensemble folder to write (default: that of the file)")
+    command.add_argument("--dry-run", action="store_true", help="print what would be done, and stop")
+    command.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Train what is not finished, then assemble; 1 where a training failed."""
+    from bus_hf.assemble import assemble, readme_figures
+
+    plan = read_plan(given.plan)
+    target = Path(given.to or plan.to)
+    outputs = [_output(config) for config in plan.members]
+    for config, output in zip(plan.members, outputs, strict=True):
+        if (output / "run.json").is_file():
+            print(f"{output}: finished before", file=sys.stderr)
+            continue
+        command = [sys.executable, "-m", "accelerate.commands.launch", _TRAIN, "--config", str(config), "--data"]
+        command += given.data
+        print(" ".join(["accelerate", "launch", *command[3:]]), file=sys.stderr, flush=True)
+        if not given.dry_run and subprocess.run(command, check=False).returncode:
+            print(f"bus-hf: the training of {output} stopped; the same command goes on.", file=sys.stderr)
+            return 1
+    print(f"bus-hf assemble {' '.join(map(str, outputs))} --to {target}", file=sys.stderr)
+    if not given.dry_run:
+        assemble(outputs, target, name=plan.name, version=plan.version)
+        print(readme_figures(target))
+    return 0
+
+
+def read_plan(path: Path) -> Plan:
+    """Read the YAML file of an ensemble.
+
+    Raises:
+        BusError: it cannot be read, lacks or has a key too many, or names a config that is not there.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        raise BusError("no YAML file can be read here", where=path, remedy="give configs/ensemble.yaml") from None
+    keys = ("members", "to", "name", "version")
+    if not isinstance(values, dict) or set(values) != set(keys):
+        raise BusError(f"the file does not hold {', '.join(keys)} and nothing else", where=path, remedy="correct it")
+    members, texts = values["members"], [values[key] for key in keys[1:]]
+    if not isinstance(members, list) or not members or not all(isinstance(text, str) for text in [*members, *texts]):
+        raise BusError(
+            "members is no list of training configs, or another value is no text", where=path, remedy="correct it"
+        )
+    configs = tuple(path.parent / member for member in members)
+    for config in configs:
+        if not config.is_file():
+            raise BusError("there is no such training config", where=config, remedy=f"correct members in {path}")
+    return Plan(configs, *texts)
+
+
+def _output(config: Path) -> Path:
+    from bus_hf.config import from_yaml
+
+    return Path(from_yaml(config).output)

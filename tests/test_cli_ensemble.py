@@ -1,0 +1,82 @@
+"""From one file of members to an ensemble folder: what is run, what is left alone, what is refused."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bus_hf import ensemble
+from bus_hf.cli import main
+from bus_hf.cli.ensemble import read_plan
+from bus_hf.config import TrainConfig, from_yaml, to_mapping
+from bus_hf.data.phantoms import write_phantoms
+from bus_hf.errors import BusError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """A plan of two tiny members, the second of which reads the boxes of the first."""
+    common = {"init": "random", "input_size": 64, "epochs": 1, "batch_size": 16, "folds": 3, "drop_path_rate": 0.0}
+    common |= {"num_workers": 0, "trackers": []}
+    first = common | {"backbone": "test_efficientnet", "output": str(tmp_path / "runs" / "one")}
+    boxes = str(tmp_path / "runs" / "one" / "out_of_fold.parquet")
+    second = common | {"backbone": "test_resnet", "output": str(tmp_path / "runs" / "two"), "boxes": boxes}
+    for name, values in (("one", first), ("two", second)):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    plan = {"members": ["one.yaml", "two.yaml"], "to": str(tmp_path / "made"), "name": "tiny", "version": "0.1.0"}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
+    return tmp_path / "plan.yaml"
+
+
+def test_one_command_trains_assembles_and_does_nothing_twice(planned, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(ROOT)
+    write_phantoms(tmp_path / "data", 12, 0)
+    command = ["ensemble", str(planned), "--data", str(tmp_path / "data")]
+    assert main([*command, "--dry-run"]) == 0
+    assert not (tmp_path / "runs").exists()
+    assert main(command) == 0
+    manifest = ensemble.read(tmp_path / "made")
+    assert [member.name for member in manifest.members] == ["test_efficientnet", "test_resnet"]
+    assert (manifest.name, manifest.version) == ("tiny", "0.1.0")
+    before = (tmp_path / "runs" / "two" / "run.json").stat().st_mtime_ns
+    capfd.readouterr()
+    assert main(command) == 0
+    assert capfd.readouterr().err.count("finished before") == 2
+    assert (tmp_path / "runs" / "two" / "run.json").stat().st_mtime_ns == before
+
+
+def test_a_training_that_fails_stops_before_assembling(planned, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(ROOT)
+    assert main(["ensemble", str(planned), "--data", str(tmp_path / "nothing")]) == 1
+    assert "the same command goes on" in capfd.readouterr().err
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"members": None}, "members is no list"),
+        ({"members": ["none.yaml"]}, "no such training config"),
+        ({"extra": 1}, "nothing else"),
+    ],
+)
+def test_a_wrong_plan_is_one_sentence(planned, change, sentence):
+    planned.write_text(yaml.safe_dump(yaml.safe_load(planned.read_text()) | change))
+    with pytest.raises(BusError, match=sentence):
+        read_plan(planned)
+    assert main(["ensemble", str(planned), "--data", "x"]) == 2
+
+
+def test_shipped_plan_names_the_five_and_the_light_member_and_shares_a_split():
+    configs = [from_yaml(config) for config in read_plan(ROOT / "configs" / "ensemble.yaml").members]
+    five = {"efficientnet_b0", "efficientnet_b1", "resnet50", "densenet121", "convnext_tiny"}
+    assert {config.backbone for config in configs} == five | {"tf_efficientnet_lite0"}
+    default = to_mapping(TrainConfig())
+    for config in configs:
+        for key in ("folds", "fold", "split_seed", "near_duplicates", "set_apart", "train_sources", "label_set"):
+            assert to_mapping(config)[key] == default[key], f"{config.backbone}: {key}"
+    light = configs[0]
+    assert all(config.boxes == f"{light.output}/out_of_fold.parquet" for config in configs[1:])
+    assert len({config.output for config in configs}) == len(configs)
