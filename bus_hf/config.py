@@ -47,6 +47,7 @@ class TrainConfig:
     # Optimisation
     seed: int = _setting(0, "seed of weights, sampling and augmentation")
     epochs: int = _setting(14, "passes over the training images")
+    epoch_images: int = _setting(0, "images drawn in a pass; 0: as many as there are")
     batch_size: int = _setting(32, "images a step, over all processes")
     lr: float = _setting(1e-3, "peak learning rate of AdamW")
     weight_decay: float = _setting(0.02, "weight decay of AdamW, not on norms and biases")
@@ -89,6 +90,7 @@ class TrainConfig:
             ("input_size", 32, 1024),
             ("folds", 2, 100),
             ("epochs", 1, 10_000),
+            ("epoch_images", 0, 10_000_000),
             ("batch_size", 1, 65_536),
             ("lr", 0, 10),
             ("ema_decay", 0, 0.999999),

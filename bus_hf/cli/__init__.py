@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from bus_hf.cli import assemble, audit, ensemble, evaluate, predict, serve, views
+from bus_hf.cli import assemble, audit, ensemble, evaluate, predict, serve, trial, views
 from bus_hf.errors import BusError
 
 DONE, SOME_FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="store_true", help="print the version and stop")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for module in (predict, serve, audit, views, evaluate, assemble, ensemble):
+    for module in (predict, serve, audit, views, evaluate, assemble, ensemble, trial):
         module.add(commands)
     return top
 

@@ -126,17 +126,17 @@ def write_png(path: Path, image: np.ndarray) -> None:
         raise unwritable(path, error) from None
 
 
-def replace_figures(path: Path, markdown: str) -> None:
-    """Put Markdown between the lines <!-- figures:start --> and <!-- figures:end --> of a file."""
+def replace_figures(path: Path, markdown: str, marker: str = "figures") -> None:
+    """Put Markdown between the lines <!-- MARKER:start --> and <!-- MARKER:end --> of a file."""
     from bus_hf.evaluation.cards import replace_between
 
     try:
-        path.write_text(replace_between(path.read_text(encoding="utf-8"), "figures", markdown), encoding="utf-8")
+        path.write_text(replace_between(path.read_text(encoding="utf-8"), marker, markdown), encoding="utf-8")
     except OSError as error:
         raise unwritable(path, error) from None
     except ValueError:
         raise BusError(
-            "it has no lines <!-- figures:start --> and <!-- figures:end -->",
+            f"it has no lines <!-- {marker}:start --> and <!-- {marker}:end -->",
             where=path,
             remedy="add them where the tables belong",
         ) from None

@@ -19,19 +19,20 @@ Draw = tuple[int, int, int]
 class DrawSampler(Sampler[Draw]):
     """Yields (epoch, place in the epoch, index): all the chance a draw needs, whichever worker serves it.
 
-    Set `epoch` before each pass. The order depends on seed and epoch alone, so a resumed run draws what an
-    uninterrupted one would have drawn.
+    `length` is the number of draws, as many as there are labels where it is 0. Set `epoch` before each pass. The order
+    depends on seed and epoch alone, so a resumed run draws what an uninterrupted one would have drawn.
     """
 
-    def __init__(self, labels: Sequence[int], balanced: bool, seed: int) -> None:
+    def __init__(self, labels: Sequence[int], balanced: bool, seed: int, length: int = 0) -> None:
         counts = np.bincount(labels)
         self.weights = 1.0 / counts[np.asarray(labels)] if balanced else np.ones(len(labels))
         self.balanced = balanced
+        self.length = length or len(labels)
         self.seed = seed
         self.epoch = 0
 
     def __len__(self) -> int:
-        return len(self.weights)
+        return self.length
 
     def __iter__(self) -> Iterator[Draw]:
         chance = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
@@ -40,7 +41,9 @@ class DrawSampler(Sampler[Draw]):
                 WeightedRandomSampler(self.weights.tolist(), len(self), replacement=True, generator=chance)
             )
         else:
-            drawn = torch.randperm(len(self), generator=chance).tolist()
+            count = len(self.weights)
+            passes = range(-(-len(self) // count))
+            drawn = [int(i) for _ in passes for i in torch.randperm(count, generator=chance)][: len(self)]
         for place, index in enumerate(drawn):
             yield self.epoch, place, index
 

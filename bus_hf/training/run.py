@@ -87,11 +87,12 @@ def run(config: TrainConfig) -> Path:
     net = TrainingNet(backbone, config.lesion_stride, taught_by.channels if taught_by else 0)
     if config.channels_last:
         net = net.to(memory_format=torch.channels_last)
-    sampler = DrawSampler([case.label for case in train], config.balanced_sampling, config.seed)
+    drawn_from = [case.label for case in train]
+    sampler = DrawSampler(drawn_from, config.balanced_sampling, config.seed, config.epoch_images)
     images = TrainingImages(
         train, TrainTransform(config.input_size, config.augment, config.lesion_crop_prob), config.seed
     )
-    loader: Any = _loader(images, config, sampler=sampler, drop_last=len(train) >= config.batch_size)
+    loader: Any = _loader(images, config, sampler=sampler, drop_last=len(sampler) >= config.batch_size)
     watch: Any = _loader(WholeImages(watched, config.input_size), config)
     steps = len(loader)
     optimiser: Any = torch.optim.AdamW(parameter_groups(net, config), lr=config.lr)
@@ -106,7 +107,7 @@ def run(config: TrainConfig) -> Path:
         say(f"going on after epoch {progress.epoch} of {config.epochs}")
     weights = None
     if config.pos_weight:
-        weights = class_weights(torch.tensor([case.label for case in train]), labels).to(accelerator.device)
+        weights = class_weights(torch.tensor(drawn_from), labels).to(accelerator.device)
     truth = np.array([case.label for case in watched])
     fit = _Fit(
         config, labels, accelerator, prepared, ema, optimiser, plan, loader, watch, sampler, weights, truth, taught_by

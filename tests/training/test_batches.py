@@ -54,3 +54,13 @@ def test_normalised_repeats_grey_with_the_members_mean_and_std():
     out = normalised(torch.full((2, 4, 4), 255, dtype=torch.uint8), (0.5, 0.4, 0.3), (0.5, 0.2, 0.1))
     assert out.shape == (2, 3, 4, 4)
     assert out[0, :, 0, 0].tolist() == pytest.approx([1.0, 3.0, 7.0], abs=1e-5)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+@pytest.mark.parametrize("length", [3, 25])
+def test_a_pass_may_be_shorter_or_longer_than_the_images(balanced, length):
+    sampler = DrawSampler([0, 1] * 5, balanced, 0, length)
+    drawn = [index for _, _, index in sampler]
+    assert len(drawn) == len(sampler) == length
+    if not balanced:
+        assert max(drawn.count(index) for index in range(10)) - min(drawn.count(index) for index in range(10)) <= 1

@@ -1,0 +1,103 @@
+"""`bus-hf trial` and `bus-hf trials`: one change at a time, read in-source and cross-source, and the table of all."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bus_hf.cli import shared
+from bus_hf.errors import BusError
+
+_TRIAL = """\
+  bus-hf trial baseline --data DATA/busi DATA/busbra
+  bus-hf trial larger --data DATA/busi DATA/busbra --set input_size=160
+  bus-hf trial no-lesion-term --data DATA/busi DATA/busbra --set lesion_weight=0 inside_weight=0"""
+_TRIAL_NOTES = """\
+One network a source is trained by the config, each reads its own held-out fold and all images of the other sources, and
+the logits are kept in trials/NAME/. A trial that was stopped goes on when it is started again in the same way."""
+
+_TRIALS = """\
+  bus-hf trials
+  bus-hf trials --log LOG.md"""
+_TRIALS_NOTES = """\
+Nothing is trained. Trials are compared with the first one (trials/baseline), all on the same resamples of groups. In a
+log the part between the lines <!-- trials:start --> and <!-- trials:end --> is replaced."""
+
+_BASE = "baseline"
+_CHANGE = "change.txt"
+
+
+def add(commands: Any) -> None:
+    """Add both subcommands."""
+    command = shared.subcommand(commands, "trial", "try one change of the training settings", _TRIAL, _TRIAL_NOTES)
+    command.add_argument("name", metavar="NAME", help="of the trial: letters, digits and hyphens")
+    command.add_argument("--data", nargs="+", required=True, metavar="DATA", help="one folder or Hub id a source")
+    command.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings that differ")
+    command.add_argument("--config", type=Path, default=Path("configs/trial.yaml"), help="(default: %(default)s)")
+    command.add_argument("--sources", nargs="+", default=["busi", "busbra"], help="to train on (default: busi busbra)")
+    command.add_argument("--to", type=Path, default=Path("trials"), metavar="FOLDER", help="(default: %(default)s)")
+    command.set_defaults(run=run_trial)
+    command = shared.subcommand(commands, "trials", "compare the trials that were made", _TRIALS, _TRIALS_NOTES)
+    command.add_argument("folder", nargs="?", type=Path, default=Path("trials"), help="(default: %(default)s)")
+    command.add_argument("--log", type=Path, metavar="FILE", help="Markdown file to put the table into")
+    command.add_argument("--json", action="store_true", help="print the figures as JSON")
+    command.set_defaults(run=run_trials)
+
+
+def run_trial(given: argparse.Namespace) -> int:
+    """Train a network a source and keep its logits; 1 where a training stopped."""
+    settings = [text.partition("=") for text in given.set]
+    if not all(key and value for key, _, value in settings):
+        raise BusError("a change has no value", where="--set", remedy="write KEY=VALUE, as input_size=160")
+    if not given.name.replace("-", "").replace("_", "").isalnum():
+        raise BusError(f"'{given.name}' is no name of a trial", remedy="use letters, digits and hyphens")
+    target = given.to / given.name
+    for source in given.sources:
+        if (target / f"{source}.parquet").is_file():
+            continue
+        output = Path("runs") / "trials" / given.name / source
+        command = [sys.executable, "-m", "accelerate.commands.launch", "train_accelerate.py"]
+        command += ["--config", str(given.config), "--data", *given.data, "--train_sources", source]
+        command += ["--output", str(output)]
+        for key, _, value in settings:
+            command += [f"--{key}", *value.split(",")]
+        if subprocess.run(command, check=False).returncode:
+            print(f"bus-hf: the training on {source} stopped; the same command goes on.", file=sys.stderr)
+            return 1
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(output / "out_of_fold.parquet", target / f"{source}.parquet")
+        shutil.copyfile(output / "config.yaml", target / f"{source}.yaml")
+    (target / _CHANGE).write_text(", ".join(given.set) + "\n" if given.set else "none\n", encoding="utf-8")
+    return 0
+
+
+def run_trials(given: argparse.Namespace) -> int:
+    """Print the table of the finished trials, the baseline first."""
+    import json
+
+    import pandas as pd
+
+    from bus_hf.evaluation import trials
+    from bus_hf.views import VIEW_WEIGHTS
+
+    finished = sorted(path.parent for path in given.folder.glob(f"*/{_CHANGE}"))
+    finished.sort(key=lambda path: path.name != _BASE)
+    if not finished or finished[0].name != _BASE:
+        raise BusError("no finished trial 'baseline' is here", where=given.folder, remedy="bus-hf trial baseline ...")
+    frames = {
+        path.name: {part.stem: pd.read_parquet(part) for part in sorted(path.glob("*.parquet"))} for path in finished
+    }
+    rows = trials.table(frames, VIEW_WEIGHTS)
+    changes = {path.name: (path / _CHANGE).read_text(encoding="utf-8").strip() for path in finished}
+    if given.json:
+        print(json.dumps([row | {"change": changes[row["name"]]} for row in rows], indent=1))
+        return 0
+    text = trials.markdown(rows, changes)
+    if given.log:
+        shared.replace_figures(given.log, text, "trials")
+    print(text)
+    return 0

@@ -1,0 +1,100 @@
+"""Trials of one change at a time: in-source and cross-source AUROC, and the difference from the first trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bus_hf.errors import BusError
+from bus_hf.evaluation import figures
+from bus_hf.evaluation.bootstrap import RESAMPLES, interval, resamples
+from bus_hf.evaluation.combine import combine
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def table(
+    trials: Mapping[str, Mapping[str, pd.DataFrame]], view_weights: Mapping[str, float], n: int = RESAMPLES
+) -> list[dict[str, Any]]:
+    """Figures of trials, each of which trained one network a source and let it read every source.
+
+    Args:
+        trials: name of each trial, the one to compare with first; for each source that was trained on, the
+            out-of-fold logits that its network left, of its own held-out fold and of all images of the other sources.
+        view_weights: weight of each view.
+        n: resamples.
+
+    Returns:
+        One dict a trial: name, `auroc` (`"busi > busbra"` is trained on BUSI and read on BUS-BRA), their `mean`, and
+        `gain`, the difference of the means from the first trial; each {value, low, high}, 95 % by bootstrap of groups,
+        the same resamples for every trial and figure.
+
+    Raises:
+        BusError: two trials did not train on the same sources or read the same images.
+    """
+    read = {name: _read(runs, view_weights) for name, runs in trials.items()}
+    first = next(iter(read))
+    for name, found in read.items():
+        if [(key, images["name"].tolist()) for key, images in found.items()] != [
+            (key, images["name"].tolist()) for key, images in read[first].items()
+        ]:
+            raise BusError(
+                f"trial '{name}' did not read the images of trial '{first}'",
+                remedy="train both on the same data, with the same folds, fold and set_apart",
+            )
+    groups = np.unique(np.concatenate([images["group"] for images in read[first].values()]))
+    drawn = resamples(groups, n)
+    rows: list[dict[str, Any]] = []
+    base: np.ndarray | None = None
+    for name, found in read.items():
+        values, draws = zip(*(_area(images, groups, drawn) for images in found.values()), strict=True)
+        mean, spread = float(np.mean(values)), np.mean(draws, axis=0)
+        if base is None:
+            base, at = spread, mean
+        rows.append(
+            {
+                "name": name,
+                "auroc": {
+                    key: figures.Estimate(value, *interval(draw)).to_dict()
+                    for key, value, draw in zip(found, values, draws, strict=True)
+                },
+                "mean": figures.Estimate(mean, *interval(spread)).to_dict(),
+                "gain": figures.Estimate(mean - at, *interval(spread - base)).to_dict(),
+            }
+        )
+    return rows
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], changes: Mapping[str, str]) -> str:
+    """Table of trials with what each changed."""
+    keys = list(rows[0]["auroc"])
+    lines = [f"| trial | change | {' | '.join(keys)} | mean | gain |", "|---" * (len(keys) + 4) + "|"]
+    for row in rows:
+        cells = [f"{row['auroc'][key]['value']:.3f}" for key in keys]
+        mean, gain = row["mean"], row["gain"]
+        cells.append(f"{mean['value']:.3f} ({mean['low']:.3f}–{mean['high']:.3f})")
+        first = row is rows[0]
+        cells.append("–" if first else f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})")
+        lines.append(f"| {row['name']} | {changes[row['name']]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _read(runs: Mapping[str, pd.DataFrame], view_weights: Mapping[str, float]) -> dict[str, pd.DataFrame]:
+    """One row an image of each pair of sources, in the order of names."""
+    found = {}
+    for trained, frame in sorted(runs.items()):
+        member = str(frame["member"].iloc[0])
+        images = combine(frame, {member: 1.0}, view_weights).sort_values("name", ignore_index=True)
+        for source, part in images.groupby("source"):
+            found[f"{trained} > {source}"] = part
+    return found
+
+
+def _area(images: pd.DataFrame, groups: np.ndarray, drawn: Sequence[np.ndarray]) -> tuple[float, np.ndarray]:
+    labels, scores = images["label"].to_numpy(), images["logit_0"].to_numpy()
+    place = np.searchsorted(groups, images["group"].to_numpy())
+    draws = [figures.auroc(labels, scores, weights[:, place]) for weights in drawn]
+    return float(figures.auroc(labels, scores)), np.concatenate(draws)

@@ -1,0 +1,70 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from bus_hf.errors import BusError
+from bus_hf.evaluation import trials
+
+VIEWS = {"whole": 0.5, "lesion": 0.5}
+
+
+def run(strength, seed=0, n=160):
+    rng = np.random.default_rng(seed)
+    labels = np.random.default_rng(99).integers(0, 2, n)
+    rows = [
+        {
+            "name": f"i{i:03}",
+            "source": "a" if i < n // 4 else "b",
+            "group": f"g{i // 2}",
+            "label": labels[i],
+            "member": "net",
+            "view": view,
+            "logit_0": strength * labels[i] + rng.normal(),
+        }
+        for i in range(n)
+        for view in VIEWS
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_areas_are_those_of_scikit_learn_and_the_mean_is_theirs():
+    weak = {"a": run(0.5, 1), "b": run(0.8, 2)}
+    row = trials.table({"baseline": weak}, VIEWS, n=50)[0]
+    assert list(row["auroc"]) == ["a > a", "a > b", "b > a", "b > b"]
+    part = weak["b"][weak["b"]["source"] == "a"]
+    images = part.groupby("name").agg(label=("label", "first"), logit=("logit_0", "mean"))
+    assert row["auroc"]["b > a"]["value"] == pytest.approx(roc_auc_score(images["label"], images["logit"]), abs=1e-6)
+    mean = np.mean([area["value"] for area in row["auroc"].values()])
+    assert row["mean"]["value"] == pytest.approx(mean, abs=1e-5)
+    assert row["gain"] == {"value": 0, "low": 0, "high": 0}
+
+
+def test_a_better_trial_gains_and_the_same_again_does_not():
+    weak = {"a": run(0.4, 1), "b": run(0.4, 2)}
+    rng = np.random.default_rng(0)
+    other = {
+        key: frame.assign(logit_0=frame["logit_0"] + 0.3 * rng.normal(size=len(frame))) for key, frame in weak.items()
+    }
+    strong = {"a": run(2.0, 5), "b": run(2.0, 6)}
+    rows = trials.table({"baseline": weak, "again": other, "strong": strong}, VIEWS, n=200)
+    assert rows[1]["gain"]["low"] < 0 < rows[1]["gain"]["high"]
+    assert rows[2]["gain"]["low"] > 0
+    text = trials.markdown(rows, {"baseline": "none", "again": "seed=1", "strong": "x=2"})
+    assert f"{rows[2]['gain']['value']:+.3f}" in text
+    assert text.count("\n") == 4
+
+
+def test_shuffled_labels_destroy_the_areas():
+    frame = run(2.0)
+    shuffled = dict(zip(frame["name"].unique(), np.random.default_rng(0).permutation(frame["label"][::2]), strict=True))
+    frame["label"] = frame["name"].map(shuffled)
+    row = trials.table({"baseline": {"a": frame, "b": frame}}, VIEWS, n=200)[0]
+    assert row["mean"]["low"] < 0.5 < row["mean"]["high"]
+
+
+def test_trials_of_other_images_are_not_compared():
+    whole = {"a": run(1.0), "b": run(1.0)}
+    part = {"a": run(1.0), "b": run(1.0)[2:]}
+    with pytest.raises(BusError, match="did not read the images"):
+        trials.table({"baseline": whole, "other": part}, VIEWS, n=10)

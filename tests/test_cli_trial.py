@@ -1,0 +1,49 @@
+"""Trials from the command line: two tiny networks on phantoms of two sources, and the table in a log."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bus_hf.cli import main
+from bus_hf.data.phantoms import write_phantoms
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_a_trial_and_its_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for seed, source in enumerate(("one", "two")):
+        write_phantoms(tmp_path / source, 9, seed)
+    settings = yaml.safe_load((ROOT / "configs" / "trial.yaml").read_text())
+    settings |= {"backbone": "test_resnet", "init": "random", "freeze": [], "input_size": 64, "epochs": 1}
+    settings |= {"epoch_images": 16, "batch_size": 8, "folds": 3, "num_workers": 0, "drop_path_rate": 0.0}
+    (tmp_path / "trial.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "train_accelerate.py").symlink_to(ROOT / "train_accelerate.py")
+    command = ["--data", "one", "two", "--sources", "one", "two", "--config", "trial.yaml"]
+    assert main(["trials"]) == 2
+    assert main(["trial", "baseline", *command]) == 0
+    assert main(["trial", "wider", *command, "--set", "lesion_crop_prob=0.8"]) == 0
+    before = (tmp_path / "trials" / "wider" / "one.parquet").stat().st_mtime_ns
+    assert main(["trial", "wider", *command, "--set", "lesion_crop_prob=0.8"]) == 0
+    assert (tmp_path / "trials" / "wider" / "one.parquet").stat().st_mtime_ns == before
+    kept = yaml.safe_load((tmp_path / "trials" / "wider" / "two.yaml").read_text())
+    assert (kept["lesion_crop_prob"], kept["train_sources"]) == (0.8, ["two"])
+    log = tmp_path / "LOG.md"
+    log.write_text("x\n<!-- trials:start -->\n<!-- trials:end -->\n")
+    capsys.readouterr()
+    assert main(["trials", "--log", "LOG.md"]) == 0
+    assert "| wider | lesion_crop_prob=0.8 |" in log.read_text()
+    capsys.readouterr()
+    assert main(["trials", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["baseline", "wider"]
+    assert set(rows[0]["auroc"]) == {"one > one", "one > two", "two > one", "two > two"}
+
+
+@pytest.mark.parametrize("arguments", [["trial", "a/b", "--data", "x"], ["trial", "ok", "--data", "x", "--set", "y"]])
+def test_wrong_trials_are_refused_before_anything_is_trained(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.count("\n") == 1
