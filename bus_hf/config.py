@@ -76,6 +76,7 @@ class TrainConfig:
     teacher: str | None = _setting(None, "member folder or Hub id that reads every augmented training square too")
     teacher_weight: float = _setting(0.0, "share of the class loss that is taken against the teacher's probability")
     feature_weight: float = _setting(0.0, "weight of the term that draws the last feature map to the teacher's")
+    scanner: float = _setting(0.0, "strength of augmentation that mimics other scanners (tones, depth gain, marks)")
     # Machine
     num_workers: int = _setting(2, "processes that prepare images; 0 prepares them in the training process")
     threads: int = _setting(0, "CPU threads of the network; 0 leaves the choice to PyTorch")
@@ -97,6 +98,7 @@ class TrainConfig:
             ("lesion_crop_prob", 0, 1),
             ("label_smoothing", 0, 0.99),
             ("augment", 0, 3),
+            ("scanner", 0, 3),
             ("lesion_weight", 0, 100),
             ("inside_weight", 0, 100),
             ("teacher_weight", 0, 1),

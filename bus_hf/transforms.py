@@ -14,6 +14,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
+from bus_hf.scanners import scanner_steps
 from bus_hf.views import Box, Window, centred, cut
 
 # Decibels that a scanner's log compression spreads over the 256 grey values; from the manuals of common scanners.
@@ -129,10 +130,13 @@ class CornerCut(A.ImageOnlyTransform):
         return out
 
 
-def steps(size: int, strength: float) -> list[A.BasicTransform]:
-    """The transforms of a `size` square, in order, at `strength` (1 = as trained, 0 = none)."""
+def steps(size: int, strength: float, scanner: float = 0.0) -> list[A.BasicTransform]:
+    """The transforms of a `size` square, in order, at `strength` (1 = as trained, 0 = none).
+
+    `scanner` is the strength of those that mimic another scanner (`scanners.scanner_steps`).
+    """
     if strength == 0:
-        return []
+        return scanner_steps(scanner)
     s = strength
     return [
         A.HorizontalFlip(p=0.5),
@@ -156,6 +160,7 @@ def steps(size: int, strength: float) -> list[A.BasicTransform]:
             p=0.15,
         ),
         Speckle(p=0.3),
+        *scanner_steps(scanner),
         A.ImageCompression(quality_range=(max(10, round(95 - 55 * s)), 95), p=0.15),
         CornerCut(p=0.2),
     ]
@@ -199,9 +204,10 @@ class TrainTransform:
     size: int
     strength: float = 1.0
     crop_probability: float = 0.4
+    scanner: float = 0.0
 
     def __post_init__(self) -> None:
-        self._compose = A.Compose(steps(self.size, self.strength))
+        self._compose = A.Compose(steps(self.size, self.strength, self.scanner))
 
     def __call__(
         self, image: np.ndarray, mask: np.ndarray | None, rng: np.random.Generator
@@ -245,7 +251,7 @@ def contact_sheet(image: np.ndarray, mask: np.ndarray | None, size: int = 224, s
     whole = centred(image.shape[1] / 2, image.shape[0] / 2, max(image.shape))
     square = cut(image, whole, size)
     tiles = [("original, letterboxed", square)]
-    for step in steps(size, 1.0):
+    for step in steps(size, 1.0, 1.0):
         alone = A.Compose([step], seed=seed)
         step.p = 1.0
         tiles.append((type(step).__name__, alone(image=square)["image"]))

@@ -119,5 +119,5 @@ def test_mask_box():
 
 def test_contact_sheet_shows_every_step(picture):
     sheet = contact_sheet(*picture, size=48)
-    tiles = len(steps(48, 1.0)) + 5
+    tiles = len(steps(48, 1.0, 1.0)) + 5
     assert sheet.shape == (-(-tiles // 4) * (48 + 28), 4 * (48 + 8), 3)

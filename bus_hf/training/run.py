@@ -89,9 +89,8 @@ def run(config: TrainConfig) -> Path:
         net = net.to(memory_format=torch.channels_last)
     drawn_from = [case.label for case in train]
     sampler = DrawSampler(drawn_from, config.balanced_sampling, config.seed, config.epoch_images)
-    images = TrainingImages(
-        train, TrainTransform(config.input_size, config.augment, config.lesion_crop_prob), config.seed
-    )
+    transform = TrainTransform(config.input_size, config.augment, config.lesion_crop_prob, config.scanner)
+    images = TrainingImages(train, transform, config.seed)
     loader: Any = _loader(images, config, sampler=sampler, drop_last=len(sampler) >= config.batch_size)
     watch: Any = _loader(WholeImages(watched, config.input_size), config)
     steps = len(loader)
