@@ -13,7 +13,7 @@ import pandas as pd
 
 from bus_hf import ensemble
 from bus_hf.errors import BusError
-from bus_hf.evaluation import abstention, calibration, cards, combine, plots, report, votes
+from bus_hf.evaluation import abstention, calibration, cards, combine, evidence, plots, report, tables, votes
 from bus_hf.labels import label_set
 from bus_hf.views import MIN_PEAK, VIEW_WEIGHTS
 
@@ -91,6 +91,7 @@ def describe(
     temperature = round(calibration.fit_temperature(logits, truth), 6)
     probabilities = 1 / (1 + np.exp(-logits[:, 0] / temperature))
     points = calibration.operating_points(truth, probabilities, groups)
+    band = abstention.band(truth, probabilities, groups)
     first = members[0]
     labels = label_set(training[first]["label_set"])
     manifest = ensemble.Ensemble(
@@ -115,7 +116,7 @@ def describe(
         temperature=temperature,
         operating_points=tuple(ensemble.OperatingPoint(**_triples(point)) for point in points),
         default_operating_point=DEFAULT_POINT,
-        abstain=ensemble.Abstain(**abstention.band(truth, probabilities, groups)),
+        abstain=ensemble.Abstain(**band),
         light=first,
         fitted_on=ensemble.FittedOn(
             sources={str(source): int(count) for source, count in sorted(images["source"].value_counts().items())},
@@ -123,7 +124,10 @@ def describe(
             out_of_fold_sha256=ensemble.sha256(folder / LOGITS),
         ),
     )
-    figures = report.report(frame, weights, views, temperature, points) | {"weights": fit}
+    read = votes.readings(frame, members, list(VIEW_WEIGHTS))
+    figures = report.report(frame, weights, views, temperature, points)
+    figures |= evidence.evidence(read, weights, views, DEFAULT_POINT)
+    figures |= {"weights": fit, "abstain": band, "default_operating_point": DEFAULT_POINT}
     report.write_report(figures, folder / REPORT)
     ensemble.write(manifest, folder)
     for member in members:
@@ -132,9 +136,11 @@ def describe(
     (folder / "README.md").write_text(cards.ensemble_card(figures, name, training), encoding="utf-8")
     drawn = folder / "plots"
     drawn.mkdir(exist_ok=True)
-    threshold = next(point["threshold"] for point in points if point["name"] == DEFAULT_POINT)
-    plots.roc_curve(drawn / "roc_curve.png", truth, probabilities, groups)
-    plots.confusion_matrix(drawn / "confusion_matrix.png", truth, probabilities, threshold)
+    alone = {member: combine.combine(frame, {member: 1.0}, views)["logit_0"].to_numpy() for member in members}
+    plots.roc_curve(drawn / "roc_curve.png", truth, probabilities, groups, others=alone if len(alone) > 1 else {})
+    for point in points:
+        name = "confusion_matrix" if point["name"] == DEFAULT_POINT else f"confusion_matrix_{point['name']}"
+        plots.confusion_matrix(drawn / f"{name}.png", truth, probabilities, point["threshold"])
     plots.reliability(drawn / "reliability.png", truth, probabilities)
     plots.decision_curve(drawn / "decision_curve.png", truth, probabilities)
     for member in members:
@@ -146,7 +152,8 @@ def redescribe(folder: Path) -> Path:
     """`describe` with the members, name and version that the folder's manifest has; fitted weights are fitted again."""
     manifest = ensemble.read(folder)
     weights = {member.name: member.weight for member in manifest.members}
-    given = weights if _json(folder / REPORT)["weights"]["how"] == "given" else None
+    before = _json(folder / REPORT) if (folder / REPORT).is_file() else {}
+    given = weights if before.get("weights", {}).get("how") == "given" else None
     return describe(folder, list(weights), manifest.name, manifest.version, given)
 
 
@@ -154,10 +161,14 @@ def readme_figures(folder: Path) -> str:
     """The figures of an ensemble folder as Markdown, for a README."""
     figures = _json(folder / REPORT)
     parts = (
-        cards.figures_table(figures),
-        cards.points_table(figures),
-        f"AUROC of each view:\n\n{cards.views_table(figures)}",
-        cards.heat_table(figures),
+        tables.figures_table(figures),
+        f"Members and ensemble, cross-fitted, at `{figures['default_operating_point']}`:",
+        tables.readers_table(figures),
+        tables.points_table(figures),
+        tables.rates_table(figures),
+        tables.disagreement_text(figures),
+        tables.heat_table(figures),
+        cards.evidence(figures, "###"),
     )
     return "\n\n".join(parts) + "\n"
 

@@ -55,7 +55,7 @@ def test_folder_is_a_whole_ensemble(made):
     assert [member.weight for member in manifest.members] == [0.75, 0.25]
     assert manifest.light == manifest.lesion_map.member == "test_efficientnet"
     assert manifest.fitted_on.out_of_fold_sha256 == ensemble.sha256(made / "out_of_fold.parquet")
-    assert len(list((made / "plots").glob("*.png"))) == 6
+    assert len(list((made / "plots").glob("*.png"))) == 8
     for card in (made / "README.md", made / "test_resnet" / "README.md"):
         assert "Intended use" in card.read_text()
 

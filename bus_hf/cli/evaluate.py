@@ -215,7 +215,7 @@ def _draw(folder: Path, images: pd.DataFrame, chances: Any, threshold: float) ->
 
 
 def _tables(found: Mapping[str, Any]) -> str:
-    from bus_hf.evaluation import cards
+    from bus_hf.evaluation import tables
 
-    parts = [cards.figures_table(found), cards.points_table(found), cards.heat_table(found)]
+    parts = [tables.figures_table(found), tables.points_table(found), tables.heat_table(found)]
     return "\n\n".join([*parts, f"In brackets: {found['interval']}."])

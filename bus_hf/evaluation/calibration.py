@@ -77,12 +77,9 @@ def operating_points(
         BusError: a class has fewer than two groups.
     """
     groups = np.asarray(groups)
-    parts = cross_fits(labels, groups, seed)
     points = []
     for name, target in POINTS.items():
-        called = np.zeros(len(labels), bool)
-        for fit, test in parts:
-            called[test] = probabilities[test] >= threshold_for_sensitivity(labels[fit], probabilities[fit], target)
+        called = cross_fitted_calls(labels, probabilities, groups, target, seed)
         points.append(
             {
                 "name": name,
@@ -99,6 +96,28 @@ def operating_points(
             }
         )
     return points
+
+
+def cross_fitted_calls(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, target: float, seed: int = 0
+) -> np.ndarray:
+    """Whether each case is called malignant at a threshold fitted for a sensitivity of `target` on other groups.
+
+    Returns:
+        bool (n,).
+    """
+    called = np.zeros(len(labels), bool)
+    for fit, test in cross_fits(labels, groups, seed):
+        called[test] = probabilities[test] >= threshold_for_sensitivity(labels[fit], probabilities[fit], target)
+    return called
+
+
+def cross_fitted_probabilities(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Probability of each case under a temperature fitted on other groups; logits float (n,), returns float (n,)."""
+    found = np.zeros(len(labels))
+    for fit, test in cross_fits(labels, groups, seed):
+        found[test] = 1 / (1 + np.exp(-logits[test] / fit_temperature(logits[fit, None], labels[fit])))
+    return found
 
 
 def _refitted_specificities(

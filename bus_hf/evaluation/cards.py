@@ -1,175 +1,120 @@
-"""Model cards and tables: words around figures that all come from a report and a run's record."""
+"""Model cards: words around figures that all come from a report and a run's record."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from importlib.resources import files
 from typing import Any
 
+from bus_hf.evaluation import tables
+from bus_hf.evaluation.evidence import ENSEMBLE
 from bus_hf.evaluation.report import WITHOUT_NORMALS
 
-_DISCLAIMER = (
-    "For research and teaching. This is not a medical device, has not been validated in clinical use and must not "
-    "decide about a patient."
-)
-
-_HEADINGS = """
-# {title}
-
-{summary}
-
-## Intended use
-
-Second reading of single B-mode breast-ultrasound images in research and teaching: a calibrated probability that the
-image shows a malignant lesion, with the place it rests on. Not for screening without a reader, for other organs,
-Doppler, elastography or whole videos. {disclaimer}
-
-## Data and splits
-
-{data}
-
-Images of one patient and near-duplicates (found on the pixels) form a group; no group stands on two sides of a split.
-Groups whose labels conflict are left out.
-
-## Start weights
-
-{start}
-
-## Figures
-
-All figures are out-of-fold: of images whose groups the model never saw. Intervals: {interval}.{whose}
-
-{table}
-
-### Operating points
-
-{points}
-
-### Where the evidence lies
-
-{heat}
-
-## Limits
-
-- Measured on {sources}, with {devices}: other hospitals and devices will read differently.
-- The share of malignant images is that of the collections, far above that of a screening population; predictive values
-  do not carry over.
-- The temperature was fitted on the held-out images that the table describes, so that one number flatters Brier score
-  and calibration error; AUROC and AUPRC do not depend on it, and the rates at the operating points are cross-fitted.
-- The peak of the lesion map below which no lesion is reported was chosen on the same images.
-- {folds}
-- BUSI is known to hold near-duplicates by the hundred, lesions in two classes, axilla images and burned-in marks
-  (Pawłowska et al., Data in Brief 2023). Near-duplicates are grouped, conflicting groups left out; images that pass as
-  different and are of one patient cannot be found, since BUSI has no patient numbers. Its figures may flatter.
-
-## Cite
-
-- W. Al-Dhabyani, M. Gomaa, H. Khaled, A. Fahmy, "Dataset of breast ultrasound images", Data in Brief 28:104863, 2020.
-- W. Gómez-Flores, M. J. Gregorio-Calas, W. C. de Albuquerque Pereira, "BUS-BRA: a breast ultrasound dataset for
-  assessing computer-aided diagnosis systems", Medical Physics, 2023.
-"""
+# A vote below this changes no answer that anybody would notice.
+_NEAR_ZERO = 0.02
 
 
-def estimate(entry: Mapping[str, Any] | Sequence[float] | None, digits: int = 3) -> str:
-    """Write {value, low, high} or [value, low, high] as `0.950 (0.930-0.970)`; a dash where there is none."""
-    if entry is None:
-        return "–"
-    value, low, high = entry.values() if isinstance(entry, Mapping) else entry
-    if value is None:
-        return "–"
-    bounds = f" ({low:.{digits}f}–{high:.{digits}f})" if low is not None and high is not None else ""
-    return f"{value:.{digits}f}{bounds}"
-
-
-def figures_table(report: Mapping[str, Any]) -> str:
-    """Markdown table of the figures over all images and by source."""
+def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str) -> str:
+    """README of a member: front matter that the Hub reads, then the card, with the figures of this member alone."""
+    reader = name if name in report["readers"] else ENSEMBLE
+    parts = report["readers"][reader]
+    vote = report["member_weights"][name]
+    summary = (
+        f"A plain timm `{record['architecture']}` checkpoint, {record['input_size']} x {record['input_size']} pixels, "
+        f"grey repeated to three channels. Load it with `timm.create_model('local-dir:FOLDER', pretrained=True)`; its "
+        f"one logit is that of malignancy. Images are letterboxed, never stretched.\n\n"
+        f"Its vote in the ensemble is {vote:.3f}."
+    )
+    if vote < _NEAR_ZERO:
+        summary += " **That is near zero: the ensemble reads no better with this member than without it.**"
     lines = [
         "| images | n (malignant, groups) | AUROC | AUPRC | Brier | calibration error |",
         "|---|---|---|---|---|---|",
     ]
-    for name, row in {"all": report["overall"], **report["by_source"]}.items():
-        counts = f"{row['n']} ({row['n_malignant']}, {row['n_groups']})"
-        figures = " | ".join(estimate(row[key]) for key in ("auroc", "auprc", "brier", "ece"))
-        lines.append(f"| {name} | {counts} | {figures} |")
-    return "\n".join(lines)
-
-
-def points_table(report: Mapping[str, Any]) -> str:
-    """Markdown table of the operating points, with the rates to expect."""
-    lines = ["| operating point | threshold | sensitivity | specificity |", "|---|---|---|---|"]
-    for point in report["operating_points"]:
-        rates = f"{estimate(point['sensitivity'])} | {estimate(point['specificity'])}"
-        lines.append(f"| {point['name']} | {point['threshold']:.3f} | {rates} |")
-    return "\n".join(lines)
-
-
-def views_table(report: Mapping[str, Any]) -> str:
-    """Markdown table of the AUROC of each view and look, by source."""
-    sources = list(report["views"])
-    lines = [f"| view | {' | '.join(sources)} |", "|---" * (len(sources) + 1) + "|"]
-    for name in report["views"][sources[0]]:
-        if not name.startswith("member "):
-            cells = " | ".join(estimate(report["views"][source][name]) for source in sources)
-            lines.append(f"| {name} | {cells} |")
-    return "\n".join(lines)
-
-
-def heat_table(report: Mapping[str, Any]) -> str:
-    """Markdown table of how boxes and heat maps lie on the drawn lesions, by source."""
-    lines = [
-        "| images with a drawn lesion | n | box IoU | box hits (IoU ≥ 0.5) | heat-map peak inside, malignant | "
-        "evidence inside, malignant |",
-        "|---|---|---|---|---|---|",
-    ]
-    for source, row in report["heat_maps"].items():
-        # A normal breast has no lesion to lie on: leaving normals out changes nothing here.
-        if "all" not in row or source.endswith(WITHOUT_NORMALS):
-            continue
-        boxes = f"{estimate(row['all']['box_iou'])} | {estimate(row['all']['box_hit_rate'])}"
-        malignant = row.get("malignant", {})
-        maps = f"{estimate(malignant.get('pointing_game'))} | {estimate(malignant.get('energy_inside'))}"
-        lines.append(f"| {source} | {row['n']} | {boxes} | {maps} |")
-    return "\n".join(lines)
-
-
-def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str) -> str:
-    """README of a member: front matter that the Hub reads, then the card."""
-    counts = ", ".join(f"{count} of {source}" for source, count in record["sources"].items())
-    start = record["start"]
-    summary = (
-        f"A plain timm `{record['architecture']}` checkpoint, {record['input_size']} x {record['input_size']} pixels, "
-        f"grey repeated to three channels. Load it with `timm.create_model('local-dir:FOLDER', pretrained=True)`; its "
-        f"one logit is that of malignancy. Images are letterboxed, never stretched."
+    for part, row in parts.items():
+        figures = " | ".join(tables.estimate(row[key]) for key in ("auroc", "auprc", "brier", "ece"))
+        lines.append(f"| {part} | {row['n']} ({row['n_malignant']}, {row['n_groups']}) | {figures} |")
+    kept = {source: {"auroc": row["auroc"], "auprc": row["auprc"]} for source, row in parts.items() if source != "all"}
+    counted = {source: parts[source]["n"] for source in kept}
+    if not kept:
+        kept, counted = _by_source(report)
+    heat = "The boxes are those of the ensemble's light member, the heat maps those of the ensemble's first member."
+    return _card(
+        title=f"{name}: malignancy in breast ultrasound",
+        name=name,
+        library="timm",
+        results=(kept, counted),
+        summary=summary,
+        data=_data(record),
+        start=_start(record),
+        training=_training(record),
+        figures="This member alone:\n\n" + "\n".join(lines),
+        points="This member alone, at thresholds of its own:\n\n" + tables.rates_table(report, reader),
+        calibration=(
+            "In the ensemble the members' logits are averaged, divided by one temperature "
+            f"({report['temperature']:.3f}) and given to a sigmoid; this member alone takes the same one."
+        ),
+        heat=f"{heat}\n\n{tables.heat_table(report)}",
+        evidence=None,
+        held_out=_held_out(record),
+        report=report,
     )
-    data = (
-        f"Trained on {record['n_train']} images ({counts}) for {record['epochs']} epochs, {record['kept']}; "
-        f"{record['n_held_out']} images held out (fold {record['fold']} of {record['folds']}); "
-        f"{record['near_duplicate_pairs']} near-duplicate pairs joined, {record['n_left_out']} images of conflicting "
-        f"groups left out."
-    )
-    began = f"{start['source']}; licence: {start['licence']}. {start['taken']} tensors taken, {start['fresh']} fresh."
-    title = f"{name}: malignancy in breast ultrasound"
-    return _card(title, summary, data, began, report, record, "timm", name, member=name)
 
 
 def ensemble_card(report: Mapping[str, Any], name: str, members: Mapping[str, Mapping[str, Any]]) -> str:
     """README of an ensemble folder from its report and the records of its members' training."""
-    votes = ", ".join(f"`{member}` ({weight:.2f})" for member, weight in report["member_weights"].items())
+    record = next(iter(members.values()))
+    votes = report["member_weights"]
+    silent = [f"`{member}`" for member, vote in votes.items() if vote < _NEAR_ZERO]
     summary = (
-        f"Members and their votes: {votes}. `ensemble.json` holds the weights of members and views, the "
+        f"{len(votes)} timm members behind one manifest: `ensemble.json` holds the weights of members and views, the "
         f'temperature, the operating points and the band of "not sure". Read it with '
         f"`bus_hf.BreastCancerDetector.from_pretrained(FOLDER)`."
     )
-    record = next(iter(members.values()))
-    data = (
-        f"Each member left out the same {record['n_held_out']} images (fold {record['fold']} of {record['folds']}); "
-        f"temperature, thresholds and the band were fitted on those alone."
+    if silent:
+        summary += f" The vote of {', '.join(silent)} is near zero: it ships, and changes no answer."
+    band = report.get("abstain")
+    calibration = f"Temperature {report['temperature']:.3f}."
+    if band:
+        calibration += (
+            f' Probabilities from {band["low"]:.3f} to {band["high"]:.3f} are answered "not sure, refer": '
+            f"{100 * band['coverage']:.1f} % of the held-out images lie outside, and {100 * band['error']:.1f} % of "
+            f"those are answered wrongly ({band['method']})."
+        )
+    calibration += f"\n\n{tables.disagreement_text(report)}"
+    point = report["default_operating_point"]
+    readers = f"Members and ensemble, cross-fitted, at `{point}`:\n\n{tables.readers_table(report)}"
+    return _card(
+        title=name,
+        name=name,
+        library="bus_hf",
+        results=_by_source(report),
+        summary=summary,
+        data="\n\n".join(f"`{member}`: {_data(one)}" for member, one in members.items()),
+        start="\n".join(f"- `{member}`: {_start(one)}" for member, one in members.items()),
+        training="\n".join(f"- `{member}`: {_training(one)}" for member, one in members.items()),
+        figures=f"{tables.figures_table(report)}\n\n{readers}",
+        points=f"{tables.points_table(report)}\n\n{tables.rates_table(report)}",
+        calibration=calibration,
+        heat=tables.heat_table(report),
+        evidence=evidence(report),
+        held_out=_held_out(record),
+        report=report,
     )
-    start = "\n".join(
-        f"- `{member}`: {one['start']['source']}; {one['start']['licence']}" for member, one in members.items()
+
+
+def evidence(report: Mapping[str, Any], level: str = "##") -> str:
+    """What a reviewer asks next, under headings of the given level."""
+    parts = (
+        ("Votes", tables.weights_text(report)),
+        ("Ensemble against the best single member", tables.comparison_text(report)),
+        ("What each view, look and member adds", f"{tables.views_table(report)}\n\n{tables.leave_out_table(report)}"),
+        ("Thresholds on a source they were not fitted on", tables.across_text(report)),
+        ("By stratum", tables.strata_table(report)),
+        ("Beside the predecessor", tables.predecessor_table(report)),
     )
-    views = f"\n\n### What each view adds (AUROC)\n\n{views_table(report)}"
-    return _card(name, summary, data, start, report, record, "bus_hf", name, views)
+    return "\n\n".join(f"{level} {title}\n\n{text}" for title, text in parts)
 
 
 def replace_between(text: str, marker: str, content: str) -> str:
@@ -181,69 +126,83 @@ def replace_between(text: str, marker: str, content: str) -> str:
 
 
 def _card(
+    *,
     title: str,
-    summary: str,
-    data: str,
-    start: str,
-    report: Mapping[str, Any],
-    record: Mapping[str, Any],
-    library: str,
     name: str,
-    more: str = "",
-    member: str | None = None,
+    library: str,
+    results: tuple[Mapping[str, Mapping[str, Any]], Mapping[str, int]],
+    report: Mapping[str, Any],
+    **words: str | None,
 ) -> str:
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-    # One voter of several has an AUROC of its own; every other figure of the report is the ensemble's.
-    alone = member if len(report["member_weights"]) > 1 else None
-    whose = ""
-    if alone:
-        lines = [f"- {source}: {estimate(row[f'member {alone}'])}" for source, row in report["views"].items()]
-        whose = "\n\nAUROC of this member alone:\n\n" + "\n".join(lines)
-        whose += "\n\nThe tables below are those of the ensemble that it votes in."
-    results = [
-        EvalResult(
-            task_type="image-classification",
-            dataset_type=source.removesuffix(WITHOUT_NORMALS),
-            # The Hub joins results of one type and configuration under the first one's name.
-            dataset_config=WITHOUT_NORMALS.strip() if source.endswith(WITHOUT_NORMALS) else None,
-            dataset_name=f"{source}, out-of-fold, {row['n']} images",
-            metric_type=metric,
-            metric_name=f"{metric.upper()} {estimate(figure)}, 95 % interval by group",
-            metric_value=figure["value"],
-        )
-        for source, row in report["by_source"].items()
-        for metric, figure in (
-            {"auroc": report["views"][source][f"member {alone}"]}
-            if alone
-            else {"auroc": row["auroc"], "auprc": row["auprc"]}
-        ).items()
-        if figure is not None
-    ]
+    figures, counted = results
     front = ModelCardData(
         model_name=name,
         license="mit",
         library_name=library,
         pipeline_tag="image-classification",
         tags=["medical", "ultrasound", "breast-cancer"],
-        eval_results=results or None,
+        eval_results=[
+            EvalResult(
+                task_type="image-classification",
+                dataset_type=source.removesuffix(WITHOUT_NORMALS),
+                # The Hub joins results of one type and configuration under the first one's name.
+                dataset_config=WITHOUT_NORMALS.strip() if source.endswith(WITHOUT_NORMALS) else None,
+                dataset_name=f"{source}, out-of-fold, {counted[source]} images",
+                metric_type=metric,
+                metric_name=f"{metric.upper()} {tables.estimate(figure)}, 95 % interval by group",
+                metric_value=figure["value"],
+            )
+            for source, row in figures.items()
+            for metric, figure in row.items()
+            if figure is not None
+        ]
+        or None,
     )
-    body = _HEADINGS.format(
-        title=title,
-        summary=summary,
-        disclaimer=_DISCLAIMER,
-        data=data,
-        start=start,
-        table=figures_table(report) + more,
-        points=points_table(report),
-        heat=heat_table(report),
-        interval=report["interval"],
-        whose=whose,
-        sources=_counted(sum(not name.endswith(WITHOUT_NORMALS) for name in report["by_source"]), "source"),
-        devices=_counted(len(report["by_device"]), "known scanner setting"),
-        folds=_held_out(record),
+    return str(
+        ModelCard.from_template(
+            front,
+            template_str=files("bus_hf.evaluation").joinpath("card.md").read_text(encoding="utf-8"),
+            title=title,
+            interval=report["interval"],
+            sources=_counted(sum(not source.endswith(WITHOUT_NORMALS) for source in report["by_source"]), "source"),
+            devices=_counted(len(report["by_device"]), "known scanner setting"),
+            **words,
+        )
     )
-    return str(ModelCard(f"---\n{front.to_yaml()}\n---\n{body}"))
+
+
+def _by_source(report: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
+    rows = report["by_source"]
+    figures = {source: {"auroc": row["auroc"], "auprc": row["auprc"]} for source, row in rows.items()}
+    return figures, {source: row["n"] for source, row in rows.items()}
+
+
+def _data(record: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{count} of {source}" for source, count in record["sources"].items())
+    return (
+        f"trained on {record['n_train']} images ({counts}); {record['n_held_out']} images held out (fold "
+        f"{record['fold']} of {record['folds']}); {record['near_duplicate_pairs']} near-duplicate pairs joined, "
+        f"{record['n_left_out']} images of conflicting groups left out."
+    )
+
+
+def _start(record: Mapping[str, Any]) -> str:
+    start = record["start"]
+    text = f"{start['source']}; licence: {start['licence']}. {start['taken']} tensors taken, {start['fresh']} fresh."
+    taught = record["config"].get("teacher")
+    return text if not taught else f"{text} Taught by the probabilities and feature maps of another member ({taught})."
+
+
+def _training(record: Mapping[str, Any]) -> str:
+    config = record["config"]
+    return (
+        f"{record['epochs']} epochs at {record['input_size']} pixels, {record['kept']}; AdamW, peak rate "
+        f"{config['lr']:g}, batch {config['batch_size']}, lesion term {config['lesion_weight']:g}, inside term "
+        f"{config['inside_weight']:g}, lesion crops {config['lesion_crop_prob']:g}; "
+        f"{record['seconds'] / 60:.0f} minutes."
+    )
 
 
 def _counted(n: int, what: str) -> str:

@@ -79,15 +79,22 @@ def f1(labels: np.ndarray, called: np.ndarray, weights: np.ndarray | None = None
         return 2 * hits / ((rows * called).sum(-1) + (rows * (labels == 1)).sum(-1))
 
 
-def predictive_values(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:
-    """Positive and negative predictive value at a stated prevalence, by Bayes' rule."""
+def ppv(labels: np.ndarray, called: np.ndarray, weights: np.ndarray | None = None) -> Any:
+    """Positive predictive value at the cases' own prevalence: share of the called that are positive."""
+    return _share(labels == 1, called, weights)
+
+
+def npv(labels: np.ndarray, called: np.ndarray, weights: np.ndarray | None = None) -> Any:
+    """Negative predictive value at the cases' own prevalence: share of those not called that are negative."""
+    return _share(labels == 0, ~called.astype(bool), weights)
+
+
+def predictive_values(sensitivity: Any, specificity: Any, prevalence: float) -> tuple[Any, Any]:
+    """Positive and negative predictive value at a stated prevalence, by Bayes' rule; NaN where nobody is called so."""
     ill, well = prevalence, 1 - prevalence
     called, cleared = sensitivity * ill + (1 - specificity) * well, (1 - sensitivity) * ill + specificity * well
-    nothing = float("nan")
-    return (
-        sensitivity * ill / called if called else nothing,
-        specificity * well / cleared if cleared else nothing,
-    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.divide(sensitivity * ill, called), np.divide(specificity * well, cleared)
 
 
 def wilson(successes: int, n: int, z: float = 1.959963984540054) -> Estimate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,17 @@ _GRID = np.linspace(0, 1, 201)
 
 
 def roc_curve(
-    path: Path, labels: np.ndarray, scores: np.ndarray, groups: Sequence[Any] | np.ndarray, n: int = 500
+    path: Path,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    groups: Sequence[Any] | np.ndarray,
+    n: int = 500,
+    others: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """ROC curve with its 95 % band by `n` resamples of groups; labels int (rows,), scores float (rows,)."""
+    """ROC curve with its 95 % band by `n` resamples of groups; labels int (rows,), scores float (rows,).
+
+    `others` are scores of single members by name, drawn thinly beside it.
+    """
     draws = [_roc(labels, scores, row) for weights in resamples(groups, n) for row in weights if _both(labels, row)]
     low, high = np.percentile(draws, (2.5, 97.5), axis=0)
     # As many resamples as a report takes, so that picture and table say one thing.
@@ -29,9 +37,13 @@ def roc_curve(
         axes.plot(
             _GRID, _roc(labels, scores, None), color=_BLUE, lw=2, label="AUROC {:.3f} ({:.3f}-{:.3f})".format(*area)
         )
+        for place, (name, values) in enumerate((others or {}).items()):
+            area_alone = float(figures.auroc(labels, values))
+            style = ("--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)))[place % 6]
+            axes.plot(_GRID, _roc(labels, values, None), lw=0.9, ls=style, label=f"{name} {area_alone:.3f}")
         axes.plot((0, 1), (0, 1), color=_GREY, ls=":", label="chance")
         axes.set_title(f"{len(labels)} images, {int(np.sum(labels))} malignant")
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower right", fontsize=8)
 
 
 def reliability(path: Path, labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bus_hf.evaluation import cards
+from bus_hf.evaluation import cards, tables
 from bus_hf.space.words import DISCLAIMER, point_words
 
 _LIMITS = """
@@ -44,20 +44,25 @@ def _figures(path: Path) -> list[str]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         trained = report["overall"]["n"]
+        report["readers"]  # written since the ensemble's members are measured one by one
     except (OSError, ValueError, KeyError, TypeError):
         return ["There are no measured figures beside this ensemble (report.json)."]
     points = "\n".join(
-        f"- **{point_words(point['name'])}**: sensitivity {cards.estimate(point['sensitivity'])}, "
-        f"specificity {cards.estimate(point['specificity'])}"
+        f"- **{point_words(point['name'])}**: sensitivity {tables.estimate(point['sensitivity'])}, "
+        f"specificity {tables.estimate(point['specificity'])}"
         for point in report["operating_points"]
     )
     return [
         "## What was measured",
         f"On {trained} images whose patients and near-duplicates the networks never saw; in brackets 95 % intervals by "
         "bootstrap of groups.",
-        cards.figures_table(report),
+        tables.figures_table(report),
         "### Operating points",
         points,
+        "### Members and ensemble",
+        tables.readers_table(report),
+        tables.disagreement_text(report),
         "### Where the evidence lies",
-        cards.heat_table(report),
+        tables.heat_table(report),
+        cards.evidence(report, "###"),
     ]

@@ -7,7 +7,7 @@ from huggingface_hub import ModelCard
 from sklearn.metrics import roc_auc_score
 
 from bus_hf.errors import BusError
-from bus_hf.evaluation import bootstrap, cards, figures, plots, report
+from bus_hf.evaluation import bootstrap, cards, evidence, figures, plots, report, tables, votes
 from bus_hf.views import VIEW_WEIGHTS, VIEWS
 
 POINTS = [{"name": "miss_5_in_100", "threshold": 0.3, "sensitivity": [0.95, 0.9, 0.98], "specificity": [0.7, 0.6, 0.8]}]
@@ -24,6 +24,8 @@ RECORD = {
     "n_held_out": 120,
     "n_left_out": 2,
     "near_duplicate_pairs": 7,
+    "seconds": 90,
+    "config": {"lr": 0.001, "batch_size": 8, "lesion_weight": 0.5, "inside_weight": 0.1, "lesion_crop_prob": 0.4},
 }
 
 
@@ -58,9 +60,19 @@ def logits(shuffled=False):
     return pd.DataFrame(rows)
 
 
+def whole_report(frame, members=None):
+    members = members or {"net": 1.0}
+    read = votes.readings(frame, list(members), list(VIEW_WEIGHTS))
+    return (
+        report.report(frame, members, VIEW_WEIGHTS, 1.0, POINTS)
+        | evidence.evidence(read, members, VIEW_WEIGHTS, "miss_5_in_100")
+        | {"weights": {"how": "given"}, "default_operating_point": "miss_5_in_100"}
+    )
+
+
 @pytest.fixture(scope="module")
 def found():
-    return report.report(logits(), {"net": 1.0}, VIEW_WEIGHTS, 1.0, POINTS)
+    return whole_report(logits())
 
 
 def test_overall_against_scikit_learn(found):
@@ -109,14 +121,16 @@ def test_heat_map_figures_leave_normals_out(found):
 def test_report_is_json_and_tables_and_cards_come_from_it(found, tmp_path):
     report.write_report(found, tmp_path / "report.json")
     again = json.loads((tmp_path / "report.json").read_text())
-    table = cards.figures_table(again)
+    table = tables.figures_table(again)
     assert f"{again['overall']['auroc']['value']:.3f}" in table
     assert "| one without normals |" in table
     card = ModelCard(cards.member_card(again, RECORD, "net"))
     assert card.data.license == "mit"
-    assert card.data.eval_results[0].metric_value == again["by_source"]["one"]["auroc"]["value"]
-    assert table in card.text
+    alone = again["readers"]["ensemble"]
+    assert card.data.eval_results[0].metric_value == alone["one"]["auroc"]["value"]
+    assert tables.estimate(alone["two"]["auprc"]) in card.text
     whole = cards.ensemble_card(again, "bus", {"net": RECORD})
+    assert table in whole
     assert "| both looks |" in whole
     assert "120 images" in whole
 
@@ -128,7 +142,7 @@ def test_figures_without_normals_stand_by_themselves_on_the_hub(found):
     for source, row in found["by_source"].items():
         result = areas[f"{source}, out-of-fold, {row['n']} images"]
         assert result.metric_value == row["auroc"]["value"]
-        assert cards.estimate(row["auroc"]) in result.metric_name
+        assert tables.estimate(row["auroc"]) in result.metric_name
 
 
 def test_rates_of_a_faultless_reader_keep_an_interval():
@@ -168,8 +182,11 @@ def test_more_than_two_classes_are_refused():
 def test_changing_a_figure_changes_the_card(found):
     other = json.loads(json.dumps(found))
     other["overall"]["auroc"]["value"] = 0.123456
-    assert "0.123" in cards.member_card(other, RECORD, "net")
-    assert "0.123" not in cards.member_card(found, RECORD, "net")
+    assert "0.123 (" in cards.ensemble_card(other, "bus", {"net": RECORD})
+    assert "0.123 (" not in cards.ensemble_card(found, "bus", {"net": RECORD})
+    other["readers"]["ensemble"]["one"]["auroc"]["value"] = 0.123456
+    assert "0.123 (" in cards.member_card(other, RECORD, "net")
+    assert "0.123 (" not in cards.member_card(found, RECORD, "net")
 
 
 def test_replace_between():

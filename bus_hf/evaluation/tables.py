@@ -1,0 +1,235 @@
+"""Figures of a report as Markdown tables and sentences; every number in them comes from the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bus_hf.evaluation.evidence import ENSEMBLE
+from bus_hf.evaluation.report import LEAST, WITHOUT_NORMALS
+
+# What the project's predecessor stated for its one test set of 113 images: no intervals, no word on patients.
+_PREDECESSOR = {
+    "predecessor, ensemble": ("31 of 32", "0.9688", "0.9518", "0.7778"),
+    "predecessor, best single": ("28 of 32", "0.8750", "0.9704", "0.8970"),
+}
+
+
+def estimate(entry: Mapping[str, Any] | Sequence[float] | None, digits: int = 3) -> str:
+    """Write {value, low, high} or [value, low, high] as `0.950 (0.930-0.970)`; a dash where there is none."""
+    if entry is None:
+        return "–"
+    value, low, high = entry.values() if isinstance(entry, Mapping) else entry
+    if value is None:
+        return "–"
+    bounds = f" ({low:.{digits}f}–{high:.{digits}f})" if low is not None and high is not None else ""
+    return f"{value:.{digits}f}{bounds}"
+
+
+def figures_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of the figures over all images and by source."""
+    lines = [
+        "| images | n (malignant, groups) | AUROC | AUPRC | Brier | calibration error |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in {"all": report["overall"], **report["by_source"]}.items():
+        counts = f"{row['n']} ({row['n_malignant']}, {row['n_groups']})"
+        figures = " | ".join(estimate(row[key]) for key in ("auroc", "auprc", "brier", "ece"))
+        lines.append(f"| {name} | {counts} | {figures} |")
+    return "\n".join(lines)
+
+
+def points_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of the operating points, with the rates to expect."""
+    lines = ["| operating point | threshold | sensitivity | specificity |", "|---|---|---|---|"]
+    for point in report["operating_points"]:
+        rates = f"{estimate(point['sensitivity'])} | {estimate(point['specificity'])}"
+        lines.append(f"| {point['name']} | {point['threshold']:.3f} | {rates} |")
+    return "\n".join(lines)
+
+
+def views_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of the AUROC of each view and look, by source."""
+    sources = list(report["views"])
+    lines = [f"| view | {' | '.join(sources)} |", "|---" * (len(sources) + 1) + "|"]
+    for name in report["views"][sources[0]]:
+        if not name.startswith("member "):
+            cells = " | ".join(estimate(report["views"][source][name]) for source in sources)
+            lines.append(f"| {name} | {cells} |")
+    return "\n".join(lines)
+
+
+def heat_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of how boxes and heat maps lie on the drawn lesions, by source."""
+    lines = [
+        "| images with a drawn lesion | n | box IoU | box hits (IoU ≥ 0.5) | heat-map peak inside, malignant | "
+        "evidence inside, malignant |",
+        "|---|---|---|---|---|---|",
+    ]
+    for source, row in report["heat_maps"].items():
+        # A normal breast has no lesion to lie on: leaving normals out changes nothing here.
+        if "all" not in row or source.endswith(WITHOUT_NORMALS):
+            continue
+        boxes = f"{estimate(row['all']['box_iou'])} | {estimate(row['all']['box_hit_rate'])}"
+        malignant = row.get("malignant", {})
+        maps = f"{estimate(malignant.get('pointing_game'))} | {estimate(malignant.get('energy_inside'))}"
+        lines.append(f"| {source} | {row['n']} | {boxes} | {maps} |")
+    return "\n".join(lines)
+
+
+def readers_table(report: Mapping[str, Any], part: str = "all") -> str:
+    """Markdown table of the ensemble and each member: discrimination, calibration, rates at the default point."""
+    point = report["default_operating_point"]
+    names = ("sensitivity", "specificity", "ppv", "npv", "f1", "accuracy")
+    titles = ("reader", "AUROC", "AUPRC", "Brier", "calibration error", "sensitivity", "specificity", "PPV", "NPV")
+    lines = [f"| {' | '.join((*titles, 'F1', 'accuracy'))} |", "|---" * 11 + "|"]
+    for name, parts in report["readers"].items():
+        row = parts[part]
+        rates = row["operating_points"][point] or {}
+        cells = [row[key] for key in ("auroc", "auprc", "brier", "ece")] + [rates.get(key) for key in names]
+        lines.append(f"| {name} | {' | '.join(estimate(cell) for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def rates_table(report: Mapping[str, Any], name: str = ENSEMBLE) -> str:
+    """Markdown table of one reader's rates at every operating point, over all images."""
+    shares = [f"{prevalence:g}" for prevalence in report["prevalences"]]
+    values = [f"{key} at {100 * float(share):g} %" for share in shares for key in ("PPV", "NPV")]
+    lines = [
+        f"| operating point | missed | sensitivity | specificity | PPV | NPV | F1 | accuracy | {' | '.join(values)} |",
+        "|---" * (8 + len(values)) + "|",
+    ]
+    row = report["readers"][name]["all"]
+    for point, rates in row["operating_points"].items():
+        if rates is None:
+            continue
+        keys = ("sensitivity", "specificity", "ppv", "npv", "f1", "accuracy")
+        cells = [f"{rates['missed']} of {row['n_malignant']}", *(estimate(rates[key]) for key in keys)]
+        cells += [estimate(rates[f"{key} at"][share]) for share in shares for key in ("ppv", "npv")]
+        lines.append(f"| {point} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def comparison_text(report: Mapping[str, Any]) -> str:
+    """Table of the ensemble against its best single member, or the sentence that there is one member."""
+    found = report["comparison"]
+    if found is None:
+        return "The ensemble has one member, so there is nothing to compare it with."
+    lines = [
+        f"The best single member by AUROC on these images is `{found['best']}`; that it was chosen on them favours it.",
+        "",
+        "| images | ensemble | best single | difference | p (groups, bootstrap) | p (images, DeLong) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in found.items():
+        if name != "best":
+            cells = f"{row['ensemble']:.3f} | {row['single']:.3f} | {signed(row['difference'])}"
+            lines.append(f"| {name} | {cells} | {row['p_bootstrap']:.3f} | {row['p_delong']:.3f} |")
+    return "\n".join(lines)
+
+
+def leave_out_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of what each member, look and view adds to the AUROC."""
+    parts = list(report["readers"][ENSEMBLE])
+    lines = [f"| left out | {' | '.join(f'{part}: adds' for part in parts)} |", "|---" * (len(parts) + 1) + "|"]
+    for name, row in report["leave_out"].items():
+        cells = [signed(row[part]["adds"]) if part in row else "–" for part in parts]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def across_text(report: Mapping[str, Any]) -> str:
+    """Table of each source at thresholds fitted on the others, or the sentence that there is one source."""
+    if not report["across_sources"]:
+        return "There is one source, so whether a threshold travels cannot be said."
+    lines = ["| read on | operating point | wanted | sensitivity | specificity |", "|---|---|---|---|---|"]
+    for source, points in report["across_sources"].items():
+        for name, row in points.items():
+            cells = f"{row['target']:g} | {estimate(row['sensitivity'])} | {estimate(row['specificity'])}"
+            lines.append(f"| {source} | {name} | {cells} |")
+    return "\n".join(lines)
+
+
+def disagreement_text(report: Mapping[str, Any]) -> str:
+    """One sentence on whether disagreement of the members predicts wrong calls."""
+    found = report["disagreement"]
+    if found is None:
+        return "With one member there is no disagreement to read anything from."
+    difference = found["difference"]
+    if difference["low"] is not None and difference["low"] > 0:
+        verdict = "it tells more than closeness does"
+    elif difference["high"] is not None and difference["high"] < 0:
+        verdict = "closeness tells more, so disagreement is no measure of doubt of its own"
+    else:
+        verdict = "no difference from closeness is shown"
+    return (
+        f"Of {found['n']} calls at the default operating point {found['n_wrong']} were wrong. Disagreement of the "
+        f"members tells wrong calls from right ones with an AUROC of {estimate(found['by_disagreement'])}, closeness "
+        f"of the probability to the threshold with {estimate(found['by_closeness'])}: {verdict}."
+    )
+
+
+def strata_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of the ensemble by source, BI-RADS, device, lesion size and histology."""
+    point = report["default_operating_point"]
+    lines = ["| stratum | n (malignant, groups) | AUROC | sensitivity | specificity |", "|---|---|---|---|---|"]
+    for title, key in (
+        ("source", "by_source"),
+        ("BI-RADS", "by_birads"),
+        ("device", "by_device"),
+        ("lesion's longer side", "by_size"),
+        ("histology", "by_histology"),
+    ):
+        for name, row in report[key].items():
+            rates = row["operating_points"][point]
+            cells = " | ".join(estimate(cell) for cell in (row["auroc"], rates["sensitivity"], rates["specificity"]))
+            counts = f"{row['n']} ({row['n_malignant']}, {row['n_groups']})"
+            lines.append(f"| {title}: {name} | {counts} | {cells} |")
+    note = f"A dash: fewer than {LEAST} images of the class. The threshold is the shipped one, fitted on all of these"
+    return "\n".join([*lines, "", f"{note} images."])
+
+
+def predecessor_table(report: Mapping[str, Any]) -> str:
+    """Markdown table of the figures that the project's predecessor stated, beside ours."""
+    lines = [
+        "| reader | images | cancers found | sensitivity | AUROC | specificity |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, (found, sensitivity, area, specificity) in _PREDECESSOR.items():
+        lines.append(f"| {name} | 113 | {found} | {sensitivity} | {area} | {specificity} |")
+    best = (report["comparison"] or {}).get("best")
+    for name in (ENSEMBLE, *([best] if best else [])):
+        row = report["readers"][name]["all"]
+        for point, rates in row["operating_points"].items():
+            if rates is not None:
+                hits = f"{row['n_malignant'] - rates['missed']} of {row['n_malignant']}"
+                cells = (estimate(rates["sensitivity"]), estimate(row["auroc"]), estimate(rates["specificity"]))
+                lines.append(
+                    f"| ours, {name}, {point} | {row['n']} in {row['n_groups']} groups | {hits} | {' | '.join(cells)} |"
+                )
+    return "\n".join(lines)
+
+
+def weights_text(report: Mapping[str, Any]) -> str:
+    """How the weights of members and views came about, and what fitting them gained."""
+    members = ", ".join(f"`{name}` {weight:.3f}" for name, weight in report["member_weights"].items())
+    views = ", ".join(f"{name} {weight:.3f}" for name, weight in report["view_weights"].items())
+    found = report["weights"]
+    text = f"Votes of the members: {members}. Weights of the views: {views}. "
+    if found["how"] == "given":
+        return text + "Both were given, not fitted."
+    area, loss = found["auroc"], found["log_loss"]
+    gained = (
+        f"fitted on nine tenths of the groups and read on the rest, fitted weights give an AUROC of "
+        f"{area['fitted']:.3f} against {area['equal']:.3f} of equal votes (difference "
+        f"{signed(found['auroc_difference'])}), and a log loss of {loss['fitted']:.4f} against {loss['equal']:.4f}"
+    )
+    kept = "They were fitted" if found["how"] == "fitted" else "Fitting did not pay, so that they are equal votes"
+    return f"{text}{kept}: {gained}."
+
+
+def signed(entry: Mapping[str, Any], digits: int = 3) -> str:
+    """Write a difference {value, low, high} as `+0.010 (-0.002 to +0.021)`."""
+    if entry["low"] is None:
+        return f"{entry['value']:+.{digits}f}"
+    return f"{entry['value']:+.{digits}f} ({entry['low']:+.{digits}f} to {entry['high']:+.{digits}f})"

@@ -1,0 +1,241 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from huggingface_hub import ModelCard
+from scipy import stats
+from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
+
+from bus_hf.evaluation import calibration, cards, delong, evidence, figures, report, tables, votes
+from bus_hf.views import VIEW_WEIGHTS, VIEWS
+
+MEMBERS = {"good": 0.55, "fair": 0.43, "blind": 0.02}
+STRENGTH = {"good": 2.0, "fair": 1.7, "blind": 0.0}
+POINT = "miss_5_in_100"
+
+
+def logits(members=MEMBERS, shuffled=False, n=240):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, n)
+    shown = rng.permutation(labels) if shuffled else labels
+    rows = []
+    for i in range(n):
+        facts = {
+            "name": f"i{i}",
+            "source": "one" if i < n // 2 else "two",
+            "group": f"g{i // 2}",
+            "label": int(shown[i]),
+        }
+        facts |= {"pathology": "malignant" if labels[i] else "benign", "birads": None, "histology": None, "device": "x"}
+        facts |= {"height": 100, "width": 120, "peak": 0.7, "box_iou": 0.6, "pointing_hit": 1.0, "energy_inside": 0.5}
+        facts |= dict.fromkeys(("box_x", "box_y", "box_w", "box_h", "mask_x", "mask_y", "mask_w", "mask_h"), 20.0)
+        for member in members:
+            own = STRENGTH[member] * (2 * labels[i] - 1) + 2 * rng.normal()
+            rows += [facts | {"member": member, "view": view, "logit_0": own + 0.5 * rng.normal()} for view in VIEWS]
+    return pd.DataFrame(rows)
+
+
+def read_of(frame, members=MEMBERS):
+    return votes.readings(frame, list(members), list(VIEWS))
+
+
+@pytest.fixture(scope="module")
+def read():
+    return read_of(logits())
+
+
+@pytest.fixture(scope="module")
+def found(read):
+    return evidence.evidence(read, MEMBERS, VIEW_WEIGHTS, POINT)
+
+
+@pytest.fixture(scope="module")
+def chance():
+    return evidence.evidence(read_of(logits(shuffled=True)), MEMBERS, VIEW_WEIGHTS, POINT)
+
+
+def combined(read, members=MEMBERS, views=VIEW_WEIGHTS):
+    m, v = (
+        np.array([weights.get(name, 0) for name in names])
+        for weights, names in ((members, read.members), (views, read.views))
+    )
+    return np.einsum("nmv,m,v->n", read.logits, m / m.sum(), v / v.sum())
+
+
+def test_readers_against_scikit_learn(read, found):
+    for name, members in (("ensemble", MEMBERS), ("good", {"good": 1.0})):
+        scores = combined(read, members)
+        row = found["readers"][name]["all"]
+        assert row["auroc"]["value"] == pytest.approx(roc_auc_score(read.labels, scores), abs=1e-6)
+        assert row["auprc"]["value"] == pytest.approx(average_precision_score(read.labels, scores), abs=1e-6)
+        called = calibration.cross_fitted_calls(read.labels, scores, read.groups, 0.95)
+        rates = row["operating_points"][POINT]
+        assert rates["sensitivity"]["value"] == pytest.approx(recall_score(read.labels, called), abs=1e-6)
+        assert rates["specificity"]["value"] == pytest.approx(recall_score(1 - read.labels, ~called), abs=1e-6)
+        assert rates["ppv"]["value"] == pytest.approx(precision_score(read.labels, called), abs=1e-6)
+        assert rates["npv"]["value"] == pytest.approx(precision_score(1 - read.labels, ~called), abs=1e-6)
+        assert rates["f1"]["value"] == pytest.approx(f1_score(read.labels, called), abs=1e-6)
+        assert rates["missed"] == int(((read.labels == 1) & ~called).sum())
+        for figure in (row["auroc"], rates["ppv"], rates["npv"], rates["ppv at"]["0.1"]):
+            assert figure["low"] <= figure["value"] <= figure["high"]
+
+
+def test_predictive_values_at_a_share_are_bayes(found):
+    rates = found["readers"]["ensemble"]["all"]["operating_points"][POINT]
+    ill, well = 0.1 * rates["sensitivity"]["value"], 0.9 * (1 - rates["specificity"]["value"])
+    assert rates["ppv at"]["0.1"]["value"] == pytest.approx(ill / (ill + well), abs=1e-5)
+    # The rarer the disease, the less a call means.
+    assert rates["ppv at"]["0.005"]["value"] < rates["ppv at"]["0.1"]["value"] < rates["ppv"]["value"]
+
+
+def test_cross_fitted_probabilities_do_not_know_their_own_labels(read):
+    scores = combined(read)
+    chances = calibration.cross_fitted_probabilities(scores, read.labels, read.groups)
+    changed = read.labels.copy()
+    fit, test = calibration.cross_fits(read.labels, read.groups)[0]
+    # Labels of one part decide nothing about its own probabilities; they do about the others'.
+    changed[test] = 1 - changed[test]
+    temperature = calibration.fit_temperature(scores[fit, None], read.labels[fit])
+    assert chances[test] == pytest.approx(1 / (1 + np.exp(-scores[test] / temperature)))
+
+
+def test_delong_against_its_structure_and_resampling(read):
+    one, other = combined(read, {"good": 1.0}), combined(read, {"fair": 1.0})
+    difference, p = delong.delong(read.labels, one, other)
+    expected = roc_auc_score(read.labels, one) - roc_auc_score(read.labels, other)
+    assert difference == pytest.approx(expected, abs=1e-9)
+    # Independent of the formula: the spread of the difference over resampled images.
+    rng = np.random.default_rng(0)
+    ill, well = np.flatnonzero(read.labels == 1), np.flatnonzero(read.labels == 0)
+    draws = []
+    for _ in range(1500):
+        rows = np.r_[rng.choice(ill, len(ill)), rng.choice(well, len(well))]
+        draws.append(figures.auroc(read.labels[rows], one[rows]) - figures.auroc(read.labels[rows], other[rows]))
+    assert p == pytest.approx(2 * stats.norm.sf(abs(expected) / np.std(draws)), rel=0.5, abs=0.01)
+    assert delong.delong(read.labels, one, one) == (0.0, 1.0)
+
+
+def test_the_ensemble_beats_its_best_single_member(found):
+    assert found["comparison"]["best"] == "good"
+    row = found["comparison"]["all"]
+    assert row["difference"]["value"] == pytest.approx(row["ensemble"] - row["single"], abs=1e-5)
+    assert row["difference"]["low"] > 0
+    assert max(row["p_bootstrap"], row["p_delong"]) < 0.05
+
+
+def test_leaving_out_the_best_costs_and_the_blind_nothing(found, read):
+    left = found["leave_out"]
+    assert left["member good"]["all"]["adds"]["low"] > 0
+    assert abs(left["member blind"]["all"]["adds"]["value"]) < 0.01
+    without = combined(read, {"fair": 0.43, "blind": 0.02})
+    assert left["member good"]["all"]["without"] == pytest.approx(roc_auc_score(read.labels, without), abs=1e-6)
+    assert {"first look", "second look", *(f"view {view}" for view in VIEWS)} < set(left)
+
+
+def test_thresholds_of_the_other_source(found, read):
+    scores = combined(read)
+    one, two = read.sources == "one", read.sources == "two"
+    threshold = calibration.threshold_for_sensitivity(read.labels[two], scores[two], 0.95)
+    row = found["across_sources"]["one"][POINT]
+    expected = recall_score(read.labels[one], scores[one] >= threshold)
+    assert row["sensitivity"]["value"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_disagreement_is_compared_with_closeness(found):
+    row = found["disagreement"]
+    assert row["by_closeness"]["low"] > 0.5
+    assert row["difference"]["value"] == pytest.approx(
+        row["by_disagreement"]["value"] - row["by_closeness"]["value"], abs=1e-5
+    )
+
+
+def test_shuffled_labels_destroy_every_figure(found, chance):
+    assert found["readers"]["ensemble"]["all"]["auroc"]["low"] > 0.8
+    for name, parts in chance["readers"].items():
+        for part, row in parts.items():
+            assert row["auroc"]["low"] < 0.5 < row["auroc"]["high"], (name, part)
+            rates = row["operating_points"][POINT]
+            # Informedness of chance is 0.
+            assert abs(rates["sensitivity"]["value"] + rates["specificity"]["value"] - 1) < 0.2, (name, part)
+    assert chance["comparison"]["all"]["difference"]["low"] < 0.05
+    for row in chance["across_sources"].values():
+        rates = row[POINT]
+        assert abs(rates["sensitivity"]["value"] + rates["specificity"]["value"] - 1) < 0.2
+    assert chance["leave_out"]["member good"]["all"]["adds"]["low"] < 0
+
+
+def test_one_member_has_nothing_to_compare_and_says_so():
+    read = read_of(logits({"good": 1.0}), {"good": 1.0})
+    found = evidence.evidence(read, {"good": 1.0}, VIEW_WEIGHTS, POINT)
+    assert list(found["readers"]) == ["ensemble"]
+    assert found["comparison"] is found["disagreement"] is None
+    assert "one member" in tables.comparison_text(found)
+    assert "one member" in tables.disagreement_text(found)
+    assert "member good" not in found["leave_out"]
+
+
+@pytest.fixture(scope="module")
+def whole(found, read):
+    points = [{"name": name, "threshold": 0.5} for name in calibration.POINTS]
+    points = [point | {"sensitivity": [0.9, 0.8, 1.0], "specificity": [0.5, 0.4, 0.6]} for point in points]
+    weights = {"how": "fitted", **votes.gain(read, VIEW_WEIGHTS)}
+    band = {"low": 0.1, "high": 0.4, "coverage": 0.7, "error": 0.1, "method": "conformal"}
+    made = report.report(logits(), MEMBERS, VIEW_WEIGHTS, 1.0, points) | found
+    return json.loads(json.dumps(made | {"weights": weights, "abstain": band, "default_operating_point": POINT}))
+
+
+RECORD = {
+    "architecture": "test_resnet",
+    "input_size": 64,
+    "sources": {"one": 60},
+    "start": {"kind": "random", "source": "random", "licence": "none needed", "taken": 0, "fresh": 9},
+    "epochs": 3,
+    "kept": "last epoch, averaged weights",
+    "fold": 0,
+    "folds": 5,
+    "n_train": 60,
+    "n_held_out": 240,
+    "n_left_out": 2,
+    "near_duplicate_pairs": 7,
+    "seconds": 90,
+    "config": {"lr": 1e-3, "batch_size": 8, "lesion_weight": 0.5, "inside_weight": 0.1, "lesion_crop_prob": 0.4},
+}
+
+
+def test_a_member_card_tells_its_own_figures_and_its_vote(whole):
+    card = ModelCard(cards.member_card(whole, RECORD, "fair"))
+    assert "vote in the ensemble is 0.430" in card.text
+    assert "near zero" not in card.text
+    values = {result.metric_value for result in card.data.eval_results}
+    assert whole["readers"]["fair"]["one"]["auroc"]["value"] in values
+    assert whole["by_source"]["one"]["auroc"]["value"] not in values
+
+
+def test_a_silent_member_is_called_silent(whole):
+    quiet = json.loads(json.dumps(whole))
+    quiet["member_weights"]["blind"] = 0.001
+    assert "near zero" in cards.member_card(quiet, RECORD, "blind")
+    assert "`blind` is near zero" in cards.ensemble_card(quiet, "bus", dict.fromkeys(MEMBERS, RECORD))
+
+
+def test_the_ensemble_card_holds_every_table(whole):
+    text = cards.ensemble_card(whole, "bus", dict.fromkeys(MEMBERS, RECORD))
+    for table in (
+        tables.readers_table(whole),
+        tables.rates_table(whole),
+        tables.comparison_text(whole),
+        tables.leave_out_table(whole),
+        tables.across_text(whole),
+        tables.disagreement_text(whole),
+        tables.strata_table(whole),
+        tables.predecessor_table(whole),
+        tables.weights_text(whole),
+    ):
+        assert table in text
+    for heading in ("Intended use", "Data and participants", "Known leaks in BUSI", "Ethics", "Reproduce", "Limits"):
+        assert f"## {heading}" in text
+    # Every row of a table has the cells of its head.
+    for block in text.split("\n\n"):
+        lines = [line for line in block.splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in lines}) <= 1, block
