@@ -9,7 +9,7 @@ import numpy as np
 
 from bus_hf.errors import BusError
 from bus_hf.evaluation import figures
-from bus_hf.evaluation.bootstrap import group_bootstrap, interval, resamples, settled
+from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, interval, resamples, settled
 
 # How many of 1000 cancers an operating point may miss.
 POINTS = {"miss_10_in_100": 0.90, "miss_5_in_100": 0.95, "miss_25_in_1000": 0.975}
@@ -90,7 +90,7 @@ def operating_points(
                 "specificity": rounded(
                     figures.Estimate(
                         float(figures.specificity(labels, called)),
-                        *interval(_refitted_specificities(labels, probabilities, groups, target)),
+                        *interval(refitted_specificities(labels, probabilities, groups, target)),
                     )
                 ),
             }
@@ -120,8 +120,13 @@ def cross_fitted_probabilities(logits: np.ndarray, labels: np.ndarray, groups: n
     return found
 
 
-def _refitted_specificities(
-    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, target: float
+def refitted_specificities(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    target: float,
+    n: int = RESAMPLES,
+    seed: int = 0,
 ) -> np.ndarray:
     """Specificity in resamples of groups, each at its own threshold: how far the threshold itself is uncertain."""
     order = np.argsort(-probabilities, kind="stable")
@@ -130,7 +135,7 @@ def _refitted_specificities(
     ordered = probabilities[order]
     last = np.searchsorted(-ordered, -ordered, side="right") - 1
     found = []
-    for chunk in resamples(groups):
+    for chunk in resamples(groups, n, seed):
         rows = chunk[:, order]
         hits, alarms = np.cumsum(rows * ill, axis=1), np.cumsum(rows * well, axis=1)
         # The first place, from the most suspicious case down, where enough of the positives are found.

@@ -100,7 +100,9 @@ def rates(labels: np.ndarray, called: np.ndarray, groups: np.ndarray) -> dict[st
     found["f1"] = group_bootstrap(figures.f1, labels, called, groups).to_dict()
     for place, name in enumerate(("ppv", "npv")):
         found[f"{name} at"] = {
-            f"{prevalence:g}": group_bootstrap(_at(prevalence, place), labels, called, groups).to_dict()
+            f"{prevalence:g}": group_bootstrap(
+                figures.predictive_value(prevalence, place), labels, called, groups
+            ).to_dict()
             for prevalence in PREVALENCES
         }
     return found | {"missed": int((labels[~called] == 1).sum())}
@@ -237,11 +239,3 @@ def _parts(read: Readings) -> dict[str, np.ndarray]:
 
 def _enough(labels: np.ndarray) -> bool:
     return bool(min(labels.sum(), len(labels) - labels.sum()) >= _LEAST)
-
-
-def _at(prevalence: float, place: int) -> Any:
-    def statistic(labels: np.ndarray, called: np.ndarray, weights: np.ndarray | None = None) -> Any:
-        found, cleared = figures.sensitivity(labels, called, weights), figures.specificity(labels, called, weights)
-        return figures.predictive_values(found, cleared, prevalence)[place]
-
-    return statistic

@@ -97,6 +97,16 @@ def predictive_values(sensitivity: Any, specificity: Any, prevalence: float) -> 
         return np.divide(sensitivity * ill, called), np.divide(specificity * well, cleared)
 
 
+def predictive_value(prevalence: float, place: int) -> Any:
+    """The statistic PPV (`place` 0) or NPV (1) of calls, bool (n,), at a stated prevalence."""
+
+    def statistic(labels: np.ndarray, called: np.ndarray, weights: np.ndarray | None = None) -> Any:
+        found, cleared = sensitivity(labels, called, weights), specificity(labels, called, weights)
+        return predictive_values(found, cleared, prevalence)[place]
+
+    return statistic
+
+
 def wilson(successes: int, n: int, z: float = 1.959963984540054) -> Estimate:
     """Wilson score interval of a rate (E. B. Wilson, 1927); for cases that are independent of one another."""
     if n == 0:

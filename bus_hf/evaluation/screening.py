@@ -1,0 +1,156 @@
+"""The metric "bus_screening" in the form of Hugging Face's `evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+
+from bus_hf.errors import BusError
+from bus_hf.evaluation import calibration, figures
+from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, interval, settled
+
+_DESCRIPTION = """\
+Discrimination, calibration and operating points of a reader that gives each case a probability of disease, every figure
+with its 95 % interval by bootstrap of groups (patients, near-duplicates)."""
+
+_INPUTS = """\
+Args:
+    predictions: probability of disease of each case, 0 to 1.
+    references: 1 for diseased, 0 for healthy.
+    groups: group of each case (a patient, say), resampled as a whole; each case is its own where it is not given.
+    threshold: probability from which a case counts as called (0.5).
+    sensitivities: for each, the specificity at the highest threshold that reaches it (0.9, 0.95, 0.975).
+    prevalence: share of diseased that PPV and NPV are stated for; that of the references where it is not given.
+    resamples: of the bootstrap (2000).
+    seed: of the bootstrap (0).
+
+Returns:
+    A flat dict of floats: auroc, auprc, brier, ece, sensitivity, specificity, ppv, npv, f1, accuracy and
+    specificity_at_0.95 (and so on), each with _low and _high; and n, n_positive, n_groups, threshold, prevalence. A
+    figure that is not defined is NaN.
+
+Examples:
+    >>> metric = evaluate.load("metrics/bus_screening")
+    >>> found = metric.compute(predictions=[0.9, 0.2, 0.7, 0.1], references=[1, 0, 1, 0], groups=["a", "b", "c", "c"])
+    >>> found["auroc"]
+    1.0"""
+
+
+class BusScreening(evaluate.Metric):
+    """Figures of a binary reader with intervals by group bootstrap; `compute` is described in `inputs_description`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation="",
+            inputs_description=_INPUTS,
+            features=datasets.Features(
+                {"predictions": datasets.Value("float64"), "references": datasets.Value("int64")}
+            ),
+        )
+
+    def _compute(
+        self,
+        predictions: Sequence[float],
+        references: Sequence[int],
+        groups: Sequence[Any] | None = None,
+        threshold: float = 0.5,
+        sensitivities: Sequence[float] = (0.9, 0.95, 0.975),
+        prevalence: float | None = None,
+        resamples: int = RESAMPLES,
+        seed: int = 0,
+    ) -> dict[str, float]:
+        return screening(predictions, references, groups, threshold, sensitivities, prevalence, resamples, seed)
+
+
+def screening(
+    predictions: Sequence[float],
+    references: Sequence[int],
+    groups: Sequence[Any] | None = None,
+    threshold: float = 0.5,
+    sensitivities: Sequence[float] = (0.9, 0.95, 0.975),
+    prevalence: float | None = None,
+    n: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Figures of a binary reader; arguments and result as `BusScreening` describes them.
+
+    Raises:
+        BusError: lengths differ, a class is missing, or a value lies outside its bounds.
+    """
+    labels, chances = np.asarray(references), np.asarray(predictions, float)
+    of = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    _check(labels, chances, of, threshold, sensitivities, prevalence, n)
+    called = chances >= threshold
+    share = float(labels.mean()) if prevalence is None else prevalence
+    found: dict[str, float] = {}
+
+    def add(name: str, estimate: figures.Estimate) -> None:
+        found.update({name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high})
+
+    for name, statistic in (
+        ("auroc", figures.auroc),
+        ("auprc", figures.auprc),
+        ("brier", figures.brier),
+        ("ece", figures.ece),
+    ):
+        add(name, group_bootstrap(statistic, labels, chances, of, n, seed))
+    for name, statistic, among in (
+        ("sensitivity", figures.sensitivity, labels == 1),
+        ("specificity", figures.specificity, labels == 0),
+        ("accuracy", figures.accuracy, np.ones(len(labels), bool)),
+    ):
+        add(name, settled(group_bootstrap(statistic, labels, called, of, n, seed), of[among]))
+    add("f1", group_bootstrap(figures.f1, labels, called, of, n, seed))
+    for place, name in enumerate(("ppv", "npv")):
+        add(name, group_bootstrap(figures.predictive_value(share, place), labels, called, of, n, seed))
+    for target in sensitivities:
+        at = calibration.threshold_for_sensitivity(labels, chances, target)
+        draws = calibration.refitted_specificities(labels, chances, of, target, n, seed)
+        value = float(figures.specificity(labels, chances >= at))
+        add(f"specificity_at_{target:g}", figures.Estimate(value, *interval(draws)))
+    return found | {
+        "n": len(labels),
+        "n_positive": int(labels.sum()),
+        "n_groups": len(np.unique(of)),
+        "threshold": float(threshold),
+        "prevalence": share,
+    }
+
+
+def _check(
+    labels: np.ndarray,
+    chances: np.ndarray,
+    groups: np.ndarray,
+    threshold: float,
+    sensitivities: Sequence[float],
+    prevalence: float | None,
+    n: int,
+) -> None:
+    wrong = None
+    if not len(labels) == len(chances) == len(groups):
+        wrong = f"there are {len(chances)} predictions, {len(labels)} references and {len(groups)} groups"
+    elif not np.isin(labels, (0, 1)).all():
+        wrong = "a reference is neither 0 nor 1"
+    elif len(np.unique(labels)) < 2:
+        wrong = "the references hold one class only"
+    elif not ((chances >= 0) & (chances <= 1)).all():
+        wrong = "a prediction is no probability from 0 to 1"
+    elif not 0 <= threshold <= 1:
+        wrong = f"the threshold is {threshold:g}"
+    elif not all(0 < target <= 1 for target in sensitivities):
+        wrong = "a wanted sensitivity is not above 0 and up to 1"
+    elif prevalence is not None and not 0 < prevalence < 1:
+        wrong = f"the prevalence is {prevalence:g}"
+    elif n < 1:
+        wrong = f"{n} resamples are asked for"
+    if wrong:
+        raise BusError(
+            wrong,
+            where="bus_screening",
+            remedy="give as many probabilities as references (0 or 1, both) and groups, and shares from 0 to 1",
+        )
