@@ -30,6 +30,7 @@ ROOMS = {
     "manifest": ("views",),
     "ensemble": ("manifest", "views"),
     "assemble": ("ensemble", "evaluation", "views"),
+    "site_calibration": ("ensemble", "evaluation"),
     "runtime": ("ensemble", "views", "models"),
     "hub": ("ensemble", "evaluation"),
     "detector": ("hub", "runtime", "ensemble", "views", "data.images"),
@@ -40,6 +41,7 @@ ROOMS = {
     "cli": (
         "",
         "assemble",
+        "site_calibration",
         "detector",
         "evaluation",
         "hub",

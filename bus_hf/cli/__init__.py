@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from bus_hf.cli import assemble, audit, ensemble, evaluate, predict, serve, trial, views
+from bus_hf.cli import assemble, audit, calibrate, ensemble, evaluate, predict, serve, trial, views
 from bus_hf.errors import BusError
 
 DONE, SOME_FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
@@ -33,6 +33,7 @@ examples:
   bus-hf serve                                   the page on http://127.0.0.1:7860
   bus-hf audit DATA/busi                         copies and contradictions in a data set
   bus-hf evaluate DATA/busi DATA/busbra          how well the ensemble reads labelled images
+  bus-hf calibrate scans/ --labels labels.csv --to my_site    thresholds of your own
   bus-hf assemble runs/lite0 --to my_ensemble    from training runs to an ensemble
   bus-hf ensemble configs/ensemble.yaml ...      from data to an ensemble
   bus-hf views scan.png                          what training and reading make of an image
@@ -52,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="store_true", help="print the version and stop")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for module in (predict, serve, audit, views, evaluate, assemble, ensemble, trial):
+    for module in (predict, serve, audit, views, evaluate, calibrate, assemble, ensemble, trial):
         module.add(commands)
     return top
 
