@@ -164,11 +164,11 @@ def readme_figures(folder: Path) -> str:
         tables.figures_table(figures),
         f"Members and ensemble, cross-fitted, at `{figures['default_operating_point']}`:",
         tables.readers_table(figures),
+        tables.comparison_text(figures),
         tables.points_table(figures),
-        tables.rates_table(figures),
         tables.disagreement_text(figures),
         tables.heat_table(figures),
-        cards.evidence(figures, "###"),
+        f"Beside what the predecessor of this project stated:\n\n{tables.predecessor_table(figures)}",
     )
     return "\n\n".join(parts) + "\n"
 

@@ -61,8 +61,8 @@ def run(given: argparse.Namespace) -> int:
     known = {case.source for case in cases} & set(manifest.fitted_on.sources)
     if known:
         _say(
-            f"the ensemble was made with images of the source {', '.join(sorted(known))}: where these are among them, the "
-            "new figures flatter it"
+            f"the ensemble was made with images of the source {', '.join(sorted(known))}: where these are among them, "
+            "the new figures flatter it"
         )
     detector = BreastCancerDetector.from_pretrained(folder, device=given.device)
     read, failed = _read(detector, cases)

@@ -32,7 +32,7 @@ def roc_curve(
     low, high = np.percentile(draws, (2.5, 97.5), axis=0)
     # As many resamples as a report takes, so that picture and table say one thing.
     area = group_bootstrap(figures.auroc, labels, scores, groups)
-    with _figure(path, "False positive rate (1 - specificity)", "Sensitivity") as axes:
+    with canvas(path, "False positive rate (1 - specificity)", "Sensitivity") as axes:
         axes.fill_between(_GRID, low, high, color=_BLUE, alpha=0.2, label="95 % band, by group")
         axes.plot(
             _GRID, _roc(labels, scores, None), color=_BLUE, lw=2, label="AUROC {:.3f} ({:.3f}-{:.3f})".format(*area)
@@ -49,7 +49,7 @@ def roc_curve(
 def reliability(path: Path, labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> None:
     """Observed share of malignant cases against the predicted probability, in equal-width bins, Wilson intervals."""
     place = np.clip((probabilities * bins).astype(int), 0, bins - 1)
-    with _figure(path, "Predicted probability", "Observed share malignant") as axes:
+    with canvas(path, "Predicted probability", "Observed share malignant") as axes:
         axes.plot((0, 1), (0, 1), color=_GREY, ls=":", label="perfect calibration")
         for k in range(bins):
             rows = place == k
@@ -77,7 +77,7 @@ def confusion_matrix(path: Path, labels: np.ndarray, probabilities: np.ndarray, 
     """Counts at a threshold: rows what it is, columns what is said."""
     called = probabilities >= threshold
     counts = np.array([[np.sum((labels == truth) & (called == said)) for said in (0, 1)] for truth in (0, 1)])
-    with _figure(path, "Said", "Is", size=(4.4, 4)) as axes:
+    with canvas(path, "Said", "Is", size=(4.4, 4)) as axes:
         axes.imshow(counts, cmap="Blues", vmin=0, vmax=counts.sum())
         for truth in (0, 1):
             for said in (0, 1):
@@ -96,7 +96,7 @@ def decision_curve(path: Path, labels: np.ndarray, probabilities: np.ndarray) ->
     ill, n = labels == 1, len(labels)
     hits = np.array([np.sum(ill & (probabilities >= t)) for t in thresholds]) / n
     alarms = np.array([np.sum(~ill & (probabilities >= t)) for t in thresholds]) / n
-    with _figure(path, "Threshold probability", "Net benefit") as axes:
+    with canvas(path, "Threshold probability", "Net benefit") as axes:
         axes.plot(thresholds, hits - alarms * odds, color=_BLUE, lw=2, label="this reader")
         axes.plot(thresholds, ill.mean() - (1 - ill.mean()) * odds, color=_ORANGE, ls="--", label="refer everybody")
         axes.axhline(0, color=_GREY, ls=":", label="refer nobody")
@@ -107,7 +107,7 @@ def decision_curve(path: Path, labels: np.ndarray, probabilities: np.ndarray) ->
 def training_history(path: Path, history: Sequence[dict[str, float]]) -> None:
     """Loss terms and AUROC on the held-out fold, epoch by epoch."""
     epochs = [row["epoch"] for row in history]
-    with _figure(path, "Epoch", "Loss") as axes:
+    with canvas(path, "Epoch", "Loss") as axes:
         for key, style, name in (
             ("loss", "-", "total"),
             ("loss_classes", "--", "classes"),
@@ -139,7 +139,8 @@ def _roc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> 
 
 
 @contextmanager
-def _figure(path: Path, x: str, y: str, size: tuple[float, float] = (6, 4.6)) -> Iterator[Any]:
+def canvas(path: Path, x: str, y: str, size: tuple[float, float] = (6, 4.6)) -> Iterator[Any]:
+    """Axes with named sides, written to `path` as PNG when the block ends."""
     # Figures of their own, not pyplot's: nothing is kept, and no screen is asked for.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

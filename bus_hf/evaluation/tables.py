@@ -181,12 +181,17 @@ def strata_table(report: Mapping[str, Any]) -> str:
         ("histology", "by_histology"),
     ):
         for name, row in report[key].items():
+            if row["n"] < LEAST:
+                continue
             rates = row["operating_points"][point]
             cells = " | ".join(estimate(cell) for cell in (row["auroc"], rates["sensitivity"], rates["specificity"]))
             counts = f"{row['n']} ({row['n_malignant']}, {row['n_groups']})"
             lines.append(f"| {title}: {name} | {counts} | {cells} |")
-    note = f"A dash: fewer than {LEAST} images of the class. The threshold is the shipped one, fitted on all of these"
-    return "\n".join([*lines, "", f"{note} images."])
+    note = (
+        f"A dash: fewer than {LEAST} images of the class; strata of fewer than {LEAST} images are in report.json alone. The "
+        "threshold is the shipped one, fitted on all of these images."
+    )
+    return "\n".join([*lines, "", note])
 
 
 def predecessor_table(report: Mapping[str, Any]) -> str:

@@ -1,0 +1,221 @@
+"""Figures of a reader of several classes from out-of-fold logits of one or more folds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bus_hf.errors import BusError
+from bus_hf.evaluation import figures
+from bus_hf.evaluation.bootstrap import interval, resamples
+from bus_hf.evaluation.calibration import cross_fits, fit_temperature
+from bus_hf.evaluation.combine import combine
+from bus_hf.evaluation.tables import estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# E. Aumente-Maestro et al., 2024: five-fold accuracy on a curated BUSI, mean and standard deviation over folds.
+CURATED_BUSI = (0.802, 0.018)
+
+
+def report(frame: pd.DataFrame, classes: Sequence[str], view_weights: Mapping[str, float]) -> dict[str, Any]:
+    """Figures over all images, and with one image a group; {value, low, high}, 95 % by bootstrap of groups.
+
+    Args:
+        frame: out-of-fold logits, one row an image and view, every image in one fold; `logit_k` for each class.
+        classes: names in the order of the logits.
+        view_weights: weight of each view.
+
+    Returns:
+        `all` and `one_a_group`, each with n, n_groups, accuracy, balanced_accuracy, macro_f1, log_loss (temperature
+        fitted on other groups), by_class (n, f1, precision, recall, auroc one-against-rest), confusion (rows what it
+        is), and `folds`: accuracy and macro F1 of each fold with mean and standard deviation.
+
+    Raises:
+        BusError: the logits are of another number of classes.
+    """
+    columns = [f"logit_{k}" for k in range(len(classes))]
+    if [name for name in frame.columns if name.startswith("logit_")] != columns:
+        raise BusError(
+            f"the logits are not those of {len(classes)} classes", remedy="give runs of the label set that is named"
+        )
+    member = str(frame["member"].iloc[0])
+    images = combine(frame, {member: 1.0}, view_weights)
+    first = images.sort_values("name").drop_duplicates("group")
+    return {
+        "classes": list(classes),
+        "all": _described(images, classes),
+        # Near-duplicates of one scan count as often as they were saved; here each counts once.
+        "one_a_group": _described(first, classes),
+        "view_weights": dict(view_weights),
+        "interval": "95 % by bootstrap of groups; mean ± standard deviation over folds",
+    }
+
+
+def better_than_chance(found: Mapping[str, Any]) -> bool:
+    """Whether the lower bound of every class's AUROC lies above one half."""
+    areas = [row["auroc"] for row in found["all"]["by_class"].values()]
+    return all(area is not None and area["low"] is not None and area["low"] > 0.5 for area in areas)
+
+
+def accuracy(labels: np.ndarray, said: np.ndarray, weights: np.ndarray | None = None) -> Any:
+    """Share of the images whose class is said rightly; labels and said int (n,)."""
+    rows = np.ones(len(labels)) if weights is None else weights
+    return (rows * (labels == said)).sum(-1) / rows.sum(-1)
+
+
+def recall(k: int) -> Any:
+    """The statistic recall of class `k`."""
+    return lambda labels, said, weights=None: _ratio(labels, said, weights, k)[0]
+
+
+def precision(k: int) -> Any:
+    """The statistic precision of class `k`."""
+    return lambda labels, said, weights=None: _ratio(labels, said, weights, k)[1]
+
+
+def f1(k: int) -> Any:
+    """The statistic F1 of class `k`: harmonic mean of precision and recall."""
+    return lambda labels, said, weights=None: _ratio(labels, said, weights, k)[2]
+
+
+def _ratio(labels: np.ndarray, said: np.ndarray, weights: np.ndarray | None, k: int) -> tuple[Any, Any, Any]:
+    rows = np.ones(len(labels)) if weights is None else weights
+    hits, are, called = ((rows * part).sum(-1) for part in ((labels == k) & (said == k), labels == k, said == k))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return hits / are, hits / called, 2 * hits / (are + called)
+
+
+def _described(images: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
+    logits = images[[f"logit_{k}" for k in range(len(classes))]].to_numpy()
+    labels, groups = images["label"].to_numpy(), images["group"].to_numpy()
+    said = logits.argmax(axis=1)
+    drawn = resamples(groups)
+    chances = _probabilities(logits, labels, groups)
+    own = np.log(np.clip(chances[np.arange(len(labels)), labels], 1e-12, 1))
+    counts = range(len(classes))
+    confusion = [[int(((labels == is_) & (said == k)).sum()) for k in counts] for is_ in counts]
+    by_fold = {}
+    for fold, rows in images.assign(said=said).groupby("fold"):
+        truth, call = rows["label"].to_numpy(), rows["said"].to_numpy()
+        by_fold[int(fold)] = {
+            "n": len(rows),
+            "accuracy": round(float(accuracy(truth, call)), 6),
+            "macro_f1": round(float(np.nanmean([f1(k)(truth, call) for k in counts])), 6),
+        }
+    return {
+        "n": len(labels),
+        "n_groups": len(np.unique(groups)),
+        "accuracy": _estimate(accuracy, labels, said, drawn),
+        "balanced_accuracy": _estimate(_mean_of([recall(k) for k in counts]), labels, said, drawn),
+        "macro_f1": _estimate(_mean_of([f1(k) for k in counts]), labels, said, drawn),
+        "log_loss": _estimate(_mean, own, -own, drawn),
+        "by_class": {
+            name: {
+                "n": int((labels == k).sum()),
+                "f1": _estimate(f1(k), labels, said, drawn),
+                "precision": _estimate(precision(k), labels, said, drawn),
+                "recall": _estimate(recall(k), labels, said, drawn),
+                "auroc": _estimate(figures.auroc, (labels == k).astype(int), chances[:, k], drawn),
+            }
+            for k, name in enumerate(classes)
+        },
+        "confusion": confusion,
+        "folds": by_fold
+        | {
+            name: {
+                "mean": round(float(np.mean([row[name] for row in by_fold.values()])), 6),
+                "sd": round(float(np.std([row[name] for row in by_fold.values()], ddof=1)), 6)
+                if len(by_fold) > 1
+                else None,
+            }
+            for name in ("accuracy", "macro_f1")
+        },
+    }
+
+
+def _probabilities(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Softmax (n, K) under a temperature fitted on other groups."""
+    found = np.zeros_like(logits)
+    # Parts are dealt by the commonest split: the rarest class against the rest.
+    rarest = (labels == np.bincount(labels).argmin()).astype(int)
+    for fit, test in cross_fits(rarest, groups):
+        scaled = logits[test] / fit_temperature(logits[fit], labels[fit])
+        raised = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        found[test] = raised / raised.sum(axis=1, keepdims=True)
+    return found
+
+
+def _mean_of(statistics: Sequence[Any]) -> Any:
+    return lambda labels, said, weights=None: np.mean([one(labels, said, weights) for one in statistics], axis=0)
+
+
+def _mean(_: np.ndarray, values: np.ndarray, weights: np.ndarray | None = None) -> Any:
+    return values.mean() if weights is None else (weights * values).sum(-1) / weights.sum(-1)
+
+
+def _estimate(statistic: Any, labels: np.ndarray, said: np.ndarray, drawn: Sequence[np.ndarray]) -> dict[str, Any]:
+    draws = np.concatenate([statistic(labels, said, weights) for weights in drawn])
+    return figures.Estimate(float(statistic(labels, said, None)), *interval(draws)).to_dict()
+
+
+def markdown(found: Mapping[str, Any], title: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """Page of a report: data, figures, and where they stand beside what was published."""
+    record = records[0]
+    sources = sorted({source for one in records for source in one["sources"]})
+    folds = ", ".join(str(one["fold"]) for one in records)
+    lines = [
+        f"# {title}: {', '.join(found['classes'])}",
+        "",
+        f"`{record['architecture']}` at {record['input_size']} pixels, {record['epochs']} epochs from "
+        f"{record['start']['source']}, trained on {', '.join(sources)}; fold {folds} of {record['folds']} held out, "
+        f"each by a network that saw no image of its groups (patients, near-duplicates; {record['n_left_out']} images of "
+        f"conflicting groups left out). {found['interval'][0].upper()}{found['interval'][1:]}.",
+        "",
+        "| images | n (groups) | accuracy | balanced accuracy | macro F1 | log loss | folds: accuracy | folds: F1 |",
+        "|---" * 8 + "|",
+    ]
+    for key, name in (("all", "all"), ("one_a_group", "one a group")):
+        row = found[key]
+        cells = " | ".join(estimate(row[one]) for one in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss"))
+        spread = " | ".join(_spread(row["folds"][one]) for one in ("accuracy", "macro_f1"))
+        lines.append(f"| {name} | {row['n']} ({row['n_groups']}) | {cells} | {spread} |")
+    lines += ["", "| class | n | AUROC, one against the rest | F1 | precision | recall |", "|---" * 6 + "|"]
+    for name, row in found["all"]["by_class"].items():
+        cells = " | ".join(estimate(row[one]) for one in ("auroc", "f1", "precision", "recall"))
+        lines.append(f"| {name} | {row['n']} | {cells} |")
+    if record["label_set"] == "busi3":
+        mean, spread_of = CURATED_BUSI
+        lines += [
+            "",
+            f"Published beside it: accuracy {mean} ± {spread_of} over five folds of a curated BUSI (E. Aumente-Maestro "
+            "et al., 2024); other images and folds, so the two are neighbours, not rivals.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _spread(entry: Mapping[str, float | None]) -> str:
+    return f"{entry['mean']:.3f}" + (f" ± {entry['sd']:.3f}" if entry["sd"] is not None else "")
+
+
+def draw_confusion(path: Path, found: Mapping[str, Any]) -> None:
+    """Confusion matrix of all images as a picture: counts, and shares of each row."""
+    from bus_hf.evaluation.plots import canvas
+
+    counts = np.array(found["all"]["confusion"])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    places = range(len(counts))
+    with canvas(path, "Said", "Is", size=(5.6, 5)) as axes:
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for row in places:
+            for column in places:
+                text = f"{counts[row, column]}\n{shares[row, column]:.0%}"
+                colour = "white" if shares[row, column] > 0.6 else "black"
+                axes.text(column, row, text, ha="center", va="center", color=colour)
+        axes.set_xticks(places, found["classes"])
+        axes.set_yticks(places, found["classes"], rotation=90, va="center")
+        axes.grid(False)
