@@ -39,7 +39,6 @@ def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str)
     counted = {source: parts[source]["n"] for source in kept}
     if not kept:
         kept, counted = _by_source(report)
-    heat = "The boxes are those of the ensemble's light member, the heat maps those of the ensemble's first member."
     return _card(
         title=f"{name}: malignancy in breast ultrasound",
         name=name,
@@ -55,7 +54,7 @@ def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str)
             "In the ensemble the members' logits are averaged, divided by one temperature "
             f"({report['temperature']:.3f}) and given to a sigmoid; this member alone takes the same one."
         ),
-        heat=f"{heat}\n\n{tables.heat_table(report)}",
+        heat=f"The boxes are those that the ensemble's light member found.\n\n{tables.heat_table(report, [name])}",
         evidence=None,
         held_out=_held_out(record),
         report=report,
@@ -97,7 +96,12 @@ def ensemble_card(report: Mapping[str, Any], name: str, members: Mapping[str, Ma
         figures=f"{tables.figures_table(report)}\n\n{readers}",
         points=f"{tables.points_table(report)}\n\n{tables.rates_table(report)}",
         calibration=calibration,
-        heat=tables.heat_table(report),
+        heat=(
+            "Heat maps are measured member by member; the one that is shown is their mean, weighted by the votes, and "
+            f"has not been measured itself.\n\n{tables.heat_table(report)}"
+            if len(votes) > 1
+            else tables.heat_table(report)
+        ),
         evidence=evidence(report),
         held_out=_held_out(record),
         report=report,

@@ -173,8 +173,8 @@ def markdown(found: Mapping[str, Any], title: str, records: Sequence[Mapping[str
         "",
         f"`{record['architecture']}` at {record['input_size']} pixels, {record['epochs']} epochs from "
         f"{record['start']['source']}, trained on {', '.join(sources)}; fold {folds} of {record['folds']} held out, "
-        f"each by a network that saw no image of its groups (patients, near-duplicates; {record['n_left_out']} images of "
-        f"conflicting groups left out). {found['interval'][0].upper()}{found['interval'][1:]}.",
+        f"each by a network that saw no image of its groups (patients, near-duplicates; {record['n_left_out']} images "
+        f"of conflicting groups left out). {found['interval'][0].upper()}{found['interval'][1:]}.",
         "",
         "| images | n (groups) | accuracy | balanced accuracy | macro F1 | log loss | folds: accuracy | folds: F1 |",
         "|---" * 8 + "|",

@@ -43,7 +43,8 @@ def report(
 
     Returns:
         overall, by_source, by_birads, by_device, by_size, by_histology (figures by name, with n, n_malignant and
-        n_groups), views and members (AUROC by source), heat_maps (by source), and what they were computed with.
+        n_groups), views and members (AUROC by source), heat_maps (by member and source), and what they were computed
+        with.
 
     Raises:
         BusError: the logits are of more than two classes.
@@ -72,7 +73,13 @@ def report(
             name: _areas(frame[frame["name"].isin(rows["name"])], member_weights, view_weights)
             for name, rows in _sources(images).items()
         },
-        "heat_maps": {name: _heat(rows) for name, rows in _sources(images).items()},
+        "heat_maps": {
+            member: {
+                name: _heat(rows)
+                for name, rows in _sources(frame[frame["member"] == member].drop_duplicates("name")).items()
+            }
+            for member in member_weights
+        },
         "operating_points": [dict(point) for point in operating_points],
         "temperature": temperature,
         "member_weights": dict(member_weights),

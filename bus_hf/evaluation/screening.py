@@ -99,12 +99,12 @@ def screening(
         ("ece", figures.ece),
     ):
         add(name, group_bootstrap(statistic, labels, chances, of, n, seed))
-    for name, statistic, among in (
+    for name, rate, among in (
         ("sensitivity", figures.sensitivity, labels == 1),
         ("specificity", figures.specificity, labels == 0),
         ("accuracy", figures.accuracy, np.ones(len(labels), bool)),
     ):
-        add(name, settled(group_bootstrap(statistic, labels, called, of, n, seed), of[among]))
+        add(name, settled(group_bootstrap(rate, labels, called, of, n, seed), of[among]))
     add("f1", group_bootstrap(figures.f1, labels, called, of, n, seed))
     for place, name in enumerate(("ppv", "npv")):
         add(name, group_bootstrap(figures.predictive_value(share, place), labels, called, of, n, seed))

@@ -59,21 +59,22 @@ def views_table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def heat_table(report: Mapping[str, Any]) -> str:
-    """Markdown table of how boxes and heat maps lie on the drawn lesions, by source."""
+def heat_table(report: Mapping[str, Any], members: Sequence[str] | None = None) -> str:
+    """Markdown table of how the found boxes, and the heat maps of each member, lie on the drawn lesions, by source."""
     lines = [
-        "| images with a drawn lesion | n | box IoU | box hits (IoU ≥ 0.5) | heat-map peak inside, malignant | "
-        "evidence inside, malignant |",
-        "|---|---|---|---|---|---|",
+        "| heat map of | images with a drawn lesion | n | box IoU | box hits (IoU ≥ 0.5) | "
+        "heat-map peak inside, malignant | evidence inside, malignant |",
+        "|---" * 7 + "|",
     ]
-    for source, row in report["heat_maps"].items():
-        # A normal breast has no lesion to lie on: leaving normals out changes nothing here.
-        if "all" not in row or source.endswith(WITHOUT_NORMALS):
-            continue
-        boxes = f"{estimate(row['all']['box_iou'])} | {estimate(row['all']['box_hit_rate'])}"
-        malignant = row.get("malignant", {})
-        maps = f"{estimate(malignant.get('pointing_game'))} | {estimate(malignant.get('energy_inside'))}"
-        lines.append(f"| {source} | {row['n']} | {boxes} | {maps} |")
+    for member in members or report["heat_maps"]:
+        for source, row in report["heat_maps"][member].items():
+            # A normal breast has no lesion to lie on: leaving normals out changes nothing here.
+            if "all" not in row or source.endswith(WITHOUT_NORMALS):
+                continue
+            boxes = f"{estimate(row['all']['box_iou'])} | {estimate(row['all']['box_hit_rate'])}"
+            malignant = row.get("malignant", {})
+            maps = f"{estimate(malignant.get('pointing_game'))} | {estimate(malignant.get('energy_inside'))}"
+            lines.append(f"| {member} | {source} | {row['n']} | {boxes} | {maps} |")
     return "\n".join(lines)
 
 
@@ -188,8 +189,8 @@ def strata_table(report: Mapping[str, Any]) -> str:
             counts = f"{row['n']} ({row['n_malignant']}, {row['n_groups']})"
             lines.append(f"| {title}: {name} | {counts} | {cells} |")
     note = (
-        f"A dash: fewer than {LEAST} images of the class; strata of fewer than {LEAST} images are in report.json alone. The "
-        "threshold is the shipped one, fitted on all of these images."
+        f"A dash: fewer than {LEAST} images of the class; strata of fewer than {LEAST} images are in report.json only. "
+        "The threshold is the shipped one, fitted on all of these images."
     )
     return "\n".join([*lines, "", note])
 

@@ -45,7 +45,7 @@ def test_the_box_is_that_of_the_first_member_even_where_it_found_none(backwards)
 
 def test_heat_maps_do_not_find_boxes_that_the_lesion_map_has_not():
     found = report.report(logits(), {"light": 0.5, "other": 0.5}, dict.fromkeys(VIEWS, 0.2), 1.0, POINTS)
-    assert found["heat_maps"]["one"]["all"]["box_found"]["value"] == 0
+    assert found["heat_maps"]["light"]["one"]["all"]["box_found"]["value"] == 0
 
 
 def test_a_view_that_stands_twice_does_not_stand_in_for_a_missing_member():

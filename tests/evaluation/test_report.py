@@ -110,7 +110,7 @@ def test_a_small_stratum_says_why_it_has_no_area():
 
 
 def test_heat_map_figures_leave_normals_out(found):
-    heat = found["heat_maps"]["one"]
+    heat = found["heat_maps"]["net"]["one"]
     assert heat["all"]["energy_inside"]["value"] == pytest.approx(0.5)
     hits = heat["all"]["box_hit_rate"]
     assert hits["value"] == hits["high"] == 1
