@@ -149,6 +149,9 @@ def test_shipped_ensemble_is_whole_and_small():
     ensemble.verify(SHIPPED, manifest)
     light = SHIPPED / next(str(member.path) for member in manifest.members if member.name == manifest.light)
     assert sum(path.stat().st_size for path in light.iterdir()) < 20 * 2**20
+    files = [path for path in SHIPPED.rglob("*") if path.is_file()]
+    assert max(path.stat().st_size for path in files) < 60 * 10**6
+    assert sum(path.stat().st_size for path in files) < 145 * 10**6
     assert manifest.fitted_on.out_of_fold_sha256 == ensemble.sha256(SHIPPED / "out_of_fold.parquet")
 
 
@@ -157,8 +160,12 @@ def test_shipped_out_of_fold_images_share_no_group_with_training(shared_data):
     from bus_hf.training.splits import split
 
     frame = pd.read_parquet(SHIPPED / "out_of_fold.parquet")
-    record = next(iter(json.loads((SHIPPED / "training.json").read_text()).values()))
-    config = from_mapping(record["config"], "training.json")
+    records = json.loads((SHIPPED / "training.json").read_text())
+    configs = [from_mapping(record["config"], "training.json") for record in records.values()]
+    config = configs[0]
+    for other in configs:
+        for key in ("folds", "fold", "split_seed", "near_duplicates", "set_apart", "train_sources"):
+            assert getattr(other, key) == getattr(config, key)
     data = split(replace(config, data=(str(shared_data / "busi"), str(shared_data / "busbra"))))
     held_out = set(frame["name"])
     assert held_out == {case.name for case in data.held_out(config.fold)}
