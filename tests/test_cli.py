@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from bus_hf.cli import main
+from bus_hf.config import TrainConfig, to_mapping
 from bus_hf.data.phantoms import phantom, write_phantoms
 from bus_hf.views import VIEWS
 
@@ -446,7 +447,7 @@ def finished_run(folder, ensemble, member):
         "near_duplicate_pairs": 4,
         "sources": {"busi": 160, "busbra": 160},
         "seconds": 1,
-        "config": {},
+        "config": to_mapping(TrainConfig()),
     }
     (folder / "run.json").write_text(json.dumps(record))
     row = {"loss": 1.0, "loss_classes": 1.0, "loss_lesion": 0.0, "loss_inside": 0.0, "lr": 0.1, "seconds": 1.0}
