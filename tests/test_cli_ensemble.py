@@ -1,5 +1,6 @@
 """From one file of members to an ensemble folder: what is run, what is left alone, what is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def planned(tmp_path):
-    """A plan of two tiny members, the second of which reads the boxes of the first."""
+    """A plan of two tiny members; the second reads the boxes of the first and goes on from a start."""
     common = {"init": "random", "input_size": 64, "epochs": 1, "batch_size": 16, "folds": 3, "drop_path_rate": 0.0}
     common |= {"num_workers": 0, "trackers": []}
     first = common | {"backbone": "test_efficientnet", "output": str(tmp_path / "runs" / "one")}
     boxes = str(tmp_path / "runs" / "one" / "out_of_fold.parquet")
-    second = common | {"backbone": "test_resnet", "output": str(tmp_path / "runs" / "two"), "boxes": boxes}
-    for name, values in (("one", first), ("two", second)):
+    start = common | {"backbone": "test_resnet", "output": str(tmp_path / "runs" / "start")}
+    begun = str(tmp_path / "runs" / "start" / "checkpoint")
+    second = start | {"output": str(tmp_path / "runs" / "two"), "boxes": boxes, "init_from": begun}
+    for name, values in (("start", start), ("one", first), ("two", second)):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values))
-    plan = {"members": ["one.yaml", "two.yaml"], "to": str(tmp_path / "made"), "name": "tiny", "version": "0.1.0"}
+    plan = {"starts": ["start.yaml"], "members": ["one.yaml", "two.yaml"], "to": str(tmp_path / "made")}
+    plan |= {"name": "tiny", "version": "0.1.0"}
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
     return tmp_path / "plan.yaml"
 
@@ -40,10 +44,15 @@ def test_one_command_trains_assembles_and_does_nothing_twice(planned, tmp_path, 
     manifest = ensemble.read(tmp_path / "made")
     assert [member.name for member in manifest.members] == ["test_efficientnet", "test_resnet"]
     assert (manifest.name, manifest.version) == ("tiny", "0.1.0")
+    training = json.loads((tmp_path / "made" / "training.json").read_text())
+    assert training["test_resnet"]["start"]["earlier_run"]["epochs"] == 1
+    card = (tmp_path / "made" / "test_resnet" / "README.md").read_text()
+    assert "Trained on from the last weights of that run" in card
+    assert "first 1 epochs at 64 pixels" in card
     before = (tmp_path / "runs" / "two" / "run.json").stat().st_mtime_ns
     capfd.readouterr()
     assert main(command) == 0
-    assert capfd.readouterr().err.count("finished before") == 2
+    assert capfd.readouterr().err.count("finished before") == 3
     assert (tmp_path / "runs" / "two" / "run.json").stat().st_mtime_ns == before
 
 
@@ -57,7 +66,8 @@ def test_a_training_that_fails_stops_before_assembling(planned, tmp_path, monkey
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"members": None}, "members is no list"),
+        ({"members": None}, "starts or members is no list"),
+        ({"starts": ["none.yaml"]}, "no such training config"),
         ({"members": ["none.yaml"]}, "no such training config"),
         ({"extra": 1}, "nothing else"),
     ],
@@ -70,13 +80,19 @@ def test_a_wrong_plan_is_one_sentence(planned, change, sentence):
 
 
 def test_shipped_plan_names_the_five_and_the_light_member_and_shares_a_split():
-    configs = [from_yaml(config) for config in read_plan(ROOT / "configs" / "ensemble.yaml").members]
+    plan = read_plan(ROOT / "configs" / "ensemble.yaml")
+    starts, members = ([from_yaml(config) for config in configs] for configs in (plan.starts, plan.members))
     five = {"efficientnet_b0", "efficientnet_b1", "resnet50", "densenet121", "convnext_tiny"}
-    assert {config.backbone for config in configs} == five | {"tf_efficientnet_lite0"}
+    assert {config.backbone for config in members} == five | {"tf_efficientnet_lite0"}
     default = to_mapping(TrainConfig())
-    for config in configs:
+    for config in (*starts, *members):
         for key in ("folds", "fold", "split_seed", "near_duplicates", "set_apart", "train_sources", "label_set"):
             assert to_mapping(config)[key] == default[key], f"{config.backbone}: {key}"
-    light = configs[0]
-    assert all(config.boxes == f"{light.output}/out_of_fold.parquet" for config in configs[1:])
-    assert len({config.output for config in configs}) == len(configs)
+    light = members[0]
+    assert all(config.boxes == f"{light.output}/out_of_fold.parquet" for config in members[1:])
+    assert len({config.output for config in (*starts, *members)}) == len(starts) + len(members)
+    made = {f"{config.output}/checkpoint": config.backbone for config in starts}
+    for config in members:
+        if config.init_from and config.init_from.startswith("runs/"):
+            assert made[config.init_from] == config.backbone
+        assert config.teacher in (None, f"{light.output}/checkpoint")

@@ -18,15 +18,17 @@ _EXAMPLES = """\
 _NOTES = """\
 Each member's training is a call of accelerate launch train_accelerate.py, printed before it starts. Members whose run
 is finished are not trained again, and one that was stopped goes on, so that the same command, given again, brings it
-all to its end. The first member is the light one: it finds the lesion, and the others read its boxes."""
+all to its end. Starts are trained first and are no members: runs that members go on from. The first member is the
+light one: it finds the lesion, and the others read its boxes."""
 
 _TRAIN = "train_accelerate.py"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `configs/ensemble.yaml` says: the members' training configs, the light one first, and what to write."""
+    """What `configs/ensemble.yaml` says: training configs of starts and members, the light one first, what to write."""
 
+    starts: tuple[Path, ...]
     members: tuple[Path, ...]
     to: str
     name: str
@@ -38,7 +40,9 @@ def add(commands: Any) -> None:
     command = shared.subcommand(
         commands, "ensemble", "train every member of an ensemble and assemble them", _EXAMPLES, _NOTES
     )
-    command.add_argument("plan", type=Path, metavar="FILE", help="YAML: members (training configs), to, name, version")
+    command.add_argument(
+        "plan", type=Path, metavar="FILE", help="YAML: starts, members (training configs), to, name, version"
+    )
     command.add_argument("--data", nargs="+", required=True, metavar="DATA", help="folders or Hub ids to train on")
     command.add_argument("--to", metavar="FOLDER", help="ensemble folder to write (default: that of the file)")
     command.add_argument("--dry-run", action="store_true", help="print what would be done, and stop")
@@ -52,7 +56,8 @@ def run(given: argparse.Namespace) -> int:
     plan = read_plan(given.plan)
     target = Path(given.to or plan.to)
     outputs = [_output(config) for config in plan.members]
-    for config, output in zip(plan.members, outputs, strict=True):
+    for config in (*plan.starts, *plan.members):
+        output = _output(config)
         if (output / "run.json").is_file():
             print(f"{output}: finished before", file=sys.stderr)
             continue
@@ -81,19 +86,22 @@ def read_plan(path: Path) -> Plan:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         raise BusError("no YAML file can be read here", where=path, remedy="give configs/ensemble.yaml") from None
-    keys = ("members", "to", "name", "version")
+    keys = ("starts", "members", "to", "name", "version")
     if not isinstance(values, dict) or set(values) != set(keys):
         raise BusError(f"the file does not hold {', '.join(keys)} and nothing else", where=path, remedy="correct it")
-    members, texts = values["members"], [values[key] for key in keys[1:]]
-    if not isinstance(members, list) or not members or not all(isinstance(text, str) for text in [*members, *texts]):
+    starts, members, texts = values["starts"], values["members"], [values[key] for key in keys[2:]]
+    listed = isinstance(starts, list) and isinstance(members, list) and members
+    if not listed or not all(isinstance(text, str) for text in [*starts, *members, *texts]):
         raise BusError(
-            "members is no list of training configs, or another value is no text", where=path, remedy="correct it"
+            "starts or members is no list of training configs, or another value is no text",
+            where=path,
+            remedy="correct it",
         )
-    configs = tuple(path.parent / member for member in members)
+    configs = tuple(path.parent / config for config in [*starts, *members])
     for config in configs:
         if not config.is_file():
-            raise BusError("there is no such training config", where=config, remedy=f"correct members in {path}")
-    return Plan(configs, *texts)
+            raise BusError("there is no such training config", where=config, remedy=f"correct {path}")
+    return Plan(configs[: len(starts)], configs[len(starts) :], *texts)
 
 
 def _output(config: Path) -> Path:

@@ -194,17 +194,21 @@ def _data(record: Mapping[str, Any]) -> str:
 
 def _start(record: Mapping[str, Any]) -> str:
     start = record["start"]
+    if start.get("earlier_run"):
+        return f"{_start(start['earlier_run'])} Trained on from the last weights of that run."
     text = f"{start['source']}; licence: {start['licence']}. {start['taken']} tensors taken, {start['fresh']} fresh."
     taught = record["config"].get("teacher")
     return text if not taught else f"{text} Taught by the probabilities and feature maps of another member ({taught})."
 
 
 def _training(record: Mapping[str, Any]) -> str:
-    config = record["config"]
+    config, before = record["config"], record["start"].get("earlier_run")
+    first = f"first {_training(before)} Then " if before else ""
+    scanners = f"other scanners mimicked at strength {config['scanner']:g}, " if config.get("scanner") else ""
     return (
-        f"{record['epochs']} epochs at {record['input_size']} pixels, {record['kept']}; AdamW, peak rate "
+        f"{first}{record['epochs']} epochs at {record['input_size']} pixels, {record['kept']}; AdamW, peak rate "
         f"{config['lr']:g}, batch {config['batch_size']}, lesion term {config['lesion_weight']:g}, inside term "
-        f"{config['inside_weight']:g}, lesion crops {config['lesion_crop_prob']:g}; "
+        f"{config['inside_weight']:g}, {scanners}lesion crops {config['lesion_crop_prob']:g}; "
         f"{record['seconds'] / 60:.0f} minutes."
     )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bus_hf.evaluation import cards, tables
 from bus_hf.space.words import DISCLAIMER, point_words
@@ -32,12 +34,18 @@ def _members(path: Path) -> list[str]:
         lines = [
             f"- **{name}**: {record['n_train']} images ("
             + ", ".join(f"{count} of {source}" for source, count in record["sources"].items())
-            + f"), {record['epochs']} epochs from {record['start']['source']}"
+            + f"), {_course(record)}"
             for name, record in trained.items()
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
     return ["## What it was trained on", "\n".join(lines)]
+
+
+def _course(record: Mapping[str, Any]) -> str:
+    before = record["start"].get("earlier_run")
+    now = f"{record['epochs']} epochs"
+    return f"{_course(before)}, then {now}" if before else f"{now} from {record['start']['source']}"
 
 
 def _figures(path: Path) -> list[str]:

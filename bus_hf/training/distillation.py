@@ -38,8 +38,7 @@ class Teacher:
 def teacher(name: str, label_set: LabelSet, device: torch.device) -> Teacher:
     """Load a teacher from a member folder or a Hub id.
 
-    The caller sees to it that it has not trained on what the student holds out: what it knows of those images would
-    reach the student.
+    What it knows of images that the student holds out would reach the student: `lineage.earlier_run` refuses that.
 
     Raises:
         BusError: no member is there, or it tells apart other classes.

@@ -26,9 +26,10 @@ from bus_hf.errors import BusError
 from bus_hf.evaluation.figures import auroc
 from bus_hf.labels import LabelSet, label_set
 from bus_hf.models import TrainingNet, save_member
-from bus_hf.start_weights import Start, start
+from bus_hf.start_weights import start
 from bus_hf.training.batches import DrawSampler, TrainingImages, WholeImages, normalised
 from bus_hf.training.distillation import Teacher, teacher
+from bus_hf.training.lineage import earlier_run
 from bus_hf.training.losses import class_weights, terms
 from bus_hf.training.optimisation import parameter_groups, schedule, set_training
 from bus_hf.training.out_of_fold import read_boxes, read_out_of_fold
@@ -57,6 +58,7 @@ def run(config: TrainConfig) -> Path:
     if config.threads:
         torch.set_num_threads(config.threads)
     output = Path(config.output)
+    before = earlier_run(config)
     accelerator = _accelerator(config)
     if accelerator.is_main_process:
         claim(config)
@@ -120,7 +122,7 @@ def run(config: TrainConfig) -> Path:
     if not fit.epochs(progress, output):
         say(f"stopped after epoch {progress.epoch} of {config.epochs}; the same command goes on")
     elif accelerator.is_main_process:
-        _finish(config, labels, ema.module, data, boxes, begun, progress, output)
+        _finish(config, labels, ema.module, data, boxes, asdict(begun) | {"earlier_run": before}, progress, output)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return output
@@ -298,7 +300,7 @@ def _finish(
     net: TrainingNet,
     data: Split,
     boxes: Mapping[str, Box | None] | None,
-    begun: Start,
+    begun: Mapping[str, Any],
     progress: Progress,
     output: Path,
 ) -> None:
@@ -323,7 +325,7 @@ def _finish(
         "architecture": config.backbone,
         "label_set": config.label_set,
         "input_size": config.input_size,
-        "start": asdict(begun),
+        "start": begun,
         "epochs": progress.epoch,
         "kept": "best epoch on the held-out fold" if config.patience else "last epoch, averaged weights",
         "fold": config.fold,

@@ -1,0 +1,68 @@
+"""Where a network's start and its teacher come from, and that neither has learned from what is held out now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bus_hf.config import TrainConfig
+from bus_hf.errors import BusError
+
+# What has to be equal for two runs on the same data to leave out the same images.
+_SPLIT = ("folds", "fold", "split_seed", "near_duplicates", "train_sources")
+
+
+def record_of(name: str) -> dict[str, Any] | None:
+    """The record of the run that made a member, from beside its folder; None where none lies there.
+
+    Args:
+        name: a member's folder: `checkpoint` of a run, or one of an ensemble folder.
+    """
+    folder = Path(name)
+    try:
+        if folder.name == "checkpoint":
+            return dict(json.loads((folder.parent / "run.json").read_text(encoding="utf-8")))
+        return dict(json.loads((folder.parent / "training.json").read_text(encoding="utf-8"))[folder.name])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def earlier_run(config: TrainConfig) -> dict[str, Any] | None:
+    """The record of the run that `init_from` ends, for the record of this one, its history left out.
+
+    Raises:
+        BusError: that run, or the teacher's, learned from images that this one holds out.
+    """
+    if config.teacher:
+        _refuse_leak(record_of(config.teacher), config, config.teacher, "teacher")
+    if not config.init_from:
+        return None
+    record = record_of(config.init_from)
+    _refuse_leak(record, config, config.init_from, "start")
+    return {key: value for key, value in record.items() if key != "history"} if record else None
+
+
+def _refuse_leak(record: Mapping[str, Any] | None, config: TrainConfig, where: str, what: str) -> None:
+    if record is None:
+        return
+    before = record.get("config", {})
+    # A run without a setting was made when its default was the only choice.
+    known = {key: before.get(key, getattr(TrainConfig(), key)) for key in _SPLIT}
+    now = {key: getattr(config, key) for key in _SPLIT}
+    differing = [key for key in _SPLIT if _plain(known[key]) != _plain(now[key])]
+    differing += ["set_apart"] if set(config.set_apart) - set(before.get("set_apart", ())) else []
+    if differing:
+        told = ", ".join(
+            f"{key} {known.get(key, before.get(key, 'none'))} then, {getattr(config, key)} now" for key in differing
+        )
+        raise BusError(
+            f"the {what} learned from images that this run holds out ({told})",
+            where=where,
+            remedy=f"give a {what} that left out the same fold",
+        )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
