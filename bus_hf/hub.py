@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from bus_hf.ensemble import FILE, WEIGHTS, needed, read
 from bus_hf.errors import BusError
 
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def pull(folder_or_id: str | Path, revision: str | None = None, members: Sequence[str] | None = None) -> Path:
@@ -31,7 +31,7 @@ def pull(folder_or_id: str | Path, revision: str | None = None, members: Sequenc
     if folder.is_dir():
         if revision is not None:
             raise BusError("a folder has no revision", where=folder, remedy="leave the revision out, or give a Hub id")
-    elif _REPO.fullmatch(str(folder_or_id)) and not folder.exists():
+    elif REPO.fullmatch(str(folder_or_id)) and not folder.exists():
         repo_id = str(folder_or_id)
         folder = _snapshot(repo_id, revision, [FILE])
         if not (folder / FILE).is_file():

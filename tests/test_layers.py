@@ -33,6 +33,7 @@ ROOMS = {
     "site_calibration": ("ensemble", "evaluation"),
     "runtime": ("ensemble", "views", "models"),
     "hub": ("ensemble", "evaluation"),
+    "publish": ("hub", "ensemble"),
     "detector": ("hub", "runtime", "ensemble", "views", "data.images"),
     # `import bus_hf` itself: the detector, on demand.
     "": ("detector",),
@@ -45,6 +46,7 @@ ROOMS = {
         "detector",
         "evaluation",
         "hub",
+        "publish",
         "clinic",
         "ensemble",
         "overlay",

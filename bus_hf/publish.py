@@ -1,0 +1,195 @@
+"""Push to the Hub: a repository a member, then one for the ensemble, whose manifest pins each member to its commit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bus_hf import ensemble as ensembles
+from bus_hf.errors import BusError
+from bus_hf.hub import REPO
+
+_MEMBER_FILES = ("README.md", "config.json", ensembles.WEIGHTS)
+_ENSEMBLE_FILES = ("README.md", "report.json", "training.json")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One repository of a push: the files that go into it, by their path there, each a file here or its content."""
+
+    repo_id: str
+    title: str
+    files: dict[str, Path | bytes]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(len(file) if isinstance(file, bytes) else file.stat().st_size for file in self.files.values())
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """Where an upload ended: its commit, and whether that is a new one."""
+
+    repo_id: str
+    commit: str
+    changed: bool
+
+
+def plan(folder: str | Path, repo_id: str) -> tuple[Upload, ...]:
+    """What a push of an ensemble folder uploads: members first, the ensemble last; nothing is sent.
+
+    Args:
+        folder: ensemble folder; its members lie inside it.
+        repo_id: `owner/name` of the ensemble; members go to `owner/name-MEMBER`.
+
+    Returns:
+        An upload a repository. The manifest among the files of the last one is that of the folder, not pinned yet.
+
+    Raises:
+        BusError: no Hub id, no ensemble, a file that is missing or not the one that the manifest names.
+    """
+    folder = Path(folder)
+    _checked(repo_id)
+    manifest = ensembles.read(folder)
+    away = [member.name for member in manifest.members if member.path is None]
+    if away:
+        raise BusError(
+            f"member '{away[0]}' lies on the Hub and not in this folder",
+            where=folder,
+            remedy="give the folder it was pushed from",
+        )
+    ensembles.verify(folder, manifest)
+    uploads = []
+    for member in manifest.members:
+        names = list(_MEMBER_FILES)
+        if (folder / str(member.path) / manifest.lesion_map.file).is_file():
+            names.append(manifest.lesion_map.file)
+        files = _files(folder / str(member.path), names)
+        uploads.append(
+            Upload(f"{repo_id}-{member.name}", f"{member.name} of {manifest.name} {manifest.version}", files)
+        )
+    plots = sorted(path.relative_to(folder).as_posix() for path in (folder / "plots").glob("*.png"))
+    files = _files(folder, [*_ENSEMBLE_FILES, *plots]) | {ensembles.FILE: folder / ensembles.FILE}
+    return (*uploads, Upload(repo_id, f"{manifest.name} {manifest.version}", files))
+
+
+def push(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    said: Callable[[str], None] | None = None,
+) -> tuple[Pushed, ...]:
+    """Push an ensemble folder: its members, then the manifest that pins them. What is there already is not sent again.
+
+    Args:
+        folder: as for `plan`.
+        repo_id: as for `plan`.
+        private: make new repositories private; those that exist stay as they are.
+        revision: branch to push to, made where it is missing; None: main.
+        said: told a line before each upload.
+
+    Returns:
+        The commit of each repository, the ensemble's last.
+
+    Raises:
+        BusError: as for `plan`; no access, or the Hub cannot be reached. The ensemble's repository still holds what it
+            held before, and the same call goes on.
+    """
+    uploads = plan(folder, repo_id)
+    manifest = ensembles.read(folder)
+    done = []
+    for upload in uploads[:-1]:
+        if said:
+            said(f"{upload.repo_id}: {len(upload.files)} files, {upload.size / 1e6:.1f} MB")
+        done.append(_push(upload, private, revision))
+    pinned = dataclasses.replace(
+        manifest,
+        members=tuple(
+            dataclasses.replace(member, path=None, repo_id=pushed.repo_id, revision=pushed.commit)
+            for member, pushed in zip(manifest.members, done, strict=True)
+        ),
+    )
+    text = json.dumps(dataclasses.asdict(pinned), indent=2, ensure_ascii=False) + "\n"
+    last = dataclasses.replace(uploads[-1], files=uploads[-1].files | {ensembles.FILE: text.encode()})
+    if said:
+        said(f"{last.repo_id}: {len(last.files)} files, {last.size / 1e6:.1f} MB")
+    return (*done, _push(last, private, revision))
+
+
+def push_member(folder: str | Path, repo_id: str, *, private: bool = False, revision: str | None = None) -> Pushed:
+    """Push one member's folder (`config.json`, weights, card, lesion head where it has one) to a repository."""
+    _checked(repo_id)
+    heads = [path.name for path in Path(folder).glob("*.safetensors") if path.name != ensembles.WEIGHTS]
+    return _push(Upload(repo_id, "member", _files(Path(folder), [*_MEMBER_FILES, *heads])), private, revision)
+
+
+def _checked(repo_id: str) -> None:
+    if not REPO.fullmatch(repo_id):
+        raise BusError("this is no Hub id", where=repo_id, remedy="write owner/name")
+
+
+def _files(folder: Path, names: list[str]) -> dict[str, Path | bytes]:
+    for name in names:
+        if not (folder / name).is_file():
+            raise BusError(f"{name} is missing", where=folder, remedy="write it with bus-hf assemble or bus-hf figures")
+    return {name: folder / name for name in names}
+
+
+def _push(upload: Upload, private: bool, revision: str | None) -> Pushed:
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    def sent(api: HfApi) -> Pushed:
+        api.create_repo(upload.repo_id, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(upload.repo_id, branch=revision, exist_ok=True)
+        before = api.repo_info(upload.repo_id, revision=revision).sha
+        made = api.create_commit(
+            upload.repo_id,
+            [
+                CommitOperationAdd(path, file if isinstance(file, bytes) else str(file))
+                for path, file in upload.files.items()
+            ],
+            commit_message=upload.title,
+            revision=revision,
+        )
+        return Pushed(upload.repo_id, str(made.oid), made.oid != before)
+
+    return _told(sent, upload.repo_id)
+
+
+def _told(call: Callable[[Any], Pushed], repo_id: str) -> Pushed:
+    """What `call` returns, its errors each as one sentence."""
+    from huggingface_hub import HfApi, errors
+
+    again = "the same command goes on"
+    try:
+        return call(HfApi())
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else None
+        if status == 401:
+            what, remedy = "the Hub does not know you", "run 'hf auth login' with a token that may write"
+        elif status == 403:
+            what, remedy = "you may not write to this repository", "ask its owner, or push to a name of your own"
+        elif status == 404:
+            what, remedy = "there is no such owner, repository or branch", "check the name and the revision"
+        elif status == 412:
+            what, remedy = "someone else pushed at the same time", again
+        elif status == 429:
+            what, remedy = "the Hub asks to wait (too many calls)", f"wait a few minutes; {again}"
+        else:
+            what, remedy = f"the Hub answered with an error ({status})", f"try later; {again}"
+    except errors.LocalTokenNotFoundError:
+        what, remedy = "the Hub does not know you", "run 'hf auth login' with a token that may write"
+    except (errors.HTTPError, ConnectionError, TimeoutError):
+        what, remedy = "the connection to the Hub broke off or cannot be made", f"check the network; {again}"
+    except RuntimeError as error:
+        # huggingface_hub wraps what broke an LFS upload.
+        what, remedy = f"an upload did not come to its end ({type(error.__cause__ or error).__name__})", again
+    raise BusError(what, where=repo_id, remedy=remedy)

@@ -1,0 +1,58 @@
+"""The Hub on loopback, and the real clients against it: in processes of their own, with caches of their own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.hub.loopback import TOKEN, Hub
+
+
+@pytest.fixture
+def hub():
+    """An empty Hub."""
+    with Hub() as running:
+        yield running
+
+
+@pytest.fixture
+def client(hub, tmp_path):
+    """Return a function that runs Python with arguments against the Hub; settings are environment variables."""
+
+    def run(*arguments, **settings):
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGINGFACE"))}
+        given = {
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_TOKEN": TOKEN,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        environment = {key: value for key, value in (kept | given | settings).items() if value is not None}
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def described(tmp_path_factory, make_ensemble):
+    """A tiny ensemble with everything that a push sends: cards, report, a plot. Not to be changed."""
+    folder = tmp_path_factory.mktemp("described")
+    manifest = make_ensemble(folder)
+    for part in (".", *(member.name for member in manifest.members)):
+        (folder / part / "README.md").write_text("---\nlicense: mit\n---\n\n# A card\n")
+    for name in ("report.json", "training.json"):
+        (folder / name).write_text("{}\n")
+    (folder / "plots").mkdir()
+    (folder / "plots" / "roc_curve.png").write_bytes(b"\x89PNG of a test")
+    (folder / "out_of_fold.parquet").write_bytes(b"stays here")
+    (folder / "notes.txt").write_text("stays here")
+    return folder
