@@ -73,9 +73,15 @@ def _snapshot(repo_id: str, revision: str | None, files: list[str]) -> Path:
     except errors.HFValidationError:
         what, remedy = "this is no Hub id", "write owner/name"
     # Incomplete cache, offline mode, no network, proxy, time-out, server error: all say that the Hub is out of reach.
-    except (errors.LocalEntryNotFoundError, errors.HTTPError, ConnectionError):
+    except (errors.LocalEntryNotFoundError, errors.HTTPError, ConnectionError) as error:
         what = "it is no folder here, and the Hub cannot be reached"
         remedy = "check the network, or give an ensemble folder of this machine"
+        if _unauthorised(error) or _unauthorised(error.__cause__):
+            what, remedy = "the Hub does not accept your token", "run 'hf auth login' again, or unset HF_TOKEN"
     except OSError as error:
         what, remedy = f"it cannot be stored ({error.strerror})", "make room, or set HF_HOME to another folder"
     raise BusError(what, where=at, remedy=remedy)
+
+
+def _unauthorised(error: BaseException | None) -> bool:
+    return getattr(getattr(error, "response", None), "status_code", None) == 401
