@@ -22,6 +22,7 @@ LESION_HEAD_FILE = "lesion_head.safetensors"
 # A reading is centre-free: the views letterbox themselves, so timm must neither crop nor squash.
 _PREPROCESSING = {"crop_pct": 1.0, "crop_mode": "border", "interpolation": "bilinear"}
 
+_REMEDY = "download or export the member again"
 # Arguments that timm records beside a checkpoint and that say nothing about how to rebuild it for reading.
 _NOT_REBUILT = ("num_classes", "drop_rate", "drop_path_rate", "pretrained")
 
@@ -167,27 +168,34 @@ def _plain_config(path: Path) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
+def input_size(folder: Path) -> int:
+    """Side of a member's square input in pixels, from its `config.json`; BusError where none can be read."""
+    try:
+        return int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["pretrained_cfg"]["input_size"][-1])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        raise BusError("no timm config.json can be read here", where=folder, remedy=_REMEDY) from None
+
+
 def load_member(folder: Path, device: torch.device | str = "cpu") -> Any:
     """Load a member folder into its timm backbone: float32, on `device`, in eval mode.
 
     Raises:
         BusError: the folder is not a member, its architecture is unknown or its weights do not fit.
     """
-    remedy = "download or export the member again"
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         architecture, num_classes = config["architecture"], config["num_classes"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise BusError("no timm config.json can be read here", where=folder, remedy=remedy) from None
+        raise BusError("no timm config.json can be read here", where=folder, remedy=_REMEDY) from None
     arguments = {key: value for key, value in config.get("model_args", {}).items() if key not in _NOT_REBUILT}
     model = create(architecture, num_classes, **arguments)
     try:
         tensors = load_file(folder / "model.safetensors")
         model.load_state_dict({name: value.float() for name, value in tensors.items()})
     except FileNotFoundError:
-        raise BusError("model.safetensors is missing", where=folder, remedy=remedy) from None
+        raise BusError("model.safetensors is missing", where=folder, remedy=_REMEDY) from None
     except (SafetensorError, OSError):
-        raise BusError("model.safetensors is damaged", where=folder, remedy=remedy) from None
+        raise BusError("model.safetensors is damaged", where=folder, remedy=_REMEDY) from None
     except RuntimeError:
-        raise BusError(f"the weights are not those of {architecture}", where=folder, remedy=remedy) from None
+        raise BusError(f"the weights are not those of {architecture}", where=folder, remedy=_REMEDY) from None
     return model.to(device).eval()

@@ -22,12 +22,11 @@ the logits are kept in trials/NAME/. A trial that was stopped goes on when it is
 
 _TRIALS = """\
   bus-hf trials
-  bus-hf trials --log LOG.md"""
+  bus-hf trials --base scanner --log LOG.md"""
 _TRIALS_NOTES = """\
-Nothing is trained. Trials are compared with the first one (trials/baseline), all on the same resamples of groups. In a
-log the part between the lines <!-- trials:start --> and <!-- trials:end --> is replaced."""
+Nothing is trained. Trials are compared with one of them (--base), all on the same resamples of groups. In a log the
+part between the lines <!-- trials:start --> and <!-- trials:end --> is replaced."""
 
-_BASE = "baseline"
 _CHANGE = "change.txt"
 
 
@@ -43,6 +42,7 @@ def add(commands: Any) -> None:
     command.set_defaults(run=run_trial)
     command = shared.subcommand(commands, "trials", "compare the trials that were made", _TRIALS, _TRIALS_NOTES)
     command.add_argument("folder", nargs="?", type=Path, default=Path("trials"), help="(default: %(default)s)")
+    command.add_argument("--base", default="baseline", metavar="NAME", help="to compare with (default: %(default)s)")
     command.add_argument("--log", type=Path, metavar="FILE", help="Markdown file to put the table into")
     command.add_argument("--json", action="store_true", help="print the figures as JSON")
     command.set_defaults(run=run_trials)
@@ -76,7 +76,7 @@ def run_trial(given: argparse.Namespace) -> int:
 
 
 def run_trials(given: argparse.Namespace) -> int:
-    """Print the table of the finished trials, the baseline first."""
+    """Print the table of the finished trials, the one to compare with first."""
     import json
 
     import pandas as pd
@@ -85,9 +85,11 @@ def run_trials(given: argparse.Namespace) -> int:
     from bus_hf.views import VIEW_WEIGHTS
 
     finished = sorted(path.parent for path in given.folder.glob(f"*/{_CHANGE}"))
-    finished.sort(key=lambda path: path.name != _BASE)
-    if not finished or finished[0].name != _BASE:
-        raise BusError("no finished trial 'baseline' is here", where=given.folder, remedy="bus-hf trial baseline ...")
+    finished.sort(key=lambda path: path.name != given.base)
+    if not finished or finished[0].name != given.base:
+        raise BusError(
+            f"no finished trial '{given.base}' is here", where=given.folder, remedy=f"bus-hf trial {given.base} ..."
+        )
     frames = {
         path.name: {part.stem: pd.read_parquet(part) for part in sorted(path.glob("*.parquet"))} for path in finished
     }

@@ -12,22 +12,29 @@ from torch.nn import functional
 
 from bus_hf.errors import BusError
 from bus_hf.labels import LabelSet
-from bus_hf.models import load_member
+from bus_hf.models import input_size, load_member
 from bus_hf.start_weights import pulled
 from bus_hf.training.batches import normalised
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A member in eval mode; `channels` are those of its last feature map."""
+    """A member in eval mode; `channels` are those of its last feature map, `input_size` its side in pixels."""
 
     backbone: Any
     channels: int
+    input_size: int
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Read uint8 grey (N, S, S); returns (N, K) logits and the (N, channels, h, w) last feature map."""
+        """Read uint8 grey (N, S, S); returns (N, K) logits and the (N, channels, h, w) last feature map.
+
+        The squares are brought to the teacher's own input size first, at which its probabilities were calibrated.
+        """
         cfg = self.backbone.pretrained_cfg
-        batch = normalised(images, cfg["mean"], cfg["std"]).contiguous(memory_format=torch.channels_last)
+        batch = normalised(images, cfg["mean"], cfg["std"])
+        if batch.shape[-1] != self.input_size:
+            batch = functional.interpolate(batch, self.input_size, mode="bilinear", antialias=True)
+        batch = batch.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             features = self.backbone.forward_features(batch)
             logits = self.backbone.forward_head(features)
@@ -44,14 +51,15 @@ def teacher(name: str, label_set: LabelSet, device: torch.device) -> Teacher:
         BusError: no member is there, or it tells apart other classes.
     """
     path = Path(name)
-    backbone = load_member(path if path.exists() else pulled(name), device).to(memory_format=torch.channels_last)
+    folder = path if path.exists() else pulled(name)
+    backbone = load_member(folder, device).to(memory_format=torch.channels_last)
     if backbone.num_classes != label_set.num_logits:
         raise BusError(
             f"the teacher has {backbone.num_classes} outputs where '{label_set.name}' has {label_set.num_logits}",
             where=name,
             remedy="choose a teacher of the same label set",
         )
-    return Teacher(backbone, backbone.num_features)
+    return Teacher(backbone, backbone.num_features, input_size(folder))
 
 
 def soft_class_loss(logits: Tensor, taught: Tensor) -> Tensor:

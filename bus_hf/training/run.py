@@ -31,6 +31,7 @@ from bus_hf.training.batches import DrawSampler, TrainingImages, WholeImages, no
 from bus_hf.training.distillation import Teacher, teacher
 from bus_hf.training.lineage import earlier_run
 from bus_hf.training.losses import class_weights, terms
+from bus_hf.training.memory import hold_memory
 from bus_hf.training.optimisation import parameter_groups, schedule, set_training
 from bus_hf.training.out_of_fold import read_boxes, read_out_of_fold
 from bus_hf.training.record import write_plots
@@ -60,6 +61,8 @@ def run(config: TrainConfig) -> Path:
     output = Path(config.output)
     before = earlier_run(config)
     accelerator = _accelerator(config)
+    if accelerator.device.type == "cpu":
+        hold_memory()
     if accelerator.is_main_process:
         claim(config)
         config = _with_phantoms(config)

@@ -37,6 +37,16 @@ def test_a_teacher_reads_what_the_member_reads(member):
     assert not logits.requires_grad
 
 
+def test_a_teacher_reads_at_its_own_size(member):
+    taught_by = teacher(str(member), MALIGNANCY, torch.device("cpu"))
+    images = torch.randint(0, 256, (2, 64, 64), dtype=torch.uint8)
+    logits, _ = taught_by(images)
+    doubled, features = taught_by(images.repeat_interleave(2, 1).repeat_interleave(2, 2))
+    assert features.shape == taught_by(images)[1].shape
+    # Halved again, each pixel is the mean of its neighbours' copies: nearly the same picture.
+    assert float((doubled - logits).abs().max()) < 0.3 * float(logits.abs().max()) + 0.05
+
+
 def test_a_teacher_of_other_classes_is_refused(member):
     with pytest.raises(BusError, match="1 outputs where 'busi3' has 3"):
         teacher(str(member), LABEL_SETS["busi3"], torch.device("cpu"))
