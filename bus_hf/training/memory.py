@@ -21,10 +21,9 @@ def hold_memory() -> bool:
     """
     if sys.platform != "linux":
         return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-        ctypes.CDLL(None).gnu_get_libc_version
-    except (OSError, AttributeError):
+    library = ctypes.CDLL(None)
+    # musl has no mallopt, and gnu_get_libc_version is glibc's alone.
+    if not (hasattr(library, "mallopt") and hasattr(library, "gnu_get_libc_version")):
         return False
     settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, _PAD))
-    return all(mallopt(name, value) == 1 for name, value in settings)
+    return all(library.mallopt(name, value) == 1 for name, value in settings)
