@@ -68,6 +68,7 @@ class TrainConfig:
     lesion_stride: int = _setting(8, "pixels of the input a cell of the lesion map covers")
     # Augmentation
     augment: float = _setting(1.0, "strength of the augmentation; 0 leaves only the letterboxed image")
+    mixup: float = _setting(0.0, "alpha of mixup (images, masks and labels of two draws blended); 0 switches it off")
     # Out-of-fold logits
     boxes: str | None = _setting(
         None, "out-of-fold logits (Parquet) whose boxes the second look takes; without it, the own lesion map's"
@@ -98,6 +99,7 @@ class TrainConfig:
             ("lesion_crop_prob", 0, 1),
             ("label_smoothing", 0, 0.99),
             ("augment", 0, 3),
+            ("mixup", 0, 10),
             ("scanner", 0, 3),
             ("lesion_weight", 0, 100),
             ("inside_weight", 0, 100),

@@ -88,8 +88,36 @@ class WholeImages(Dataset[dict[str, Tensor]]):
         return {"image": torch.from_numpy(square), "index": torch.tensor(index)}
 
 
+def mixed(batch: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """Blend each draw of a batch with another one (mixup: H. Zhang et al., ICLR 2018).
+
+    Args:
+        batch: of `TrainingImages`, collated.
+        alpha: of the Beta distribution that the share of the first is drawn from, by torch's own generator.
+
+    Returns:
+        A batch with blended float images and masks, 0 to 255, and beside `label` the `other` label and the `share`
+        of the first, a scalar from 0.5 to 1.
+    """
+    share = torch.distributions.Beta(alpha, alpha).sample().to(batch["image"].device)
+    share = torch.maximum(share, 1 - share)
+    order = torch.randperm(len(batch["label"]), device=batch["image"].device)
+
+    def blend(values: Tensor) -> Tensor:
+        return share * values.float() + (1 - share) * values[order].float()
+
+    return {
+        "image": blend(batch["image"]),
+        "mask": blend(batch["mask"]),
+        "has_mask": batch["has_mask"] & batch["has_mask"][order],
+        "label": batch["label"],
+        "other": batch["label"][order],
+        "share": share,
+    }
+
+
 def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Turn uint8 grey (N, S, S) into float32 (N, 3, S, S): grey in every channel, the member's mean and std taken."""
+    """Turn grey (N, S, S), 0 to 255, into float32 (N, 3, S, S): grey in every channel, the member's mean and std taken."""
     grey = images[:, None].float() / 255
     shape = (1, 3, 1, 1)
     return (grey - grey.new_tensor(mean).view(shape)) / grey.new_tensor(std).view(shape)

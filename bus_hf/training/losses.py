@@ -93,7 +93,7 @@ def terms(
 
     Args:
         output: of the network.
-        batch: what it was made from.
+        batch: what it was made from, of `TrainingImages` or `mixed`.
         label_set: of the labels.
         config: gives the weights of the terms and the label smoothing.
         weights: of the classes, or None.
@@ -103,8 +103,14 @@ def terms(
     mask = batch["mask"].float() / 255
     nothing = logits.new_zeros(())
     classes = class_loss(logits, batch["label"], config.label_smoothing, weights)
+    if "other" in batch:
+        second = class_loss(logits, batch["other"], config.label_smoothing, weights)
+        classes = batch["share"] * classes + (1 - batch["share"]) * second
     on_mask = lesion_loss(lesion, mask, batch["has_mask"]) if config.lesion_weight else nothing
     malignant = batch["has_mask"] & (batch["label"] == label_set.cancer)
+    if "other" in batch:
+        # Of a malignant and a benign lesion blended, the mask does not say which is which.
+        malignant = malignant & (batch["other"] == label_set.cancer)
     inside = inside_loss(cam[:, -1], mask, malignant) if config.inside_weight else nothing
     total = config.lesion_weight * on_mask + config.inside_weight * inside
     if taught is None or output.matched is None:

@@ -27,7 +27,7 @@ from bus_hf.evaluation.figures import auroc
 from bus_hf.labels import LabelSet, label_set
 from bus_hf.models import TrainingNet, save_member
 from bus_hf.start_weights import start
-from bus_hf.training.batches import DrawSampler, TrainingImages, WholeImages, normalised
+from bus_hf.training.batches import DrawSampler, TrainingImages, WholeImages, mixed, normalised
 from bus_hf.training.distillation import Teacher, teacher
 from bus_hf.training.lineage import earlier_run
 from bus_hf.training.losses import class_weights, terms
@@ -192,7 +192,8 @@ class _Fit:
         bare = self.accelerator.unwrap_model(self.net)
         set_training(self.net, bare.backbone, config.freeze)
         sums, count, began = torch.zeros(5, device=self.accelerator.device), 0, time.monotonic()
-        for batch in self.loader:
+        for drawn in self.loader:
+            batch = mixed(drawn, config.mixup) if config.mixup else drawn
             with self.accelerator.autocast():
                 result = self.net(self._input(batch["image"]))
                 taught = self.teacher(batch["image"]) if self.teacher else None

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from bus_hf.data.dataset import Case
-from bus_hf.training.batches import DrawSampler, TrainingImages, WholeImages, normalised
+from bus_hf.training.batches import DrawSampler, TrainingImages, WholeImages, mixed, normalised
 from bus_hf.transforms import TrainTransform
 
 
@@ -64,3 +64,22 @@ def test_a_pass_may_be_shorter_or_longer_than_the_images(balanced, length):
     assert len(drawn) == len(sampler) == length
     if not balanced:
         assert max(drawn.count(index) for index in range(10)) - min(drawn.count(index) for index in range(10)) <= 1
+
+
+def test_mixed_blends_images_masks_and_labels_alike():
+    torch.manual_seed(0)
+    images = (torch.arange(4, dtype=torch.uint8) * 60).view(4, 1, 1).repeat(1, 2, 2)
+    batch = {
+        "image": images,
+        "mask": images,
+        "has_mask": torch.tensor([True, True, True, False]),
+        "label": torch.tensor([0, 1, 2, 3]),
+    }
+    out = mixed(batch, 0.4)
+    share = float(out["share"])
+    assert 0.5 <= share <= 1
+    expected = 60 * (share * out["label"] + (1 - share) * out["other"])
+    assert torch.allclose(out["image"][:, 0, 0], expected, atol=1e-3)
+    assert torch.equal(out["image"], out["mask"])
+    assert out["has_mask"].tolist() == [bool(a < 3 and b < 3) for a, b in zip(out["label"], out["other"], strict=True)]
+    assert sorted(out["other"].tolist()) == [0, 1, 2, 3]

@@ -94,3 +94,22 @@ def test_a_term_of_weight_zero_is_off():
     found = terms(output, batch, LABEL_SETS["malignancy"], TrainConfig(lesion_weight=0, inside_weight=0), None)
     assert float(found.total) == pytest.approx(np.log(2), abs=1e-6)
     assert float(found.lesion) == float(found.inside) == 0
+
+
+def test_the_class_loss_of_a_blend_is_the_blend_of_both_labels_losses():
+    labels = LABEL_SETS["malignancy"]
+    output = TrainingOutput(torch.tensor([[0.7], [-1.2]]), torch.ones(2, 1, 4, 4), torch.zeros(2, 8, 8))
+    one = {
+        "mask": torch.full((2, 32, 32), 255.0),
+        "has_mask": torch.tensor([True, True]),
+        "label": torch.tensor([1, 1]),
+    }
+    both = one | {"other": torch.tensor([0, 1]), "share": torch.tensor(0.75)}
+    config = TrainConfig()
+    first, second = (
+        terms(output, one | {"label": label}, labels, config, None) for label in (one["label"], both["other"])
+    )
+    found = terms(output, both, labels, config, None)
+    assert float(found.classes) == pytest.approx(float(0.75 * first.classes + 0.25 * second.classes), abs=1e-6)
+    # Only the second draw is of two malignant images.
+    assert float(found.inside) == pytest.approx(0, abs=1e-4)
