@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bus_hf import ensemble
+from bus_hf import ensemble, second_reading
 from bus_hf.errors import BusError
 from bus_hf.evaluation import abstention, calibration, cards, combine, evidence, plots, report, tables, votes
 from bus_hf.labels import label_set
@@ -32,6 +32,7 @@ def assemble(
     name: str = "bus-ensemble",
     version: str = "1.0.0",
     weights: Mapping[str, float] | None = None,
+    second: Sequence[Path] = (),
 ) -> Path:
     """Write the ensemble folder of finished runs that left out the same images.
 
@@ -41,6 +42,7 @@ def assemble(
         name: of the ensemble.
         version: of the ensemble.
         weights: vote of each member, by its backbone's name; fitted where None, with the weights of the views.
+        second: runs of a second reading, one a fold of one split; the network of the first one ships.
 
     Returns:
         `folder`, holding `ensemble.json`, a folder a member, `out_of_fold.parquet`, `training.json`, `report.json`,
@@ -62,6 +64,9 @@ def assemble(
             # safetensors writes files that only their owner reads.
             file.chmod(0o644)
     frame.to_parquet(folder / LOGITS, index=False)
+    shutil.rmtree(folder / second_reading.FOLDER, ignore_errors=True)
+    if second:
+        second_reading.ship(second, folder)
     training = {
         member: record | {"history": _json(run / "history.json")}
         for run, member, record in zip(runs, members, records, strict=True)
@@ -123,7 +128,10 @@ def describe(
             groups=int(images["group"].nunique()),
             out_of_fold_sha256=ensemble.sha256(folder / LOGITS),
         ),
+        second_reading=second_reading.found(folder),
     )
+    if manifest.second_reading is not None:
+        second_reading.describe(folder / second_reading.FOLDER)
     read = votes.readings(frame, members, list(VIEW_WEIGHTS))
     figures = report.report(frame, weights, views, temperature, points)
     figures |= evidence.evidence(read, weights, views, DEFAULT_POINT)

@@ -49,6 +49,8 @@ class Prediction(Mapping[str, Any]):
         heatmap_scale: logits that 1.0 in the heat map stands for; a place's evidence is what the logit would be, bias
             aside, if the whole image looked like that place.
         note: a sentence on what was unusual, or None.
+        second_reading: probability of each class of the second reading, 0..1; None unless asked for. It has no say in
+            the rest.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Prediction(Mapping[str, Any]):
     heatmap: np.ndarray | None = field(default=None, compare=False, repr=False)
     heatmap_scale: float | None = None
     note: str | None = None
+    second_reading: dict[str, float] | None = None
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.__dataclass_fields__:
@@ -158,6 +161,7 @@ class BreastCancerDetector:
         roi: Box | Sequence[float] | None = None,
         operating_point: str | None = None,
         heatmap: bool = False,
+        second_reading: bool = False,
         name: str | None = None,
     ) -> Prediction:
         """Read one image.
@@ -167,16 +171,19 @@ class BreastCancerDetector:
             roi: lesion box in pixels of the image, (left, top, width, height); replaces the found one.
             operating_point: name of one of the manifest's; None takes its default.
             heatmap: make the heat map too.
+            second_reading: ask the second reading too.
             name: of the image, for the result and for errors; a path is its own name.
 
         Raises:
-            BusError: an image that cannot be read, a box that is not inside it, an unknown operating point.
+            BusError: an image that cannot be read, a box that is not inside it, an unknown operating point, a second
+                reading where the ensemble has none.
         """
         point = self._point(operating_point)
+        self._check_second(second_reading)
         title = _title(source, name, 1)
         grey = read_image(source, name=title)
         given = None if roi is None else _checked(roi, grey.shape, title)
-        return self._read([_Image(title, grey, given)], point, heatmap)[0]
+        return self._read([_Image(title, grey, given)], point, heatmap, second_reading)[0]
 
     def predict_many(
         self,
@@ -185,6 +192,7 @@ class BreastCancerDetector:
         batch_size: int = 8,
         operating_point: str | None = None,
         heatmap: bool = False,
+        second_reading: bool = False,
     ) -> Iterator[Prediction | Failure]:
         """Read images as they come, in order; one that cannot be read gives a `Failure` in its place.
 
@@ -193,23 +201,26 @@ class BreastCancerDetector:
             batch_size: images that are read together.
             operating_point: name of one of the manifest's; None takes its default.
             heatmap: make the heat maps too.
+            second_reading: ask the second reading too.
 
         Raises:
-            BusError: at once, for an unknown operating point or a batch size below 1.
+            BusError: at once, for an unknown operating point, a batch size below 1, or a second reading where the
+                ensemble has none.
         """
         point = self._point(operating_point)
+        self._check_second(second_reading)
         if batch_size < 1:
             raise BusError(f"the batch size is {batch_size}", remedy="give 1 or more")
-        return self._stream(sources, batch_size, point, heatmap)
+        return self._stream(sources, batch_size, point, heatmap, second_reading)
 
     def _stream(
-        self, sources: Iterable[Source], batch_size: int, point: OperatingPoint, heatmap: bool
+        self, sources: Iterable[Source], batch_size: int, point: OperatingPoint, heatmap: bool, second: bool
     ) -> Iterator[Prediction | Failure]:
         numbered = enumerate(sources, start=1)
         while chunk := list(itertools.islice(numbered, batch_size)):
             decoded = [_decoded(source, number) for number, source in chunk]
             images = [entry for entry in decoded if isinstance(entry, _Image)]
-            read = iter(self._read(images, point, heatmap) if images else [])
+            read = iter(self._read(images, point, heatmap, second) if images else [])
             for entry in decoded:
                 yield entry if isinstance(entry, Failure) else next(read)
 
@@ -221,7 +232,11 @@ class BreastCancerDetector:
         names = ", ".join(point.name for point in self.manifest.operating_points)
         raise BusError(f"there is no operating point '{wanted}'", remedy=f"choose one of {names}")
 
-    def _read(self, images: list[_Image], point: OperatingPoint, heatmap: bool) -> list[Prediction]:
+    def _check_second(self, asked: bool) -> None:
+        if asked and self.manifest.second_reading is None:
+            raise BusError("this ensemble has no second reading", remedy="do not ask for one")
+
+    def _read(self, images: list[_Image], point: OperatingPoint, heatmap: bool, second: bool) -> list[Prediction]:
         """Both looks on all images together, then each image's vote."""
         readings: dict[tuple[str, int, str], _Reading] = {}
         squares: dict[tuple[int, str, int], np.ndarray] = {}
@@ -255,8 +270,16 @@ class BreastCancerDetector:
         # Second look, and what is left of the first.
         for (index, box), view in itertools.product(enumerate(boxes), self._views):
             windows.setdefault((index, view), window(view, shapes[index], box))
-        for member in self._members:
+        other = self.manifest.second_reading if second else None
+        for member in (*self._members, *((other.member.name,) if other else ())):
             look(member, list(itertools.product(range(len(images)), self._views)))
+        seconds: list[dict[str, float] | None] = [None] * len(images)
+        if other:
+            of_views = np.array(list(self._views.values()))
+            for index in range(len(images)):
+                logits = [readings[other.member.name, index, view].logits for view in self._views]
+                chances = _probabilities(of_views @ np.array(logits, np.float64) / other.temperature)
+                seconds[index] = dict(zip(other.labels, map(float, chances), strict=True))
         return [
             self._vote(
                 image,
@@ -265,6 +288,7 @@ class BreastCancerDetector:
                 {view: windows[index, view] for view in self._views},
                 point,
                 heatmap,
+                seconds[index],
             )
             for index, image in enumerate(images)
         ]
@@ -277,6 +301,7 @@ class BreastCancerDetector:
         windows: Mapping[str, Window],
         point: OperatingPoint,
         heatmap: bool,
+        second: dict[str, float] | None,
     ) -> Prediction:
         manifest = self.manifest
         by_member = np.array(list(self._members.values()))
@@ -314,6 +339,7 @@ class BreastCancerDetector:
             heatmap=heat,
             heatmap_scale=scale,
             note=NO_LESION if box is None else None,
+            second_reading=second,
         )
 
     def _heat(

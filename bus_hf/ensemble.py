@@ -21,6 +21,7 @@ from bus_hf.manifest import (
     Member,
     OpenVino,
     OperatingPoint,
+    SecondReading,
     Triple,
     parse,
 )
@@ -38,10 +39,12 @@ __all__ = [
     "MemberConfig",
     "OpenVino",
     "OperatingPoint",
+    "SecondReading",
     "choose",
     "member_config",
     "member_folder",
     "needed",
+    "parts",
     "read",
     "sha256",
     "verify",
@@ -124,6 +127,12 @@ def needed(ensemble: Ensemble, members: Sequence[str] | None) -> tuple[Member, .
     return tuple(member for member in ensemble.members if member.name in chosen)
 
 
+def parts(ensemble: Ensemble, members: Sequence[str] | None) -> tuple[Member, ...]:
+    """Whatever has files of its own: the needed members, and the second reading where there is one."""
+    second = ensemble.second_reading
+    return needed(ensemble, members) + ((second.member,) if second else ())
+
+
 def member_folder(folder: str | Path, member: Member) -> Path:
     """Where a member lies on this machine: inside `folder`, or in the Hub cache.
 
@@ -152,12 +161,12 @@ def member_folder(folder: str | Path, member: Member) -> Path:
 
 
 def verify(folder: str | Path, ensemble: Ensemble, members: Sequence[str] | None = None) -> None:
-    """Check the files of the needed members: present, inside the folder, no pickles, hashes as in the manifest.
+    """Check the files of the needed parts: present, inside the folder, no pickles, hashes as in the manifest.
 
     Raises:
         BusError: the first file that is wrong.
     """
-    for member in needed(ensemble, members):
+    for member in parts(ensemble, members):
         home = member_folder(folder, member)
         pickle = next((file for file in sorted(home.iterdir()) if file.suffix.lower() in PICKLES), None)
         if pickle is not None:

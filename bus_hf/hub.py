@@ -6,9 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from bus_hf.ensemble import FILE, WEIGHTS, needed, read
+from bus_hf.ensemble import FILE, WEIGHTS, Ensemble, parts, read
 from bus_hf.errors import BusError
 
+# What the page tells about an ensemble, beside the manifest.
+_TOLD = ("report.json", "training.json")
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -33,22 +35,31 @@ def pull(folder_or_id: str | Path, revision: str | None = None, members: Sequenc
             raise BusError("a folder has no revision", where=folder, remedy="leave the revision out, or give a Hub id")
     elif REPO.fullmatch(str(folder_or_id)) and not folder.exists():
         repo_id = str(folder_or_id)
-        folder = _snapshot(repo_id, revision, [FILE])
-        if not (folder / FILE).is_file():
-            raise BusError(f"it holds no {FILE}", where=repo_id, remedy="give the Hub id of an ensemble")
-        ensemble = read(folder)
-        inside = [member.path for member in needed(ensemble, members) if member.path is not None]
-        files = _member_files(ensemble.lesion_map.file)
-        # The folder is named by its commit: later files come from the same one as the manifest.
-        _snapshot(repo_id, folder.name, [PurePosixPath(path, file).as_posix() for path in inside for file in files])
+        ensemble, commit = manifest(repo_id, revision)
+        inside = [member.path for member in parts(ensemble, members) if member.path is not None]
+        names = _member_files(ensemble.lesion_map.file)
+        files = [PurePosixPath(path, name).as_posix() for path in inside for name in names]
+        folder = _snapshot(repo_id, commit, [FILE, *_TOLD, *files])
     else:
         what = "this is a file" if folder.is_file() else "there is no such folder"
         raise BusError(what, where=folder_or_id, remedy=f"give a folder that holds {FILE}, or a Hub id owner/name")
-    manifest = read(folder)
-    for member in needed(manifest, members):
+    ensemble = read(folder)
+    for member in parts(ensemble, members):
         if member.repo_id is not None:
-            _snapshot(member.repo_id, member.revision, _member_files(manifest.lesion_map.file))
+            _snapshot(member.repo_id, member.revision, _member_files(ensemble.lesion_map.file))
     return folder
+
+
+def manifest(repo_id: str, revision: str | None = None) -> tuple[Ensemble, str]:
+    """The manifest of an ensemble on the Hub, without its members, and the commit that it was read at.
+
+    Raises:
+        BusError: as for `pull`.
+    """
+    folder = _snapshot(repo_id, revision, [FILE])
+    if not (folder / FILE).is_file():
+        raise BusError(f"it holds no {FILE}", where=repo_id, remedy="give the Hub id of an ensemble")
+    return read(folder), folder.name
 
 
 def _member_files(lesion_head: str) -> list[str]:

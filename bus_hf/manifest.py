@@ -92,6 +92,19 @@ class FittedOn:
     out_of_fold_sha256: str | None
 
 
+@dataclass(frozen=True)
+class SecondReading:
+    """A network of another label set that reads the same views when asked; it has no say in the ensemble's answer.
+
+    Its views have the ensemble's weights; their mean logits, divided by `temperature`, go through a softmax.
+    """
+
+    label_set: str
+    labels: tuple[str, ...]
+    member: Member
+    temperature: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
     """The manifest, field by field as in the file; a view that `views` leaves out has weight 0."""
@@ -112,6 +125,7 @@ class Ensemble:
     abstain: Abstain | None
     light: str
     fitted_on: FittedOn
+    second_reading: SecondReading | None = None
 
     @property
     def malignant(self) -> int:
@@ -125,7 +139,8 @@ def parse(data: Any) -> Ensemble:
     schema = data.get("schema") if isinstance(data, dict) else SCHEMA
     if isinstance(schema, int) and schema > SCHEMA:
         raise BusError(f"schema {schema} is newer than this bus_hf reads ({SCHEMA})", remedy="update bus_hf")
-    ensemble = typed(data, Ensemble, "")
+    # Manifests of before there was a second reading lack its key.
+    ensemble = typed({"second_reading": None} | data if isinstance(data, dict) else data, Ensemble, "")
     _check(ensemble)
     return ensemble
 
@@ -173,6 +188,8 @@ def _check(ensemble: Ensemble) -> None:
                 f"the {rate} of '{point.name}' lies outside its bounds",
                 "give value, lower, upper",
             )
+    if ensemble.second_reading is not None:
+        _check_second(ensemble.second_reading, names)
     _one_of("default_operating_point", ensemble.default_operating_point, points)
     if ensemble.abstain is not None:
         band = ensemble.abstain
@@ -182,6 +199,23 @@ def _check(ensemble: Ensemble) -> None:
         _require(count >= 0, f"fitted_on counts {count} for {source}", "give 0 or more")
     if ensemble.fitted_on.out_of_fold_sha256 is not None:
         _hash("fitted_on.out_of_fold_sha256", ensemble.fitted_on.out_of_fold_sha256)
+
+
+def _check_second(second: SecondReading, names: Sequence[str]) -> None:
+    classes = label_set(second.label_set)
+    _require(
+        classes.positive is None,
+        f"the second reading is of the label set '{classes.name}'",
+        "give one of several classes, such as histology",
+    )
+    _require(
+        second.labels == classes.classes,
+        f"the labels of the second reading are not those of '{classes.name}'",
+        f"give {', '.join(classes.classes)}",
+    )
+    _check_member(second.member)
+    _require(second.member.name not in names, "the second reading has a member's name", "name it differently")
+    _require(second.temperature > 0, f"its temperature is {second.temperature:g}", "give a value above 0")
 
 
 def _check_member(member: Member) -> None:

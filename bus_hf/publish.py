@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ class Upload:
     repo_id: str
     title: str
     files: dict[str, Path | bytes]
+    kind: str = "model"
 
     @property
     def size(self) -> int:
@@ -54,9 +55,10 @@ def plan(folder: str | Path, repo_id: str) -> tuple[Upload, ...]:
         BusError: no Hub id, no ensemble, a file that is missing or not the one that the manifest names.
     """
     folder = Path(folder)
-    _checked(repo_id)
+    checked(repo_id)
     manifest = ensembles.read(folder)
-    away = [member.name for member in manifest.members if member.path is None]
+    everything = ensembles.parts(manifest, None)
+    away = [member.name for member in everything if member.path is None]
     if away:
         raise BusError(
             f"member '{away[0]}' lies on the Hub and not in this folder",
@@ -65,7 +67,7 @@ def plan(folder: str | Path, repo_id: str) -> tuple[Upload, ...]:
         )
     ensembles.verify(folder, manifest)
     uploads = []
-    for member in manifest.members:
+    for member in everything:
         names = list(_MEMBER_FILES)
         if (folder / str(member.path) / manifest.lesion_map.file).is_file():
             names.append(manifest.lesion_map.file)
@@ -108,29 +110,33 @@ def push(
     for upload in uploads[:-1]:
         if said:
             said(f"{upload.repo_id}: {len(upload.files)} files, {upload.size / 1e6:.1f} MB")
-        done.append(_push(upload, private, revision))
+        done.append(send(upload, private, revision))
+    kept = [
+        dataclasses.replace(member, path=None, repo_id=pushed.repo_id, revision=pushed.commit)
+        for member, pushed in zip(ensembles.parts(manifest, None), done, strict=True)
+    ]
+    count, second = len(manifest.members), manifest.second_reading
     pinned = dataclasses.replace(
         manifest,
-        members=tuple(
-            dataclasses.replace(member, path=None, repo_id=pushed.repo_id, revision=pushed.commit)
-            for member, pushed in zip(manifest.members, done, strict=True)
-        ),
+        members=tuple(kept[:count]),
+        second_reading=dataclasses.replace(second, member=kept[count]) if second else None,
     )
     text = json.dumps(dataclasses.asdict(pinned), indent=2, ensure_ascii=False) + "\n"
     last = dataclasses.replace(uploads[-1], files=uploads[-1].files | {ensembles.FILE: text.encode()})
     if said:
         said(f"{last.repo_id}: {len(last.files)} files, {last.size / 1e6:.1f} MB")
-    return (*done, _push(last, private, revision))
+    return (*done, send(last, private, revision))
 
 
 def push_member(folder: str | Path, repo_id: str, *, private: bool = False, revision: str | None = None) -> Pushed:
     """Push one member's folder (`config.json`, weights, card, lesion head where it has one) to a repository."""
-    _checked(repo_id)
+    checked(repo_id)
     heads = [path.name for path in Path(folder).glob("*.safetensors") if path.name != ensembles.WEIGHTS]
-    return _push(Upload(repo_id, "member", _files(Path(folder), [*_MEMBER_FILES, *heads])), private, revision)
+    return send(Upload(repo_id, "member", _files(Path(folder), [*_MEMBER_FILES, *heads])), private, revision)
 
 
-def _checked(repo_id: str) -> None:
+def checked(repo_id: str) -> None:
+    """BusError where `repo_id` is no Hub id."""
     if not REPO.fullmatch(repo_id):
         raise BusError("this is no Hub id", where=repo_id, remedy="write owner/name")
 
@@ -142,20 +148,43 @@ def _files(folder: Path, names: list[str]) -> dict[str, Path | bytes]:
     return {name: folder / name for name in names}
 
 
-def _push(upload: Upload, private: bool, revision: str | None) -> Pushed:
+def send(
+    upload: Upload,
+    private: bool,
+    revision: str | None,
+    *,
+    variables: Mapping[str, str] | None = None,
+    sdk: str = "gradio",
+) -> Pushed:
+    """Bring one repository to the content of `upload`, in one commit, or none where it has it already.
+
+    Args:
+        upload: the repository and its files; what else lies there stays.
+        private: make a new repository private.
+        revision: branch, made where it is missing; None: main.
+        variables: settings of a Space.
+        sdk: what runs a new Space.
+
+    Raises:
+        BusError: no access, or the Hub cannot be reached; the repository is as it was before.
+    """
     from huggingface_hub import CommitOperationAdd, HfApi
 
     def sent(api: HfApi) -> Pushed:
-        api.create_repo(upload.repo_id, private=private, exist_ok=True)
+        kind = sdk if upload.kind == "space" else None
+        api.create_repo(upload.repo_id, repo_type=upload.kind, private=private, exist_ok=True, space_sdk=kind)
         if revision is not None:
-            api.create_branch(upload.repo_id, branch=revision, exist_ok=True)
-        before = api.repo_info(upload.repo_id, revision=revision).sha
+            api.create_branch(upload.repo_id, repo_type=upload.kind, branch=revision, exist_ok=True)
+        for name, value in (variables or {}).items():
+            api.add_space_variable(upload.repo_id, name, value)
+        before = api.repo_info(upload.repo_id, repo_type=upload.kind, revision=revision).sha
         made = api.create_commit(
             upload.repo_id,
             [
                 CommitOperationAdd(path, file if isinstance(file, bytes) else str(file))
                 for path, file in upload.files.items()
             ],
+            repo_type=upload.kind,
             commit_message=upload.title,
             revision=revision,
         )

@@ -81,6 +81,8 @@ def test_a_wrong_plan_is_one_sentence(planned, change, sentence):
 
 def test_shipped_plan_names_the_five_and_the_light_member_and_shares_a_split():
     plan = read_plan(ROOT / "configs" / "ensemble.yaml")
+    # A start is trained before the members; what it learns from has to be there by then.
+    assert plan.starts[0] == plan.members[0]
     starts, members = ([from_yaml(config) for config in configs] for configs in (plan.starts, plan.members))
     five = {"efficientnet_b0", "efficientnet_b1", "resnet50", "densenet121", "convnext_tiny"}
     assert {config.backbone for config in members} == five | {"tf_efficientnet_lite0"}
@@ -90,9 +92,12 @@ def test_shipped_plan_names_the_five_and_the_light_member_and_shares_a_split():
             assert to_mapping(config)[key] == default[key], f"{config.backbone}: {key}"
     light = members[0]
     assert all(config.boxes == f"{light.output}/out_of_fold.parquet" for config in members[1:])
-    assert len({config.output for config in (*starts, *members)}) == len(starts) + len(members)
+    runs = {*plan.starts, *plan.members}
+    assert len({from_yaml(config).output for config in runs}) == len(runs)
+    assert plan.second_reading is not None
+    assert from_yaml(plan.second_reading).label_set == "histology"
     made = {f"{config.output}/checkpoint": config.backbone for config in starts}
-    for config in members:
+    for config in (*starts, *members):
         if config.init_from and config.init_from.startswith("runs/"):
             assert made[config.init_from] == config.backbone
         assert config.teacher in (None, f"{light.output}/checkpoint")

@@ -41,6 +41,14 @@ def add(commands: Any) -> None:
         metavar="MEMBER=WEIGHT",
         help="weight of a member; give all or none (default: fitted, with the weights of the views)",
     )
+    command.add_argument(
+        "--second-reading",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="RUN",
+        help="runs of histology or busi3, one a fold; the first one's network is offered beside the ensemble",
+    )
     command.set_defaults(run=run_assemble)
     command = shared.subcommand(
         commands, "figures", "write an ensemble's figures, plots and cards again", _FIGURES, _FIGURES_NOTES
@@ -57,7 +65,7 @@ def run_assemble(given: argparse.Namespace) -> int:
     from bus_hf.assemble import assemble, readme_figures
 
     votes = dict(given.vote) if given.vote else None
-    assemble(given.runs, given.to, name=given.name, version=given.number, weights=votes)
+    assemble(given.runs, given.to, name=given.name, version=given.number, weights=votes, second=given.second_reading)
     print(readme_figures(given.to))
     print(f"written: {given.to}", file=sys.stderr)
     return 0

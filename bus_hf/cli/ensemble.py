@@ -19,17 +19,20 @@ _NOTES = """\
 Each member's training is a call of accelerate launch train_accelerate.py, printed before it starts. Members whose run
 is finished are not trained again, and one that was stopped goes on, so that the same command, given again, brings it
 all to its end. Starts are trained first and are no members: runs that members go on from. The first member is the
-light one: it finds the lesion, and the others read its boxes."""
+light one: it finds the lesion, and the others read its boxes. A second reading is trained once a fold, for its figures;
+the network that left out the first fold ships."""
 
 _TRAIN = "train_accelerate.py"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `configs/ensemble.yaml` says: training configs of starts and members, the light one first, what to write."""
+    """What `configs/ensemble.yaml` says: training configs of starts and members, the light one first, of a second
+    reading (None: there is none), and what to write."""
 
     starts: tuple[Path, ...]
     members: tuple[Path, ...]
+    second_reading: Path | None
     to: str
     name: str
     version: str
@@ -41,7 +44,10 @@ def add(commands: Any) -> None:
         commands, "ensemble", "train every member of an ensemble and assemble them", _EXAMPLES, _NOTES
     )
     command.add_argument(
-        "plan", type=Path, metavar="FILE", help="YAML: starts, members (training configs), to, name, version"
+        "plan",
+        type=Path,
+        metavar="FILE",
+        help="YAML: starts, members, second_reading (training configs), to, name, version",
     )
     command.add_argument("--data", nargs="+", required=True, metavar="DATA", help="folders or Hub ids to train on")
     command.add_argument("--to", metavar="FOLDER", help="ensemble folder to write (default: that of the file)")
@@ -56,20 +62,29 @@ def run(given: argparse.Namespace) -> int:
     plan = read_plan(given.plan)
     target = Path(given.to or plan.to)
     outputs = [_output(config) for config in plan.members]
-    for config in (*plan.starts, *plan.members):
-        output = _output(config)
+    folds = _folds(plan.second_reading) if plan.second_reading else {}
+    trainings: list[tuple[Any, Path, list[str]]] = [
+        *((config, _output(config), []) for config in (*plan.starts, *plan.members)),
+        *(
+            (plan.second_reading, output, ["--fold", str(fold), "--output", str(output)])
+            for fold, output in folds.items()
+        ),
+    ]
+    for config, output, flags in trainings:
         if (output / "run.json").is_file():
             print(f"{output}: finished before", file=sys.stderr)
             continue
         command = [sys.executable, "-m", "accelerate.commands.launch", _TRAIN, "--config", str(config), "--data"]
-        command += given.data
+        command += [*given.data, *flags]
         print(" ".join(["accelerate", "launch", *command[3:]]), file=sys.stderr, flush=True)
         if not given.dry_run and subprocess.run(command, check=False).returncode:
             print(f"bus-hf: the training of {output} stopped; the same command goes on.", file=sys.stderr)
             return 1
-    print(f"bus-hf assemble {' '.join(map(str, outputs))} --to {target}", file=sys.stderr)
+    second = list(folds.values())
+    also = ["--second-reading", *map(str, second)] if second else []
+    print(" ".join(["bus-hf assemble", *map(str, outputs), *also, "--to", str(target)]), file=sys.stderr)
     if not given.dry_run:
-        assemble(outputs, target, name=plan.name, version=plan.version)
+        assemble(outputs, target, name=plan.name, version=plan.version, second=second)
         print(readme_figures(target))
     return 0
 
@@ -87,21 +102,32 @@ def read_plan(path: Path) -> Plan:
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         raise BusError("no YAML file can be read here", where=path, remedy="give configs/ensemble.yaml") from None
     keys = ("starts", "members", "to", "name", "version")
-    if not isinstance(values, dict) or set(values) != set(keys):
+    if not isinstance(values, dict) or set(values) - {"second_reading"} != set(keys):
         raise BusError(f"the file does not hold {', '.join(keys)} and nothing else", where=path, remedy="correct it")
     starts, members, texts = values["starts"], values["members"], [values[key] for key in keys[2:]]
+    second = values.get("second_reading")
+    also = [] if second is None else [second]
     listed = isinstance(starts, list) and isinstance(members, list) and members
-    if not listed or not all(isinstance(text, str) for text in [*starts, *members, *texts]):
+    if not listed or not all(isinstance(text, str) for text in [*starts, *members, *texts, *also]):
         raise BusError(
             "starts or members is no list of training configs, or another value is no text",
             where=path,
             remedy="correct it",
         )
-    configs = tuple(path.parent / config for config in [*starts, *members])
+    configs = tuple(path.parent / config for config in [*starts, *members, *also])
     for config in configs:
         if not config.is_file():
             raise BusError("there is no such training config", where=config, remedy=f"correct {path}")
-    return Plan(configs[: len(starts)], configs[len(starts) :], *texts)
+    last = len(starts) + len(members)
+    return Plan(configs[: len(starts)], configs[len(starts) : last], configs[last] if also else None, *texts)
+
+
+def _folds(config: Path) -> dict[int, Path]:
+    """Output folder of each fold's run."""
+    from bus_hf.config import from_yaml
+
+    settings = from_yaml(config)
+    return {fold: Path(f"{settings.output}-{fold}") for fold in range(settings.folds)}
 
 
 def _output(config: Path) -> Path:

@@ -21,6 +21,7 @@ _EXAMPLES = """\
   bus-hf predict scan.png
   bus-hf predict scan.png --roi 120,80,60,40 --heatmap heat/
   bus-hf predict scans/ more.png --csv results.csv
+  bus-hf predict scan.png --second-reading
   bus-hf predict scans/ --json | jq 'select(.uncertain) | .name'"""
 _NOTES = """\
 Each line gives the verdict at the operating point, the calibrated probability of malignancy, the lesion's box (left,
@@ -43,6 +44,7 @@ _COLUMNS = (
     "height",
     "width",
     "note",
+    "second_reading",
     "error",
 )
 
@@ -56,6 +58,11 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "--operating-point", metavar="NAME", help="such as miss_5_in_100 (default: that of the ensemble)"
+    )
+    command.add_argument(
+        "--second-reading",
+        action="store_true",
+        help="ask the second reading too: what kind of lesion, where there is one",
     )
     command.add_argument("--json", action="store_true", help="print one JSON object a line")
     command.add_argument("--csv", type=Path, metavar="FILE", help="write a table too")
@@ -125,6 +132,7 @@ def _results(
     from tqdm import tqdm
 
     settings = {"operating_point": given.operating_point, "heatmap": given.heatmap is not None}
+    settings["second_reading"] = given.second_reading
     if given.roi is not None:
         yield _one(detector, paths[0], given.roi, settings)
         return
@@ -169,8 +177,14 @@ def _show(row: dict[str, Any], as_json: bool) -> None:
         box = "no lesion found" if row["box"] is None else "box " + ",".join(f"{side:.0f}" for side in row["box"])
         sure = "  not sure: refer" if row["uncertain"] else ""
         tqdm.write(f"{row['prediction']:<9} {row['probability']:6.1%}  {box:<20}  {row['name']}{sure}", file=sys.stdout)
+        if row["second_reading"]:
+            tqdm.write(f"          second reading: {_classes(row['second_reading'])}", file=sys.stdout)
     # A reader at the other end of a pipe sees each result as it comes, and Ctrl-C loses none.
     sys.stdout.flush()
+
+
+def _classes(chances: dict[str, float]) -> str:
+    return ", ".join(f"{name} {chance:.1%}" for name, chance in chances.items())
 
 
 class _HeatNames:
@@ -210,6 +224,8 @@ class _Table:
         """Write one result or failure."""
         flat = dict(row)
         flat |= zip(("box_x", "box_y", "box_w", "box_h"), row.get("box") or (), strict=False)
+        if flat.get("second_reading"):
+            flat["second_reading"] = _classes(flat["second_reading"])
         flat |= zip(("height", "width"), row.get("shape", ()), strict=False)
         self._writer.writerow(flat)
         self._file.flush()

@@ -198,6 +198,41 @@ def markdown(found: Mapping[str, Any], title: str, records: Sequence[Mapping[str
     return "\n".join(lines) + "\n"
 
 
+def card(page: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """README of a member folder that holds such a reader: front matter, the page of its report, its use and limits.
+
+    Args:
+        page: from `markdown`.
+        records: of the runs, the one whose network lies in the folder first.
+    """
+    from huggingface_hub import ModelCardData
+
+    first = records[0]
+    front = ModelCardData(
+        license="mit",
+        library_name="timm",
+        pipeline_tag="image-classification",
+        tags=["medical", "ultrasound", "breast-cancer"],
+    )
+    siblings = f"of it and of its {len(records) - 1} siblings, each" if len(records) > 1 else "of it,"
+    start = first["start"]
+    return f"""---
+{front.to_yaml()}
+---
+
+{page}
+## Use and limits
+
+The network here left out fold {first["fold"]}; the figures are {siblings} read on the fold that it left out.
+Offered beside an ensemble as a second reading: it is asked for, marked as such, and has no say in the ensemble's
+answer. Its temperature was fitted on the fold that it left out. In use the second look takes the box that the
+ensemble's lesion map finds; here each network took its own.
+
+Start weights: {start["source"]}; licence: {start["licence"]}. For research and teaching. This is not a medical device:
+it has seen one collection, in which every lesion was biopsied, and the likeliest class is often wrong.
+"""
+
+
 def _spread(entry: Mapping[str, float | None]) -> str:
     return f"{entry['mean']:.3f}" + (f" ± {entry['sd']:.3f}" if entry["sd"] is not None else "")
 

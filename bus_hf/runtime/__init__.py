@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from bus_hf.ensemble import Ensemble, MemberConfig, member_config, member_folder, needed
+from bus_hf.ensemble import Ensemble, MemberConfig, member_config, member_folder, parts
 from bus_hf.errors import BusError
 from bus_hf.labels import label_set
 
@@ -61,12 +61,13 @@ def open_runtime(
 def member_configs(
     folder: str | Path, ensemble: Ensemble, members: Sequence[str] | None = None
 ) -> dict[str, tuple[Path, MemberConfig]]:
-    """Folder and config of each needed member; BusError when a member's outputs are not those of the label set."""
-    classes = label_set(ensemble.label_set)
-    # A single logit carries the name of the class it speaks for.
-    names = classes.classes if classes.positive is None else (classes.positive,)
+    """Folder and config of each needed part; BusError when its outputs are not those of its label set."""
+    second = ensemble.second_reading
     found = {}
-    for member in needed(ensemble, members):
+    for member in parts(ensemble, members):
+        classes = label_set(second.label_set if second and member is second.member else ensemble.label_set)
+        # A single logit carries the name of the class it speaks for.
+        names = classes.classes if classes.positive is None else (classes.positive,)
         home = member_folder(folder, member)
         config = member_config(home)
         if config.num_logits != classes.num_logits or config.label_names != names:

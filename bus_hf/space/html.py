@@ -47,8 +47,16 @@ def reading(result: Prediction) -> str:
         f"{_scale(result)}"
         f"<p>{escape(sentence)}</p><p>{escape(words.lesion(result))}</p>"
         f'<h3>Each network</h3><ul class="bars">{members}</ul><p>{escape(words.agreement(result))}</p>'
-        f"</section>"
+        f"{_second(result)}</section>"
     )
+
+
+def _second(result: Prediction) -> str:
+    """The second reading, marked as such; nothing where none was asked for."""
+    if result.second_reading is None:
+        return ""
+    bars = "".join(_bar(name, chance) for name, chance in result.second_reading.items())
+    return f'<h3>Second reading: what kind of lesion</h3><ul class="bars second">{bars}</ul><p>{words.SECOND}</p>'
 
 
 def picture(grey: np.ndarray, result: Prediction) -> str:

@@ -35,9 +35,9 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
         reader: the reader to use instead, for tests.
     """
     reader = reader or Reader(ensemble)
-    points, default, several = _choices(reader)
+    points, default, several, kinds = _choices(reader)
 
-    def read_upload(upload: tuple[str, str] | None, point: str, light: bool) -> Shown:
+    def read_upload(upload: tuple[str, str] | None, point: str, light: bool, second: bool) -> Shown:
         if upload is None:
             return tuple(gr.skip() for _ in range(5))
         path, name = upload
@@ -45,19 +45,19 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
             grey = decoded(path, name)
         except BusError as error:
             return None, html.alert(str(error)), "", None, ""
-        return None, *read_grey(grey, point, "", light), ""
+        return None, *read_grey(grey, point, "", light, second), ""
 
-    def read_grey(grey: np.ndarray | None, point: str, roi: str, light: bool) -> Shown:
+    def read_grey(grey: np.ndarray | None, point: str, roi: str, light: bool, second: bool) -> Shown:
         if grey is None:
             return html.alert("There is no image yet; drop one above."), "", None
         try:
-            result = reader.read(grey, point, roi, light)
+            result = reader.read(grey, point, roi, light, second)
         except BusError as error:
             return html.alert(str(error)), gr.skip(), grey
         return html.reading(result), html.picture(grey, result), grey
 
-    def read_again(grey: np.ndarray | None, point: str, roi: str, light: bool) -> Shown:
-        return (gr.skip(), gr.skip(), gr.skip()) if grey is None else read_grey(grey, point, roi, light)
+    def read_again(grey: np.ndarray | None, point: str, roi: str, light: bool, second: bool) -> Shown:
+        return (gr.skip(), gr.skip(), gr.skip()) if grey is None else read_grey(grey, point, roi, light, second)
 
     def read_batch(paths: list[str] | None, point: str, light: bool, progress: gr.Progress = gr.Progress()) -> Shown:  # noqa: B008
         if not paths:
@@ -88,6 +88,7 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
         with gr.Row():
             point = gr.Dropdown(points, value=default, label="How careful", elem_id="point", scale=3)
             light = gr.Checkbox(label="Light: one network, quicker", visible=several, scale=1)
+            second = gr.Checkbox(label="Second reading: what kind of lesion", visible=kinds, elem_id="second", scale=1)
         with gr.Tab("Read"):
             kept = gr.State(None, time_to_live=_SECONDS_KEPT)
             with gr.Row(equal_height=False):
@@ -119,7 +120,7 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
                 for name, (kind, seed) in _EXAMPLES.items():
                     gr.Button(name, size="sm", min_width=90).click(
                         _example(kind, seed, read_grey),
-                        [point, light],
+                        [point, light, second],
                         [answer, scan, kept, roi],
                         api_visibility="private",
                         concurrency_id="read",
@@ -135,10 +136,11 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
             gr.Markdown(about(reader.ensemble), elem_id="about")
         asked: dict[str, Any] = {"concurrency_id": "read", "concurrency_limit": _READERS, "api_visibility": "private"}
         shown = [answer, scan, kept]
-        upload.change(read_upload, [upload, point, light], [upload, *shown, roi], **asked)
-        again.click(read_grey, [kept, point, roi, light], shown, **asked)
-        roi.submit(read_grey, [kept, point, roi, light], shown, **asked)
-        gr.on([point.change, light.change], read_again, [kept, point, roi, light], shown, **asked)
+        upload.change(read_upload, [upload, point, light, second], [upload, *shown, roi], **asked)
+        again.click(read_grey, [kept, point, roi, light, second], shown, **asked)
+        roi.submit(read_grey, [kept, point, roi, light, second], shown, **asked)
+        changed = [point.change, light.change, second.change]
+        gr.on(changed, read_again, [kept, point, roi, light, second], shown, **asked)
         go.click(read_batch, [many, point, light], [rows, many], **asked)
         with gr.Column(visible=False):
             _endpoints(predict, predict_batch)
@@ -169,15 +171,15 @@ def settings() -> dict[str, Any]:
     }
 
 
-def _choices(reader: Reader) -> tuple[list[tuple[str, str]], str | None, bool]:
-    """Operating points in words, the default one, and whether there is a light choice."""
+def _choices(reader: Reader) -> tuple[list[tuple[str, str]], str | None, bool, bool]:
+    """Operating points in words, the default one, and whether there are a light choice and a second reading."""
     try:
         manifest = _manifest(reader)
     except BusError:
         # The page still opens: a reading then says what is wrong and what to do.
-        return [("as the ensemble says", "")], "", False
+        return [("as the ensemble says", "")], "", False, False
     names = [(words.point_words(one.name).capitalize(), one.name) for one in manifest.operating_points]
-    return names, manifest.default_operating_point, len(manifest.members) > 1
+    return names, manifest.default_operating_point, len(manifest.members) > 1, manifest.second_reading is not None
 
 
 def _manifest(reader: Reader) -> Ensemble:
@@ -200,9 +202,9 @@ def _paths(payload: Any) -> Any:
 
 
 def _example(kind: Any, seed: int, read: Any) -> Any:
-    def show(point: str, light: bool) -> Shown:
+    def show(point: str, light: bool, second: bool) -> Shown:
         image, _ = phantom(np.random.default_rng(seed), kind)
-        return *read(image, point, "", light), ""
+        return *read(image, point, "", light, second), ""
 
     return show
 

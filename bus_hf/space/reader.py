@@ -39,10 +39,18 @@ class Reader:
             return self._detectors[light]
 
     def read(
-        self, grey: np.ndarray, point: str | None, roi: str = "", light: bool = False, name: str = "the image"
+        self,
+        grey: np.ndarray,
+        point: str | None,
+        roi: str = "",
+        light: bool = False,
+        second: bool = False,
+        name: str = "the image",
     ) -> Prediction:
         """Read a grey image (H, W) with its heat map; `roi` is "left, top, width, height" in pixels, or empty."""
-        return self.detector(light).predict(grey, roi=parse_box(roi), operating_point=point, heatmap=True, name=name)
+        return self.detector(light).predict(
+            grey, roi=parse_box(roi), operating_point=point, heatmap=True, second_reading=second, name=name
+        )
 
 
 def decoded(path: str, name: str) -> np.ndarray:

@@ -11,6 +11,11 @@ DISCLAIMER = (
     "memory and deleted; nothing about them is logged."
 )
 
+SECOND = (
+    "One more network, asked because you wished it. It learned from a single collection of biopsied lesions and has no "
+    "say in the probability above."
+)
+
 _POINT = re.compile(r"miss_(\d+)_in_(\d+)")
 # Standard deviation of the members' probabilities up to which they are said to agree, or to differ.
 _AGREE, _DIFFER = 0.05, 0.15

@@ -117,7 +117,7 @@ def mixed(batch: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
 
 
 def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Turn grey (N, S, S), 0 to 255, into float32 (N, 3, S, S): grey in every channel, the member's mean and std taken."""
+    """Turn grey (N, S, S), 0 to 255, into float32 (N, 3, S, S): grey in each channel, by the member's mean and std."""
     grey = images[:, None].float() / 255
     shape = (1, 3, 1, 1)
     return (grey - grey.new_tensor(mean).view(shape)) / grey.new_tensor(std).view(shape)

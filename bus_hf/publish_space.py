@@ -1,0 +1,154 @@
+"""Spaces on the Hub: the page, as exactly the files that it imports, with the ensemble it preloads; and the metric."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+
+from bus_hf import hub
+from bus_hf.ensemble import FILE, WEIGHTS, parts
+from bus_hf.errors import BusError
+from bus_hf.publish import Pushed, Upload, checked, send
+
+VARIABLE = "BUS_HF_ENSEMBLE"
+_TOP = ("app.py", "requirements.txt", "LICENSE", "CITATION.cff")
+_PACKAGE = "bus_hf"
+_METRIC = "bus_screening"
+
+
+def plan(
+    repo_id: str, ensemble: str, *, datasets: Sequence[str] = (), revision: str | None = None, root: Path | None = None
+) -> Upload:
+    """What a push of the Space uploads; the Hub is asked for the ensemble's manifest, and nothing is sent.
+
+    Args:
+        repo_id: `owner/name` of the Space.
+        ensemble: `owner/name` of the ensemble that it serves.
+        datasets: Hub ids of the data sets that the ensemble learned from, for the front matter.
+        revision: branch, tag or commit of the ensemble that is preloaded.
+        root: a clone of this project; None: the one that this package lies in.
+
+    Raises:
+        BusError: no Hub id, no such ensemble, or no clone to take the files from.
+    """
+    checked(repo_id)
+    checked(ensemble)
+    root = root or Path(__file__).resolve().parents[1]
+    missing = [name for name in (*_TOP, "README.md") if not (root / name).is_file()]
+    if missing:
+        raise BusError(f"{missing[0]} is not here", where=root, remedy="push the Space from a clone of the project")
+    files: dict[str, Path | bytes] = {name: root / name for name in _TOP}
+    files |= {path.relative_to(root).as_posix(): path for path in imported(root)}
+    return Upload(
+        repo_id, f"Serve {ensemble}", files | {"README.md": _readme(root, ensemble, datasets, revision)}, "space"
+    )
+
+
+def push(
+    repo_id: str,
+    ensemble: str,
+    *,
+    datasets: Sequence[str] = (),
+    revision: str | None = None,
+    private: bool = False,
+    root: Path | None = None,
+) -> Pushed:
+    """Push the Space and set the variable that names its ensemble; arguments and errors are those of `plan`.
+
+    Args:
+        repo_id: as for `plan`.
+        ensemble: as for `plan`.
+        datasets: as for `plan`.
+        revision: as for `plan`.
+        private: make a new Space private.
+        root: as for `plan`.
+    """
+    upload = plan(repo_id, ensemble, datasets=datasets, revision=revision, root=root)
+    return send(upload, private, None, variables={VARIABLE: ensemble})
+
+
+def metric(repo_id: str, root: Path | None = None) -> Upload:
+    """What a push of the metric uploads: the folder that `evaluate.load` reads, under the name of the repository.
+
+    Raises:
+        BusError: no Hub id, another name than the metric's, or no clone to take the files from.
+    """
+    checked(repo_id)
+    root = root or Path(__file__).resolve().parents[1]
+    # evaluate looks for NAME.py in the Space NAME.
+    if repo_id.split("/")[1] != _METRIC:
+        raise BusError("evaluate finds the metric by its name alone", where=repo_id, remedy=f"write owner/{_METRIC}")
+    folder = root / "metrics" / _METRIC
+    files: dict[str, Path | bytes] = {path.name: path for path in sorted(folder.glob("*.*")) if path.is_file()}
+    if f"{_METRIC}.py" not in files:
+        raise BusError(f"{_METRIC}.py is not here", where=folder, remedy="push the metric from a clone of the project")
+    return Upload(repo_id, f"The metric {_METRIC}", files, "space")
+
+
+def push_metric(repo_id: str, *, private: bool = False, root: Path | None = None) -> Pushed:
+    """Push the metric; arguments and errors are those of `metric`, `private` makes a new Space private."""
+    return send(metric(repo_id, root), private, None, sdk="static")
+
+
+def imported(root: Path) -> list[Path]:
+    """Files of the package that `app.py` imports, by whatever way, and those beside them that are no code."""
+    waiting, found = [root / "app.py"], {root / _PACKAGE / "__init__.py"}
+    waiting += found
+    while waiting:
+        path = waiting.pop()
+        for module in _modules(path):
+            for file in _sources(root, module):
+                if file not in found:
+                    found.add(file)
+                    waiting.append(file)
+    beside = {
+        other
+        for path in found
+        for other in path.parent.iterdir()
+        if other.is_file() and other.suffix in (".css", ".js", ".md")
+    }
+    return sorted(found | beside)
+
+
+def _modules(path: Path) -> set[str]:
+    """Dotted names that a file may import from the package, those of `from a import b` as both a and a.b."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in names if name.split(".")[0] == _PACKAGE}
+
+
+def _sources(root: Path, module: str) -> list[Path]:
+    """Source of a module and of the packages that it lies in; none where the name is no module."""
+    parts = module.split(".")
+    whole = root.joinpath(*parts)
+    own = [path for path in (whole.with_suffix(".py"), whole / "__init__.py") if path.is_file()]
+    above = [root.joinpath(*parts[:k], "__init__.py") for k in range(1, len(parts))]
+    return own + [path for path in above if path.is_file()] if own else []
+
+
+def _readme(root: Path, ensemble: str, datasets: Sequence[str], revision: str | None) -> bytes:
+    from huggingface_hub import SpaceCard
+
+    manifest, commit = hub.manifest(ensemble, revision)
+    card = SpaceCard((root / "README.md").read_text(encoding="utf-8"), ignore_metadata_errors=False)
+    away = [member for member in parts(manifest, None) if member.repo_id is not None]
+    card.data["models"] = [ensemble, *(str(member.repo_id) for member in away)]
+    if datasets:
+        card.data["datasets"] = list(datasets)
+    # As the Hub's build reads it: repository, files and commit.
+    head = manifest.lesion_map
+    card.data["preload_from_hub"] = [
+        f"{ensemble} {FILE},report.json,training.json {commit}",
+        *(
+            f"{member.repo_id} config.json,{WEIGHTS}"
+            + (f",{head.file}" if member.name == head.member else "")
+            + f" {member.revision}"
+            for member in away
+        ),
+    ]
+    return str(card).encode()
