@@ -29,7 +29,8 @@ ROOMS = {
     "training": ("data", "views", "transforms", "models", "start_weights", "evaluation"),
     "manifest": ("views",),
     "ensemble": ("manifest", "views"),
-    "second_reading": ("ensemble", "evaluation", "views"),
+    "folds": ("evaluation", "views"),
+    "second_reading": ("folds", "ensemble", "evaluation", "views"),
     "assemble": ("second_reading", "ensemble", "evaluation", "views"),
     "site_calibration": ("ensemble", "evaluation"),
     "runtime": ("ensemble", "views", "models"),
@@ -44,7 +45,7 @@ ROOMS = {
     "cli": (
         "",
         "assemble",
-        "second_reading",
+        "folds",
         "site_calibration",
         "detector",
         "evaluation",

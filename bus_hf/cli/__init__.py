@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from bus_hf.cli import assemble, audit, calibrate, classes, ensemble, evaluate, predict, push, serve, trial, views
+from bus_hf.cli import assemble, audit, calibrate, ensemble, evaluate, folds, predict, push, serve, trial, views
 from bus_hf.errors import BusError
 
 DONE, SOME_FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="store_true", help="print the version and stop")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for module in (predict, serve, audit, views, evaluate, calibrate, assemble, push, ensemble, classes, trial):
+    for module in (predict, serve, audit, views, evaluate, calibrate, assemble, push, ensemble, folds, trial):
         module.add(commands)
     return top
 

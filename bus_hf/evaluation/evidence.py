@@ -35,8 +35,8 @@ def evidence(
     Returns:
         readers, comparison, leave_out, across_sources and disagreement.
     """
-    whole = _logits(read, members, views)
-    alone = {member: _logits(read, {member: 1.0}, views) for member in members}
+    whole = weighted_logits(read, members, views)
+    alone = {member: weighted_logits(read, {member: 1.0}, views) for member in members}
     readers = {ENSEMBLE: whole, **(alone if len(alone) > 1 else {})}
     return {
         "readers": {name: reader(read, logits) for name, logits in readers.items()},
@@ -146,13 +146,13 @@ def leave_out(read: Readings, members: Mapping[str, float], views: Mapping[str, 
         subsets[look] = (members, {name: w for name, w in views.items() if name not in names})
     for view in views:
         subsets[f"view {view}"] = (members, {name: w for name, w in views.items() if name != view})
-    whole = _logits(read, members, views)
+    whole = weighted_logits(read, members, views)
     found: dict[str, Any] = {}
     for name, (some, seen) in subsets.items():
         unchanged = sum(some.values()) * sum(seen.values()) > sum(members.values()) * sum(views.values()) - 1e-9
         if unchanged or not sum(some.values()) or not sum(seen.values()):
             continue
-        less = _logits(read, some, seen)
+        less = weighted_logits(read, some, seen)
         found[name] = {}
         for part, rows in _parts(read).items():
             labels = read.labels[rows]
@@ -223,8 +223,8 @@ def disagreement(
     }
 
 
-def _logits(read: Readings, members: Mapping[str, float], views: Mapping[str, float]) -> np.ndarray:
-    """Weighted mean logit (n,), weights scaled to sum to 1."""
+def weighted_logits(read: Readings, members: Mapping[str, float], views: Mapping[str, float]) -> np.ndarray:
+    """Weighted mean logit (n,) of `read`, the weights of members and of views scaled to sum to 1."""
     one = np.array([members.get(name, 0.0) for name in read.members])
     other = np.array([views.get(name, 0.0) for name in read.views])
     return np.einsum("nmv,m,v->n", read.logits, one / one.sum(), other / other.sum())

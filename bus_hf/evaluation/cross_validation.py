@@ -1,0 +1,73 @@
+"""Figures of one member, trained once a fold: pooled over all images, and fold by fold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bus_hf.evaluation import figures, tables
+from bus_hf.evaluation.evidence import reader, weighted_logits
+from bus_hf.evaluation.votes import Readings
+
+
+def report(read: Readings, folds: np.ndarray, view_weights: Mapping[str, float]) -> dict[str, Any]:
+    """Figures of out-of-fold logits, every image read by the network that left out its fold.
+
+    Args:
+        read: logits of one member.
+        folds: int (n,), the fold of each image.
+        view_weights: weight of each view.
+
+    Returns:
+        `pooled`, as of `evidence.reader` (temperature and thresholds fitted on other groups), and `folds`: the AUROC of
+        each fold by source, their mean and standard deviation.
+    """
+    logits = weighted_logits(read, {read.members[0]: 1.0}, view_weights)
+    parts = {"all": np.ones(len(folds), bool)} | {name: read.sources == name for name in sorted(set(read.sources))}
+    by_fold: dict[str, dict[str, Any]] = {}
+    for name, rows in parts.items():
+        areas = {
+            str(fold): round(float(figures.auroc(read.labels[own], logits[own])), 6)
+            for fold in sorted(set(folds.tolist()))
+            if (own := rows & (folds == fold)).any()
+        }
+        values = list(areas.values())
+        spread = round(float(np.std(values, ddof=1)), 6) if len(values) > 1 else None
+        by_fold[name] = {"auroc": areas, "mean": round(float(np.mean(values)), 6), "sd": spread}
+    return {
+        "pooled": reader(read, logits),
+        "folds": by_fold,
+        "view_weights": dict(view_weights),
+        "interval": "95 % by bootstrap of groups",
+    }
+
+
+def markdown(found: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
+    """Page of a report."""
+    record = records[0]
+    lines = [
+        f"# `{record['architecture']}`, once a fold",
+        "",
+        f"{len(records)} networks at {record['input_size']} pixels, {record['epochs']} epochs from "
+        f"{record['start']['source']}, each read on the fold of {record['folds']} that it left out, so that every "
+        f"image is read once, by a network that saw no image of its group (patient, near-duplicates; "
+        f"{record['n_left_out']} images of conflicting groups left out). {found['interval']}; rates, Brier score and "
+        "calibration error with temperature and threshold fitted on other groups.",
+        "",
+        "| images | n (malignant, groups) | AUROC, pooled | AUROC, mean ± sd of folds | Brier | calibration error | "
+        "operating point | sensitivity | specificity |",
+        "|---" * 9 + "|",
+    ]
+    for name, row in found["pooled"].items():
+        spread = found["folds"][name]
+        fold = f"{spread['mean']:.3f}" + (f" ± {spread['sd']:.3f}" if spread["sd"] is not None else "")
+        counts = f"{row['n']} ({row['n_malignant']}, {row['n_groups']})"
+        auroc, brier, ece = (tables.estimate(row[key]) for key in ("auroc", "brier", "ece"))
+        whole = f"| {name} | {counts} | {auroc} | {fold} | {brier} | {ece} "
+        for point, rates in row["operating_points"].items():
+            cells = " | ".join(tables.estimate(rates[key] if rates else None) for key in ("sensitivity", "specificity"))
+            lines.append(f"{whole}| {point} | {cells} |")
+            whole = "| | | | | | "
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,87 @@
+"""Runs that each left out another fold of one split: their out-of-fold logits joined, and the figures of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bus_hf.errors import BusError
+from bus_hf.labels import label_set
+from bus_hf.views import VIEW_WEIGHTS
+
+_LOGITS, _RECORDS = "out_of_fold.parquet", "training.json"
+_SAME = ("label_set", "architecture", "folds", "input_size", "epochs")
+
+
+def join(runs: Sequence[Path], folder: Path) -> None:
+    """Write the logits and records of finished runs, each with another fold held out, into `folder`.
+
+    Raises:
+        BusError: a run is not finished, the runs are not of one kind, or a group is held out twice.
+    """
+    import pandas as pd
+
+    try:
+        records = [json.loads((path / "run.json").read_text(encoding="utf-8")) for path in runs]
+        frames = [pd.read_parquet(path / _LOGITS) for path in runs]
+    except (OSError, ValueError) as error:
+        raise BusError(
+            "a run is not finished", where=getattr(error, "filename", None) or "runs", remedy="let its training end"
+        ) from None
+    where = ", ".join(map(str, runs))
+    for key in _SAME:
+        if len({record[key] for record in records}) > 1:
+            raise BusError(f"the runs differ in {key}", where=where, remedy="give runs of one kind")
+    frame = pd.concat(frames, ignore_index=True)
+    homes = frame.drop_duplicates(["group", "fold"])
+    if len({record["fold"] for record in records}) < len(records) or homes["group"].duplicated().any():
+        raise BusError(
+            "two runs held out the same group, so its images would count twice",
+            where=where,
+            remedy="give runs of different folds of one split (same data and split_seed)",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(folder / _LOGITS, index=False)
+    kept = [
+        record | {"history": json.loads((path / "history.json").read_text())}
+        for path, record in zip(runs, records, strict=True)
+    ]
+    (folder / _RECORDS).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+def stored(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
+    """Joined logits and records that `join` wrote into `folder`; BusError where there are none."""
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(folder / _LOGITS), json.loads((folder / _RECORDS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise BusError(
+            "there is no report here", where=folder, remedy="give a folder that bus-hf folds wrote"
+        ) from None
+
+
+def describe(folder: Path) -> tuple[dict[str, Any], str]:
+    """Write report and page (and, of several classes, a picture) of joined logits; returns the first two.
+
+    Raises:
+        BusError: there are no joined logits.
+    """
+    from bus_hf.evaluation import classes, cross_validation, votes
+
+    frame, records = stored(folder)
+    labels = label_set(records[0]["label_set"])
+    if labels.positive is None:
+        found = classes.report(frame, labels.classes, VIEW_WEIGHTS)
+        text = classes.markdown(found, labels.name, records)
+        classes.draw_confusion(folder / "confusion_matrix.png", found)
+    else:
+        read = votes.readings(frame, [records[0]["architecture"]], list(VIEW_WEIGHTS))
+        own = frame.drop_duplicates("name")["fold"].to_numpy()
+        found = cross_validation.report(read, own, VIEW_WEIGHTS)
+        text = cross_validation.markdown(found, records)
+    (folder / "report.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    return found, text

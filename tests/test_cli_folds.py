@@ -1,0 +1,103 @@
+"""Runs of a network once a fold, of three classes and of two, to a report and back."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from bus_hf.cli import main
+from bus_hf.config import TrainConfig
+from bus_hf.data.phantoms import write_phantoms
+from bus_hf.training.run import run
+from bus_hf.views import VIEW_WEIGHTS
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("folds")
+    write_phantoms(folder / "data", 10, 0)
+    config = TrainConfig(
+        data=(str(folder / "data"),),
+        output=str(folder / "f0"),
+        logging_dir=str(folder / "logs"),
+        label_set="busi3",
+        backbone="test_resnet",
+        init="random",
+        input_size=64,
+        epochs=1,
+        batch_size=8,
+        folds=3,
+        drop_path_rate=0.0,
+        num_workers=0,
+        trackers=(),
+    )
+    for fold in range(3):
+        run(replace(config, fold=fold, output=str(folder / f"f{fold}")))
+    return folder
+
+
+def test_every_image_is_read_once_and_the_report_comes_again(runs, tmp_path, capsys):
+    to = tmp_path / "busi3"
+    assert main(["folds", *(str(runs / f"f{fold}") for fold in range(3)), "--to", str(to)]) == 0
+    capsys.readouterr()
+    before = (to / "report.json").read_bytes(), (to / "README.md").read_bytes()
+    assert main(["folds", "--again", str(to), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["all"]["n"] == 30
+    assert ((to / "report.json").read_bytes(), (to / "README.md").read_bytes()) == before
+    assert "0.802 ± 0.018" in before[1].decode()
+    assert (to / "confusion_matrix.png").stat().st_size > 5000
+
+
+def test_what_is_no_set_of_folds_is_refused(runs, tmp_path, capsys):
+    shutil.copytree(runs / "f0", tmp_path / "again")
+    for arguments, sentence in (
+        ([str(runs / "f0"), str(tmp_path / "again"), "--to", str(tmp_path / "x")], "held out the same group"),
+        ([str(tmp_path), "--to", str(tmp_path / "x")], "not finished"),
+        ([str(runs / "f0")], "either RUN"),
+        (["--again", str(tmp_path)], "no report here"),
+    ):
+        assert main(["folds", *arguments]) == 2
+        assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_member_trained_once_a_fold_is_measured_over_all_images(runs, tmp_path, capsys):
+    config = TrainConfig(
+        data=(str(runs / "data"),),
+        output=str(tmp_path / "f0"),
+        backbone="test_resnet",
+        init="random",
+        input_size=64,
+        epochs=1,
+        batch_size=8,
+        folds=2,
+        drop_path_rate=0.0,
+        num_workers=0,
+        trackers=(),
+    )
+    for fold in range(2):
+        run(replace(config, fold=fold, output=str(tmp_path / f"f{fold}")))
+    to = tmp_path / "report"
+    capsys.readouterr()
+    assert main(["folds", str(tmp_path / "f0"), str(tmp_path / "f1"), "--to", str(to), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    frame = pd.read_parquet(to / "out_of_fold.parquet")
+    weighted = frame["logit_0"] * frame["view"].map(VIEW_WEIGHTS)
+    images = frame.assign(logit=weighted).groupby("name").agg({"logit": "sum", "label": "first", "fold": "first"})
+    assert found["pooled"]["all"]["n"] == len(images) == 30
+    whole = roc_auc_score(images["label"], images["logit"])
+    assert found["pooled"]["all"]["auroc"]["value"] == pytest.approx(whole, abs=1e-6)
+    by_fold = [roc_auc_score(part["label"], part["logit"]) for _, part in images.groupby("fold")]
+    assert list(found["folds"]["all"]["auroc"].values()) == pytest.approx(by_fold, abs=1e-6)
+    assert found["folds"]["all"]["sd"] == pytest.approx(np.std(by_fold, ddof=1), abs=1e-5)
+    before = (to / "README.md").read_text()
+    assert main(["folds", "--again", str(to)]) == 0
+    assert (to / "README.md").read_text() == before
+    # Two runs of different settings are not one network.
+    assert main(["folds", str(tmp_path / "f0"), str(runs / "f1"), "--to", str(tmp_path / "x")]) == 2
+    assert "the runs differ in label_set" in capsys.readouterr().err
