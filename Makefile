@@ -23,7 +23,7 @@ $(shell rm -f $(SERVING) $(EVERYTHING))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format figures ensemble setup weights clean
+.PHONY: help serve test lint format figures ensemble reports setup weights clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -48,9 +48,20 @@ format: $(EVERYTHING) ## put the code in the project's format
 
 figures: $(EVERYTHING) ## every figure, plot and card again from the stored out-of-fold logits, without training
 	@$(BIN)/python -m bus_hf.cli figures checkpoints --readme README.md
+	@for report in reports/*/; do $(BIN)/python -m bus_hf.cli folds --again "$$report" || exit; done
+	@$(BIN)/python -m bus_hf.cli trials --base scanner --log LOG.md
 
 ensemble: $(EVERYTHING) ## train every member of configs/ensemble.yaml on DATA and write the ensemble: hours, goes on where it stopped
 	@$(BIN)/python -m bus_hf.cli ensemble configs/ensemble.yaml --data $(DATA) $(ARGS)
+
+reports: $(EVERYTHING) ## train the networks of reports/ once a fold on DATA and measure them: hours, goes on where it stopped
+	@for name in lite0-folds busi3; do \
+	  for fold in 0 1 2 3 4; do \
+	    test -f runs/$$name-$$fold/run.json || $(BIN)/accelerate launch train_accelerate.py --config configs/$$name.yaml \
+	      --data $(DATA) --fold $$fold --output runs/$$name-$$fold || exit; \
+	  done; \
+	  $(BIN)/python -m bus_hf.cli folds $$(echo runs/$$name-[0-4]) --to reports/$$name || exit; \
+	done
 
 setup: $(EVERYTHING) ## install everything for serving, training, tests and lint
 	@echo "[setup] $(VENV) is ready"

@@ -13,7 +13,7 @@ import pandas as pd
 
 from bus_hf import ensemble, second_reading
 from bus_hf.errors import BusError
-from bus_hf.evaluation import abstention, calibration, cards, combine, evidence, plots, report, tables, votes
+from bus_hf.evaluation import abstention, calibration, cards, classes, combine, evidence, plots, report, tables, votes
 from bus_hf.labels import label_set
 from bus_hf.views import MIN_PEAK, VIEW_WEIGHTS
 
@@ -178,7 +178,9 @@ def readme_figures(folder: Path) -> str:
         tables.heat_table(figures),
         f"Beside what the predecessor of this project stated:\n\n{tables.predecessor_table(figures)}",
     )
-    return "\n\n".join(parts) + "\n"
+    beside = folder / second_reading.FOLDER / REPORT
+    also = (classes.second_reading_text(_json(beside)),) if beside.is_file() else ()
+    return "\n\n".join((*parts, *also)) + "\n"
 
 
 def _json(path: Path) -> Any:

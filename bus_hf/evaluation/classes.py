@@ -184,10 +184,7 @@ def markdown(found: Mapping[str, Any], title: str, records: Sequence[Mapping[str
         cells = " | ".join(estimate(row[one]) for one in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss"))
         spread = " | ".join(_spread(row["folds"][one]) for one in ("accuracy", "macro_f1"))
         lines.append(f"| {name} | {row['n']} ({row['n_groups']}) | {cells} | {spread} |")
-    lines += ["", "| class | n | AUROC, one against the rest | F1 | precision | recall |", "|---" * 6 + "|"]
-    for name, row in found["all"]["by_class"].items():
-        cells = " | ".join(estimate(row[one]) for one in ("auroc", "f1", "precision", "recall"))
-        lines.append(f"| {name} | {row['n']} | {cells} |")
+    lines += ["", class_table(found)]
     if record["label_set"] == "busi3":
         mean, spread_of = CURATED_BUSI
         lines += [
@@ -196,6 +193,25 @@ def markdown(found: Mapping[str, Any], title: str, records: Sequence[Mapping[str
             "et al., 2024); other images and folds, so the two are neighbours, not rivals.",
         ]
     return "\n".join(lines) + "\n"
+
+
+def class_table(found: Mapping[str, Any]) -> str:
+    """Markdown table of a report's figures by class."""
+    lines = ["| class | n | AUROC, one against the rest | F1 | precision | recall |", "|---" * 6 + "|"]
+    for name, row in found["all"]["by_class"].items():
+        cells = " | ".join(estimate(row[one]) for one in ("auroc", "f1", "precision", "recall"))
+        lines.append(f"| {name} | {row['n']} | {cells} |")
+    return "\n".join(lines)
+
+
+def second_reading_text(found: Mapping[str, Any]) -> str:
+    """What an ensemble's README and page say of its second reading."""
+    whole = found["all"]
+    return (
+        f"The second reading tells apart {', '.join(found['classes'])}; it is asked for and has no say in the answer above. "
+        f"Measured on {whole['n']} images in {whole['n_groups']} groups, each by a network that saw no image of its group: "
+        f"accuracy {estimate(whole['accuracy'])}, macro F1 {estimate(whole['macro_f1'])}.\n\n{class_table(found)}"
+    )
 
 
 def card(page: str, records: Sequence[Mapping[str, Any]]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bus_hf.evaluation import cards, tables
+from bus_hf.evaluation import cards, classes, tables
 from bus_hf.space.words import DISCLAIMER, point_words
 
 _LIMITS = """
@@ -25,6 +25,7 @@ def about(ensemble: str) -> str:
     """Markdown of the tab for an ensemble folder; says so where there are no figures."""
     folder = Path(ensemble)
     parts = ["## What this is", DISCLAIMER, *_members(folder / "training.json"), *_figures(folder / "report.json")]
+    parts += _second(folder / "second_reading" / "report.json")
     return "\n\n".join([*parts, _LIMITS])
 
 
@@ -40,6 +41,13 @@ def _members(path: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
     return ["## What it was trained on", "\n".join(lines)]
+
+
+def _second(path: Path) -> list[str]:
+    try:
+        return ["## Second reading", classes.second_reading_text(json.loads(path.read_text(encoding="utf-8")))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _course(record: Mapping[str, Any]) -> str:
