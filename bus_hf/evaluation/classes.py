@@ -207,10 +207,11 @@ def class_table(found: Mapping[str, Any]) -> str:
 def second_reading_text(found: Mapping[str, Any]) -> str:
     """What an ensemble's README and page say of its second reading."""
     whole = found["all"]
+    right, macro = estimate(whole["accuracy"]), estimate(whole["macro_f1"])
     return (
-        f"The second reading tells apart {', '.join(found['classes'])}; it is asked for and has no say in the answer above. "
-        f"Measured on {whole['n']} images in {whole['n_groups']} groups, each by a network that saw no image of its group: "
-        f"accuracy {estimate(whole['accuracy'])}, macro F1 {estimate(whole['macro_f1'])}.\n\n{class_table(found)}"
+        f"The second reading tells apart {', '.join(found['classes'])}; it is asked for and has no say in the answer "
+        f"above. Measured on {whole['n']} images in {whole['n_groups']} groups, each by a network that saw no image of "
+        f"its group: accuracy {right}, macro F1 {macro}.\n\n{class_table(found)}"
     )
 
 
