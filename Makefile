@@ -50,6 +50,7 @@ figures: $(EVERYTHING) ## every figure, plot and card again from the stored out-
 	@$(BIN)/python -m bus_hf.cli figures checkpoints --readme README.md
 	@for report in reports/*/; do $(BIN)/python -m bus_hf.cli folds --again "$$report" || exit; done
 	@$(BIN)/python -m bus_hf.cli trials --base scanner --log LOG.md
+	@$(BIN)/python -m bus_hf.cli trials --thresholds full --log LOG.md
 
 ensemble: $(EVERYTHING) ## train every member of configs/ensemble.yaml on DATA and write the ensemble: hours, goes on where it stopped
 	@$(BIN)/python -m bus_hf.cli ensemble configs/ensemble.yaml --data $(DATA) $(ARGS)

@@ -40,6 +40,10 @@ def test_a_trial_and_its_table(tmp_path, monkeypatch, capsys):
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == ["baseline", "wider"]
     assert set(rows[0]["auroc"]) == {"one > one", "one > two", "two > one", "two > two"}
+    assert main(["trials", "--thresholds", "wider", "--json"]) == 0
+    assert [row["read"] for row in json.loads(capsys.readouterr().out)] == ["two", "one"]
+    assert main(["trials", "--thresholds", "none"]) == 2
+    assert "no finished trial 'none'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["trial", "a/b", "--data", "x"], ["trial", "ok", "--data", "x", "--set", "y"]])

@@ -22,10 +22,11 @@ the logits are kept in trials/NAME/. A trial that was stopped goes on when it is
 
 _TRIALS = """\
   bus-hf trials
-  bus-hf trials --base scanner --log LOG.md"""
+  bus-hf trials --base scanner --log LOG.md
+  bus-hf trials --thresholds full --log LOG.md         what its thresholds give on the source it never saw"""
 _TRIALS_NOTES = """\
 Nothing is trained. Trials are compared with one of them (--base), all on the same resamples of groups. In a log the
-part between the lines <!-- trials:start --> and <!-- trials:end --> is replaced."""
+part between the lines <!-- trials:start --> and <!-- trials:end --> is replaced, or that of thresholds."""
 
 _CHANGE = "change.txt"
 
@@ -44,6 +45,7 @@ def add(commands: Any) -> None:
     command.add_argument("folder", nargs="?", type=Path, default=Path("trials"), help="(default: %(default)s)")
     command.add_argument("--base", default="baseline", metavar="NAME", help="to compare with (default: %(default)s)")
     command.add_argument("--log", type=Path, metavar="FILE", help="Markdown file to put the table into")
+    command.add_argument("--thresholds", metavar="NAME", help="thresholds of this trial, on sources that it never saw")
     command.add_argument("--json", action="store_true", help="print the figures as JSON")
     command.set_defaults(run=run_trials)
 
@@ -84,6 +86,8 @@ def run_trials(given: argparse.Namespace) -> int:
     from bus_hf.evaluation import trials
     from bus_hf.views import VIEW_WEIGHTS
 
+    if given.thresholds:
+        return _thresholds(given)
     finished = sorted(path.parent for path in given.folder.glob(f"*/{_CHANGE}"))
     finished.sort(key=lambda path: path.name != given.base)
     if not finished or finished[0].name != given.base:
@@ -101,5 +105,31 @@ def run_trials(given: argparse.Namespace) -> int:
     text = trials.markdown(rows, changes)
     if given.log:
         shared.replace_figures(given.log, text, "trials")
+    print(text)
+    return 0
+
+
+def _thresholds(given: argparse.Namespace) -> int:
+    import json
+
+    import pandas as pd
+
+    from bus_hf.evaluation import trials
+    from bus_hf.views import VIEW_WEIGHTS
+
+    runs = {path.stem: pd.read_parquet(path) for path in sorted((given.folder / given.thresholds).glob("*.parquet"))}
+    if not runs:
+        raise BusError(
+            f"no finished trial '{given.thresholds}' is here",
+            where=given.folder,
+            remedy=f"bus-hf trial {given.thresholds} ...",
+        )
+    rows = trials.thresholds(runs, VIEW_WEIGHTS)
+    if given.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    text = trials.thresholds_markdown(rows)
+    if given.log:
+        shared.replace_figures(given.log, text, "thresholds")
     print(text)
     return 0

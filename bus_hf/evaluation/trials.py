@@ -9,8 +9,10 @@ import numpy as np
 
 from bus_hf.errors import BusError
 from bus_hf.evaluation import figures
-from bus_hf.evaluation.bootstrap import RESAMPLES, interval, resamples
+from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, interval, resamples, settled
+from bus_hf.evaluation.calibration import threshold_for_sensitivity
 from bus_hf.evaluation.combine import combine
+from bus_hf.evaluation.tables import estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,6 +81,54 @@ def markdown(rows: Sequence[Mapping[str, Any]], changes: Mapping[str, str]) -> s
         first = row is rows[0]
         cells.append("–" if first else f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})")
         lines.append(f"| {row['name']} | {changes[row['name']]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def thresholds(
+    runs: Mapping[str, pd.DataFrame], view_weights: Mapping[str, float], target: float = 0.95
+) -> list[dict[str, Any]]:
+    """What thresholds give on a source that neither they nor the network ever saw.
+
+    Args:
+        runs: logits of one trial, as for `table`.
+        view_weights: weight of each view.
+        target: sensitivity that a threshold is fitted for, on the held-out fold of the network's own source.
+
+    Returns:
+        One dict a pair of sources: trained, read, n_fit (malignant cases fitted on), n, and sensitivity and
+        specificity, each {value, low, high} by bootstrap of groups with the threshold held as fitted.
+    """
+    rows = []
+    for trained in sorted(runs):
+        parts = {key: part for key, part in _read(runs, view_weights).items() if key.startswith(f"{trained} > ")}
+        own = parts.pop(f"{trained} > {trained}")
+        threshold = threshold_for_sensitivity(own["label"].to_numpy(), own["logit_0"].to_numpy(), target)
+        for key, part in parts.items():
+            labels, groups = part["label"].to_numpy(), part["group"].to_numpy()
+            called = part["logit_0"].to_numpy() >= threshold
+            rates = {
+                name: settled(group_bootstrap(statistic, labels, called, groups), groups[labels == of]).to_dict()
+                for name, statistic, of in (
+                    ("sensitivity", figures.sensitivity, 1),
+                    ("specificity", figures.specificity, 0),
+                )
+            }
+            counts = {"n_fit": int(own["label"].sum()), "n": len(labels), "n_malignant": int(labels.sum())}
+            rows.append({"trained": trained, "read": key.split(" > ")[1], "target": target} | counts | rates)
+    return rows
+
+
+def thresholds_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Table of what thresholds give on sources that were never seen."""
+    lines = [
+        "| trained and fitted on | malignant cases fitted on | for sensitivity | read on | n (malignant) | "
+        "sensitivity | specificity |",
+        "|---" * 7 + "|",
+    ]
+    for row in rows:
+        rates = " | ".join(estimate(row[name]) for name in ("sensitivity", "specificity"))
+        fitted = f"{row['trained']} | {row['n_fit']} | {row['target']:g}"
+        lines.append(f"| {fitted} | {row['read']} | {row['n']} ({row['n_malignant']}) | {rates} |")
     return "\n".join(lines)
 
 

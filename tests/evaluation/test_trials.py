@@ -68,3 +68,20 @@ def test_trials_of_other_images_are_not_compared():
     part = {"a": run(1.0), "b": run(1.0)[2:]}
     with pytest.raises(BusError, match="did not read the images"):
         trials.table({"baseline": whole, "other": part}, VIEWS, n=10)
+
+
+def test_a_threshold_is_fitted_at_home_and_read_abroad():
+    runs = {"a": run(1.5, 1), "b": run(1.5, 2)}
+    rows = trials.thresholds(runs, VIEWS, target=0.9)
+    assert [(row["trained"], row["read"]) for row in rows] == [("a", "b"), ("b", "a")]
+    images = (
+        runs["a"].groupby("name").agg(label=("label", "first"), source=("source", "first"), logit=("logit_0", "mean"))
+    )
+    home, abroad = images[images["source"] == "a"], images[images["source"] == "b"]
+    scores = home["logit"][home["label"] == 1].sort_values(ascending=False)
+    threshold = scores.iloc[int(np.ceil(0.9 * len(scores))) - 1]
+    called = abroad["logit"] >= threshold - 1e-6
+    assert rows[0]["sensitivity"]["value"] == pytest.approx(called[abroad["label"] == 1].mean(), abs=1e-6)
+    assert rows[0]["specificity"]["value"] == pytest.approx(1 - called[abroad["label"] == 0].mean(), abs=1e-6)
+    assert rows[0]["n_fit"] == len(scores)
+    assert trials.thresholds_markdown(rows).count("\n") == 3
