@@ -6,6 +6,9 @@ Examples:
       --output runs/resnet50
   torchrun --nproc_per_node 2 train_accelerate.py --config configs/smoke.yaml
 
+  accelerate launch train_accelerate.py --config configs/lite0.yaml --data owner/breast-ultrasound --streaming \\
+      --push_to_hub owner/lite0
+
 The same command goes on where a run was stopped.
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 import types
 import typing
@@ -61,7 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
         # Imported here, so that --help and a wrong setting answer at once.
         from bus_hf.training.run import run
 
-        run(config)
+        output = run(config)
+        if config.push_to_hub and (output / "run.json").is_file() and os.environ.get("RANK", "0") == "0":
+            from bus_hf.publish_run import push_run
+
+            pushed = push_run(output, config.push_to_hub, private=config.hub_private)
+            print(f"{pushed.repo_id}  {pushed.commit}  {'pushed' if pushed.changed else 'unchanged'}")
     except BusError as error:
         print(f"train_accelerate.py: {error}", file=sys.stderr)
         return 2

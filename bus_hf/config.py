@@ -22,6 +22,7 @@ class TrainConfig:
     """Every setting of a training run; `help` texts are those of `train_accelerate.py --help`."""
 
     data: tuple[str, ...] = _setting((), "folders or Hub ids of labelled images; several are joined")
+    streaming: bool = _setting(False, "read Hub ids row by row, without a copy on disk")
     phantoms: int = _setting(0, "without data: make so many phantoms of each class and train on them (a test)")
     output: str = _setting("runs/member", "folder of the run: state to resume from, logits, plots, checkpoint")
     label_set: str = _setting("malignancy", "malignancy (one logit), busi3 or histology (one logit a class)")
@@ -84,6 +85,8 @@ class TrainConfig:
     trackers: tuple[str, ...] = _setting(("tensorboard",), "trackers that accelerate knows; the empty list for none")
     logging_dir: str = _setting("logs", "folder of the trackers' logs")
     resume: bool = _setting(True, "go on from the state in the output folder where there is one")
+    push_to_hub: str | None = _setting(None, "when the run is finished, push its member to this repository, owner/name")
+    hub_private: bool = _setting(False, "make that repository private, where it is new")
     max_epochs_now: int = _setting(0, "stop after so many epochs in this call, to be resumed; 0: run to the end")
 
     def __post_init__(self) -> None:

@@ -37,6 +37,8 @@ ROOMS = {
     "hub": ("ensemble", "evaluation"),
     "publish": ("hub", "ensemble"),
     "publish_space": ("publish", "hub", "ensemble"),
+    "publish_dataset": ("publish", "data", "evaluation"),
+    "publish_run": ("publish", "assemble", "folds", "evaluation"),
     "detector": ("hub", "runtime", "ensemble", "views", "data.images"),
     # `import bus_hf` itself: the detector, on demand.
     "": ("detector",),
@@ -52,6 +54,7 @@ ROOMS = {
         "hub",
         "publish",
         "publish_space",
+        "publish_dataset",
         "clinic",
         "ensemble",
         "overlay",
@@ -61,7 +64,7 @@ ROOMS = {
         "space",
     ),
     "app.py": ("space",),
-    "train_accelerate.py": ("training",),
+    "train_accelerate.py": ("training", "publish_run"),
 }
 HEAVY = (
     "torch",

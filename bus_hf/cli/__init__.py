@@ -8,7 +8,20 @@ import os
 import sys
 from collections.abc import Sequence
 
-from bus_hf.cli import assemble, audit, calibrate, ensemble, evaluate, folds, predict, push, serve, trial, views
+from bus_hf.cli import (
+    assemble,
+    audit,
+    calibrate,
+    ensemble,
+    evaluate,
+    folds,
+    predict,
+    push,
+    push_dataset,
+    serve,
+    trial,
+    views,
+)
 from bus_hf.errors import BusError
 
 DONE, SOME_FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
@@ -37,6 +50,7 @@ examples:
   bus-hf assemble runs/lite0 --to my_ensemble    from training runs to an ensemble
   bus-hf ensemble configs/ensemble.yaml ...      from data to an ensemble
   bus-hf push checkpoints --to owner/name        from an ensemble folder to the Hub
+  bus-hf push-dataset DATA/busbra --to owner/name          labelled images to the Hub
   bus-hf views scan.png                          what training and reading make of an image
 
 exit status: 0 done, 1 some inputs failed, 2 wrong use, 130 stopped by Ctrl-C.
@@ -54,7 +68,20 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="store_true", help="print the version and stop")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for module in (predict, serve, audit, views, evaluate, calibrate, assemble, push, ensemble, folds, trial):
+    for module in (
+        predict,
+        serve,
+        audit,
+        views,
+        evaluate,
+        calibrate,
+        assemble,
+        push,
+        push_dataset,
+        ensemble,
+        folds,
+        trial,
+    ):
         module.add(commands)
     return top
 

@@ -55,7 +55,7 @@ def add(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Audit the joined data; 1 where images were left out, which is told on stderr."""
-    from bus_hf.data.duplicates import audit, contact_sheet
+    from bus_hf.data.duplicates import audit, contact_sheet, counts_table
 
     everything, left_out = shared.load_cases(given.data)
     print("comparing the images ...", file=sys.stderr)
@@ -63,7 +63,7 @@ def run(given: argparse.Namespace) -> int:
     if given.csv:
         _write_pairs(result, given.csv)
     if given.card:
-        shared.replace_figures(given.card, _card(result))
+        shared.replace_figures(given.card, counts_table(result))
     if result.pairs and not given.no_sheet:
         names = [case.name for case in everything]
         shared.write_png(given.sheet, contact_sheet([case.image for case in everything], names, result.pairs))
@@ -77,23 +77,16 @@ def run(given: argparse.Namespace) -> int:
     return 1 if left_out else 0
 
 
-def _grouped(result: Audit) -> dict[str, list[int]]:
-    """Rows of each group of more than one image that a pair connects."""
-    paired = {row for pair in result.pairs for row in (pair.i, pair.j)}
-    groups: dict[str, list[int]] = {}
-    for row, group in enumerate(result.groups):
-        groups.setdefault(group, []).append(row)
-    return {group: rows for group, rows in groups.items() if paired & set(rows)}
-
-
 def _report(result: Audit, limit: int) -> list[str]:
+    from bus_hf.data.duplicates import paired_groups
+
     classes = list(dict.fromkeys(pathology for _, pathology in result.counts))
     sources = list(dict.fromkeys(source for source, _ in result.counts))
     lines = [f"{'source':<16}" + "".join(f"{name:>12}" for name in (*classes, "images"))]
     for source in sources:
         counts = [result.counts.get((source, name), 0) for name in classes]
         lines.append(f"{source:<16}" + "".join(f"{count:>12}" for count in (*counts, sum(counts))))
-    groups = _grouped(result)
+    groups = paired_groups(result)
     lines += [
         "",
         f"{len(result.names)} images in {len(set(result.groups))} groups (patients, near-duplicates)",
@@ -114,21 +107,9 @@ def _report(result: Audit, limit: int) -> list[str]:
     return lines
 
 
-def _card(result: Audit) -> str:
-    """Counts as Markdown, for the card of a data set."""
-    classes = list(dict.fromkeys(pathology for _, pathology in result.counts))
-    lines = [f"| source | {' | '.join(classes)} |", "|---" * (len(classes) + 1) + "|"]
-    for source in dict.fromkeys(source for source, _ in result.counts):
-        lines.append(f"| {source} | {' | '.join(str(result.counts.get((source, name), 0)) for name in classes)} |")
-    lines += [
-        "",
-        f"{len(result.names)} images in {len(set(result.groups))} groups; {len(result.pairs)} near-duplicate pairs in "
-        f"{len(_grouped(result))} groups, {len(result.conflicts)} of which contradict themselves.",
-    ]
-    return "\n".join(lines)
-
-
 def _as_json(result: Audit) -> dict[str, Any]:
+    from bus_hf.data.duplicates import paired_groups
+
     sizes = Counter(result.groups)
     return {
         "images": len(result.names),
@@ -139,7 +120,7 @@ def _as_json(result: Audit) -> dict[str, Any]:
         "pairs": [
             {"a": result.names[p.i], "b": result.names[p.j], "likeness": round(p.score, 4)} for p in result.pairs
         ],
-        "near_duplicate_groups": [[result.names[row] for row in rows] for rows in _grouped(result).values()],
+        "near_duplicate_groups": [[result.names[row] for row in rows] for rows in paired_groups(result).values()],
         "conflicting_groups": [
             [result.names[row] for row, own in enumerate(result.groups) if own == group]
             for group in sorted(result.conflicts)

@@ -56,13 +56,14 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--datasets", nargs="*", default=[], metavar="OWNER/NAME", help="data sets for the front matter"
     )
-    _finish(command, run_space)
+    finish(command, run_space)
     command = shared.subcommand(commands, "push-metric", "push the metric as a Space", _METRIC, _METRIC_NOTES)
     command.add_argument("--to", required=True, metavar="OWNER/NAME", help="the Space; NAME is bus_screening")
-    _finish(command, run_metric)
+    finish(command, run_metric)
 
 
-def _finish(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]) -> None:
+def finish(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]) -> None:
+    """Add the flags that every push has."""
     command.add_argument("--private", action="store_true", help="make a new repository private")
     command.add_argument("--dry-run", action="store_true", help="list what would be sent, and stop")
     command.add_argument("--json", action="store_true", help="print the plan or the commit as JSON")
@@ -74,7 +75,7 @@ def run(given: argparse.Namespace) -> int:
     from bus_hf import publish
 
     if given.dry_run:
-        _list(publish.plan(given.folder, given.to), given.json)
+        show(publish.plan(given.folder, given.to), given.json)
         return 0
     pushed = publish.push(
         given.folder,
@@ -83,7 +84,7 @@ def run(given: argparse.Namespace) -> int:
         revision=given.revision,
         said=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    _tell(pushed, given.json)
+    tell(pushed, given.json)
     return 0
 
 
@@ -93,9 +94,9 @@ def run_space(given: argparse.Namespace) -> int:
 
     settings = {"datasets": given.datasets, "revision": given.revision}
     if given.dry_run:
-        _list([publish_space.plan(given.to, given.ensemble, **settings)], given.json)
+        show([publish_space.plan(given.to, given.ensemble, **settings)], given.json)
     else:
-        _tell([publish_space.push(given.to, given.ensemble, private=given.private, **settings)], given.json)
+        tell([publish_space.push(given.to, given.ensemble, private=given.private, **settings)], given.json)
     return 0
 
 
@@ -104,13 +105,14 @@ def run_metric(given: argparse.Namespace) -> int:
     from bus_hf import publish_space
 
     if given.dry_run:
-        _list([publish_space.metric(given.to)], given.json)
+        show([publish_space.metric(given.to)], given.json)
     else:
-        _tell([publish_space.push_metric(given.to, private=given.private)], given.json)
+        tell([publish_space.push_metric(given.to, private=given.private)], given.json)
     return 0
 
 
-def _list(uploads: Iterable[Upload], as_json: bool) -> None:
+def show(uploads: Iterable[Upload], as_json: bool) -> None:
+    """Print what would be sent."""
     if as_json:
         listed = [{"repo_id": one.repo_id, "files": list(one.files), "bytes": one.size} for one in uploads]
         print(json.dumps(listed, indent=2))
@@ -120,7 +122,8 @@ def _list(uploads: Iterable[Upload], as_json: bool) -> None:
         print("\n".join(f"  {path}" for path in upload.files))
 
 
-def _tell(pushed: Iterable[Pushed], as_json: bool) -> None:
+def tell(pushed: Iterable[Pushed], as_json: bool) -> None:
+    """Print the commits that were made."""
     if as_json:
         print(json.dumps([vars(one) for one in pushed], indent=2))
         return

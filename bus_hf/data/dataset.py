@@ -226,7 +226,7 @@ def cases(dataset: datasets.Dataset) -> list[Case]:
     rows = dataset.cast_column("image", raw).cast_column("mask", raw)
     # Pillow lets other threads run while it decodes.
     with ThreadPoolExecutor() as pool:
-        return list(tqdm(pool.map(_case, rows), total=len(rows), desc="decoding", unit=" images", disable=None))
+        return list(tqdm(pool.map(case, rows), total=len(rows), desc="decoding", unit=" images", disable=None))
 
 
 def assign_labels(
@@ -352,7 +352,8 @@ def _adopt(part: datasets.Dataset, origin: str, label_set: str) -> datasets.Data
     return table.select_columns(list(wanted)).select(kept)
 
 
-def _case(row: dict[str, Any]) -> Case:
+def case(row: dict[str, Any]) -> Case:
+    """Decode one row, whose image and mask hold bytes or a path; BusError where the image can't be read."""
     stored, drawn = row["image"], row["mask"]
     image = images.read_image(stored["bytes"] or stored["path"], name=row["name"], check=False)
     mask = None if drawn is None else _fitted(images.read_mask(drawn["bytes"] or drawn["path"]), image.shape)

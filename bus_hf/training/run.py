@@ -41,6 +41,8 @@ from bus_hf.transforms import TrainTransform
 from bus_hf.views import Box
 
 BEST_FILE = "best.safetensors"
+# What a record leaves out: where things lie, and nothing about the weights.
+_UNTOLD = ("data", "output", "push_to_hub", "hub_private")
 
 
 def run(config: TrainConfig) -> Path:
@@ -342,7 +344,7 @@ def _finish(
             source: sum(case.source == source for case in train) for source in sorted({case.source for case in train})
         },
         "seconds": round(sum(row["seconds"] for row in progress.history)),
-        "config": {key: value for key, value in to_mapping(config).items() if key not in ("data", "output")},
+        "config": {key: value for key, value in to_mapping(config).items() if key not in _UNTOLD},
     }
     (output / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (output / "history.json").write_text(json.dumps(progress.history, indent=1) + "\n", encoding="utf-8")

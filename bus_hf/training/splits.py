@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from bus_hf.config import TrainConfig
 from bus_hf.data.dataset import Case, cases, load
 from bus_hf.data.duplicates import conflicting, join_groups, near_duplicates
 from bus_hf.data.splits import assert_disjoint, grouped_folds
+from bus_hf.data.streaming import stream
 from bus_hf.errors import BusError
 
 
@@ -44,6 +46,13 @@ class Split:
         return not self.train_sources or case.source in self.train_sources
 
 
+def _read(config: TrainConfig) -> list[Case]:
+    away = [root for root in config.data if config.streaming and not Path(root).expanduser().exists()]
+    here = [root for root in config.data if root not in away]
+    found = cases(load(*here, label_set=config.label_set)["train"]) if here or not away else []
+    return found + [case for root in away for case in stream(root, config.label_set)]
+
+
 def split(config: TrainConfig) -> Split:
     """Read `config.data` and split it into folds that share no patient and no near-duplicate.
 
@@ -52,8 +61,7 @@ def split(config: TrainConfig) -> Split:
     """
     if not config.data:
         raise BusError("no data is named", where="training config", remedy="give --data FOLDER (several may follow)")
-    found = load(*config.data, label_set=config.label_set)
-    everything = cases(found["train"])
+    everything = _read(config)
     pairs = near_duplicates([case.image for case in everything]) if config.near_duplicates else []
     groups = join_groups([case.group for case in everything], pairs)
     conflicts = conflicting(groups, [case.label for case in everything])

@@ -15,7 +15,18 @@ from bus_hf.config import TrainConfig, to_mapping
 from bus_hf.errors import BusError
 
 # Settings that may change when a run goes on: they decide nothing about its weights.
-_FREE = ("output", "boxes", "num_workers", "threads", "trackers", "logging_dir", "resume", "max_epochs_now")
+_FREE = (
+    "output",
+    "boxes",
+    "num_workers",
+    "threads",
+    "trackers",
+    "logging_dir",
+    "resume",
+    "max_epochs_now",
+    "push_to_hub",
+    "hub_private",
+)
 
 
 @dataclass

@@ -1,0 +1,38 @@
+"""A finished training run to the Hub: its member with a card of its own out-of-fold figures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from bus_hf import folds
+from bus_hf.assemble import assemble
+from bus_hf.evaluation import classes
+from bus_hf.publish import Pushed, push_member
+
+
+def push_run(output: str | Path, repo_id: str, *, private: bool = False) -> Pushed:
+    """Push the member of a finished run, with a card of its figures on the fold that it left out.
+
+    Args:
+        output: output folder of `train_accelerate.py`.
+        repo_id: `owner/name` of the model.
+        private: make a new repository private.
+
+    Raises:
+        BusError: the run is not finished, no access, or the Hub cannot be reached.
+    """
+    run = Path(output)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        if record["label_set"] == "malignancy":
+            assemble([run], folder / "ensemble")
+            return push_member(folder / "ensemble" / record["architecture"], repo_id, private=private)
+        shutil.copytree(run / "checkpoint", folder / "member")
+        folds.join([run], folder / "report")
+        _, page = folds.describe(folder / "report")
+        (folder / "member" / "README.md").write_text(classes.card(page, [record]), encoding="utf-8")
+        return push_member(folder / "member", repo_id, private=private)
