@@ -23,7 +23,7 @@ $(shell rm -f $(SERVING) $(EVERYTHING))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format figures ensemble reports setup weights clean
+.PHONY: help serve test lint format figures docs ensemble reports setup weights clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -51,6 +51,9 @@ figures: $(EVERYTHING) ## every figure, plot and card again from the stored out-
 	@for report in reports/*/; do $(BIN)/python -m bus_hf.cli folds --again "$$report" || exit; done
 	@$(BIN)/python -m bus_hf.cli trials --base scanner --log LOG.md
 	@$(BIN)/python -m bus_hf.cli trials --thresholds full --log LOG.md
+
+docs: $(EVERYTHING) ## docs/hub.md again, with what its commands print
+	@$(BIN)/python -m tests.hub.document
 
 ensemble: $(EVERYTHING) ## train every member of configs/ensemble.yaml on DATA and write the ensemble: hours, goes on where it stopped
 	@$(BIN)/python -m bus_hf.cli ensemble configs/ensemble.yaml --data $(DATA) $(ARGS)

@@ -41,6 +41,7 @@ def stream(repo_id: str, label_set: str = "malignancy") -> list[Case]:
             where=repo_id,
             remedy="check the name, the network and your access",
         ) from error
-    names, _ = assign_labels(*([row[key] for row in found] for key in ("source", "pathology", "histology")), label_set)
+    sources, pathologies, histologies = ([row[key] for row in found] for key in ("source", "pathology", "histology"))
+    names, _ = assign_labels(sources, pathologies, histologies, label_set)
     numbers = {name: number for number, name in enumerate(labels.label_set(label_set).classes)}
     return [case(row | {"label": numbers[name]}) for row, name in zip(found, names, strict=True) if name is not None]

@@ -1,16 +1,24 @@
 """The Space that is pushed: what it holds, what it names, that it starts on its own; and the metric."""
 
 import ast
+import contextlib
 import json
+import os
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from bus_hf import publish_space
 from bus_hf.cli import main
+from bus_hf.data.phantoms import phantom
 
 ROOT = Path(__file__).resolve().parents[2]
 LOAD = """
@@ -90,6 +98,48 @@ def test_what_is_pushed_starts_in_an_empty_directory(space, hub, client, tmp_pat
     )
     assert done.returncode == 0, done.stderr
     assert "/predict" in done.stdout
+
+
+@pytest.mark.skipif("BUS_HF_TEST_INSTALL" not in os.environ, reason="installs gigabytes; BUS_HF_TEST_INSTALL=1 does it")
+def test_what_is_pushed_reads_an_image_with_its_own_requirements_alone(space, hub, tmp_path):
+    folder = tmp_path / "deployed"
+    for path, (content, _) in space.head.files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", "-r", folder / "requirements.txt"], check=True, timeout=900)
+    installed = subprocess.run([python, "-m", "pip", "list"], capture_output=True, text=True, check=True).stdout
+    assert "accelerate" not in installed
+    assert "albumentations" not in installed
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "BUS_HF"))}
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    environment |= {"BUS_HF_ENSEMBLE": "org/tiny", "GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
+    serving = subprocess.Popen([python, "app.py"], cwd=folder, env=environment)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(120):
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+                assert answer.status == 200
+                break
+            assert serving.poll() is None, "the page stopped"
+            time.sleep(1)
+        Image.fromarray(phantom(np.random.default_rng(3), "malignant")[0]).save(tmp_path / "scan.png")
+        done = subprocess.run(
+            [python, ROOT / "examples" / "space_http.py", url, tmp_path / "scan.png"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split()[0] in ("Malignant", "Benign")
+    finally:
+        serving.terminate()
+        serving.wait(30)
 
 
 def test_every_module_that_the_page_imports_is_sent_and_training_is_not():

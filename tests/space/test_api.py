@@ -1,6 +1,8 @@
 """The named endpoints, called as other people's code calls them, and what is left of an upload."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,13 +20,20 @@ from bus_hf.space.about import about
 from bus_hf.space.page import build, settings
 from bus_hf.space.reader import Reader, parse_box
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
 
 @pytest.fixture(scope="module")
-def client(tiny_ensemble):
+def url(tiny_ensemble):
     page = build(str(tiny_ensemble))
-    _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, **settings())
-    yield Client(url, verbose=False)
+    _, address, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, **settings())
+    yield address
     page.close()
+
+
+@pytest.fixture(scope="module")
+def client(url):
+    return Client(url, verbose=False)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +55,33 @@ def test_predict_says_what_python_says_and_keeps_nothing(client, scan, tiny_ense
     assert found["prediction"] == expected.prediction
     assert found["operating_point"] == "miss_5_in_100"
     assert not uploads_left()
+
+
+@pytest.mark.parametrize("name", ["space_client.py", "space_http.py"])
+def test_the_examples_say_what_python_says(name, url, scan, tiny_ensemble):
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), url, str(scan)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    expected = BreastCancerDetector.from_pretrained(tiny_ensemble).predict(scan)
+    prediction, probability, *unsure = done.stdout.split()
+    assert prediction == expected.prediction
+    assert float(probability) == pytest.approx(expected.probability, abs=1e-4)
+    assert bool(unsure) == expected.uncertain
+    assert not uploads_left()
+
+
+def test_the_http_example_says_what_is_refused(url, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "space_http.py"), url, str(tmp_path / "text.png")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "the page refuses this" in done.stderr
 
 
 def test_predict_with_a_box_and_another_point(client, scan):
