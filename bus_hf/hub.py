@@ -10,7 +10,7 @@ from bus_hf.ensemble import FILE, WEIGHTS, Ensemble, parts, read
 from bus_hf.errors import BusError
 
 # What the page tells about an ensemble, beside the manifest.
-_TOLD = ("report.json", "training.json")
+_TOLD = ("report.json", "training.json", "second_reading/report.json")
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 

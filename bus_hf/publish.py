@@ -15,6 +15,8 @@ from bus_hf.hub import REPO
 
 _MEMBER_FILES = ("README.md", "config.json", ensembles.WEIGHTS)
 _ENSEMBLE_FILES = ("README.md", "report.json", "training.json")
+# Sent where it is there.
+_FURTHER = ("second_reading/report.json", "plots/*.png")
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ def plan(folder: str | Path, repo_id: str) -> tuple[Upload, ...]:
         uploads.append(
             Upload(f"{repo_id}-{member.name}", f"{member.name} of {manifest.name} {manifest.version}", files)
         )
-    plots = sorted(path.relative_to(folder).as_posix() for path in (folder / "plots").glob("*.png"))
-    files = _files(folder, [*_ENSEMBLE_FILES, *plots]) | {ensembles.FILE: folder / ensembles.FILE}
+    further = sorted(path.relative_to(folder).as_posix() for kind in _FURTHER for path in folder.glob(kind))
+    files = _files(folder, [*_ENSEMBLE_FILES, *further]) | {ensembles.FILE: folder / ensembles.FILE}
     return (*uploads, Upload(repo_id, f"{manifest.name} {manifest.version}", files))
 
 

@@ -133,7 +133,7 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
             go = gr.Button("Read them", variant="primary", elem_id="go")
             rows = gr.HTML("", elem_id="rows")
         with gr.Tab("About"):
-            gr.Markdown(about(reader.ensemble), elem_id="about")
+            gr.Markdown(about(_folder(reader)), elem_id="about")
         asked: dict[str, Any] = {"concurrency_id": "read", "concurrency_limit": _READERS, "api_visibility": "private"}
         shown = [answer, scan, kept]
         upload.change(read_upload, [upload, point, light, second], [upload, *shown, roi], **asked)
@@ -180,6 +180,16 @@ def _choices(reader: Reader) -> tuple[list[tuple[str, str]], str | None, bool, b
         return [("as the ensemble says", "")], "", False, False
     names = [(words.point_words(one.name).capitalize(), one.name) for one in manifest.operating_points]
     return names, manifest.default_operating_point, len(manifest.members) > 1, manifest.second_reading is not None
+
+
+def _folder(reader: Reader) -> str:
+    """The folder of the ensemble: of this machine, or a Hub id's in the cache; its name where it cannot be had."""
+    from bus_hf import hub
+
+    try:
+        return str(hub.pull(reader.ensemble, members=["light"]))
+    except BusError:
+        return reader.ensemble
 
 
 def _manifest(reader: Reader) -> Ensemble:

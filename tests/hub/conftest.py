@@ -1,5 +1,6 @@
 """The Hub on loopback, and the real clients against it: in processes of their own, with caches of their own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -49,8 +50,9 @@ def described(tmp_path_factory, make_ensemble):
     manifest = make_ensemble(folder)
     for part in (".", *(member.name for member in manifest.members)):
         (folder / part / "README.md").write_text("---\nlicense: mit\n---\n\n# A card\n")
-    for name in ("report.json", "training.json"):
-        (folder / name).write_text("{}\n")
+    (folder / "report.json").write_text("{}\n")
+    trained = {"net": {"n_train": 7, "sources": {"busi": 7}, "epochs": 3, "start": {"source": "weights of a test"}}}
+    (folder / "training.json").write_text(json.dumps(trained))
     (folder / "plots").mkdir()
     (folder / "plots" / "roc_curve.png").write_bytes(b"\x89PNG of a test")
     (folder / "out_of_fold.parquet").write_bytes(b"stays here")

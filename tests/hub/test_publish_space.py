@@ -37,6 +37,8 @@ import bus_hf
 assert Path(bus_hf.__file__).parent == Path("bus_hf").resolve(), bus_hf.__file__
 from app import demo
 print(sorted(demo.get_api_info()["named_endpoints"]))
+shown = str(demo.get_config_file())
+assert "7 images (7 of busi), 3 epochs from weights of a test" in shown, "the page tells nothing of its ensemble"
 """
 
 
