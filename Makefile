@@ -50,6 +50,7 @@ figures: $(EVERYTHING) ## every figure, plot and card again from the stored out-
 	@$(BIN)/python -m bus_hf.cli figures checkpoints --readme README.md
 	@for report in reports/*/; do $(BIN)/python -m bus_hf.cli folds --again "$$report" || exit; done
 	@$(BIN)/python -m bus_hf.cli trials --base scanner --log LOG.md
+	@$(BIN)/python -m bus_hf.cli trials --looks full --log LOG.md
 	@$(BIN)/python -m bus_hf.cli trials --thresholds full --log LOG.md
 
 docs: $(EVERYTHING) ## docs/hub.md again, with what its commands print

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,27 +15,19 @@ from bus_hf.training.run import run
 from bus_hf.views import VIEW_WEIGHTS
 
 
+def trained(data, folder, fold, **changes):
+    """Train one tiny network that leaves out `fold` into folder/f<fold>."""
+    settings = {"backbone": "test_resnet", "init": "random", "input_size": 64, "epochs": 1, "batch_size": 8}
+    settings |= {"drop_path_rate": 0.0, "num_workers": 0, "trackers": (), "logging_dir": str(folder / "logs")}
+    run(TrainConfig(**(settings | changes), data=(str(data),), output=str(folder / f"f{fold}"), fold=fold))
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("folds")
+    folder = tmp_path_factory.mktemp("classes")
     write_phantoms(folder / "data", 10, 0)
-    config = TrainConfig(
-        data=(str(folder / "data"),),
-        output=str(folder / "f0"),
-        logging_dir=str(folder / "logs"),
-        label_set="busi3",
-        backbone="test_resnet",
-        init="random",
-        input_size=64,
-        epochs=1,
-        batch_size=8,
-        folds=3,
-        drop_path_rate=0.0,
-        num_workers=0,
-        trackers=(),
-    )
     for fold in range(3):
-        run(replace(config, fold=fold, output=str(folder / f"f{fold}")))
+        trained(folder / "data", folder, fold, label_set="busi3", folds=3)
     return folder
 
 
@@ -67,21 +58,8 @@ def test_what_is_no_set_of_folds_is_refused(runs, tmp_path, capsys):
 
 
 def test_a_member_trained_once_a_fold_is_measured_over_all_images(runs, tmp_path, capsys):
-    config = TrainConfig(
-        data=(str(runs / "data"),),
-        output=str(tmp_path / "f0"),
-        backbone="test_resnet",
-        init="random",
-        input_size=64,
-        epochs=1,
-        batch_size=8,
-        folds=2,
-        drop_path_rate=0.0,
-        num_workers=0,
-        trackers=(),
-    )
     for fold in range(2):
-        run(replace(config, fold=fold, output=str(tmp_path / f"f{fold}")))
+        trained(runs / "data", tmp_path, fold, folds=2)
     to = tmp_path / "report"
     capsys.readouterr()
     assert main(["folds", str(tmp_path / "f0"), str(tmp_path / "f1"), "--to", str(to), "--json"]) == 0

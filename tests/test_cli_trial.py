@@ -42,6 +42,8 @@ def test_a_trial_and_its_table(tmp_path, monkeypatch, capsys):
     assert set(rows[0]["auroc"]) == {"one > one", "one > two", "two > one", "two > two"}
     assert main(["trials", "--thresholds", "wider", "--json"]) == 0
     assert [row["read"] for row in json.loads(capsys.readouterr().out)] == ["two", "one"]
+    assert main(["trials", "--looks", "wider", "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)][:2] == ["both looks", "first look"]
     assert main(["trials", "--thresholds", "none"]) == 2
     assert "no finished trial 'none'" in capsys.readouterr().err
 

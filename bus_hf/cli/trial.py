@@ -23,10 +23,12 @@ the logits are kept in trials/NAME/. A trial that was stopped goes on when it is
 _TRIALS = """\
   bus-hf trials
   bus-hf trials --base scanner --log LOG.md
+  bus-hf trials --looks full --log LOG.md              what each look and view of it gives
   bus-hf trials --thresholds full --log LOG.md         what its thresholds give on the source it never saw"""
 _TRIALS_NOTES = """\
 Nothing is trained. Trials are compared with one of them (--base), all on the same resamples of groups. In a log the
-part between the lines <!-- trials:start --> and <!-- trials:end --> is replaced, or that of thresholds."""
+part between the lines <!-- trials:start --> and <!-- trials:end --> is replaced, or that of looks or of
+thresholds."""
 
 _CHANGE = "change.txt"
 
@@ -45,6 +47,7 @@ def add(commands: Any) -> None:
     command.add_argument("folder", nargs="?", type=Path, default=Path("trials"), help="(default: %(default)s)")
     command.add_argument("--base", default="baseline", metavar="NAME", help="to compare with (default: %(default)s)")
     command.add_argument("--log", type=Path, metavar="FILE", help="Markdown file to put the table into")
+    command.add_argument("--looks", metavar="NAME", help="both looks, each look and each view of this trial")
     command.add_argument("--thresholds", metavar="NAME", help="thresholds of this trial, on sources that it never saw")
     command.add_argument("--json", action="store_true", help="print the figures as JSON")
     command.set_defaults(run=run_trials)
@@ -86,8 +89,8 @@ def run_trials(given: argparse.Namespace) -> int:
     from bus_hf.evaluation import trials
     from bus_hf.views import VIEW_WEIGHTS
 
-    if given.thresholds:
-        return _thresholds(given)
+    if given.looks or given.thresholds:
+        return _one(given)
     finished = sorted(path.parent for path in given.folder.glob(f"*/{_CHANGE}"))
     finished.sort(key=lambda path: path.name != given.base)
     if not finished or finished[0].name != given.base:
@@ -109,7 +112,8 @@ def run_trials(given: argparse.Namespace) -> int:
     return 0
 
 
-def _thresholds(given: argparse.Namespace) -> int:
+def _one(given: argparse.Namespace) -> int:
+    """Print what one trial gives: its looks and views, or its thresholds."""
     import json
 
     import pandas as pd
@@ -117,19 +121,20 @@ def _thresholds(given: argparse.Namespace) -> int:
     from bus_hf.evaluation import trials
     from bus_hf.views import VIEW_WEIGHTS
 
-    runs = {path.stem: pd.read_parquet(path) for path in sorted((given.folder / given.thresholds).glob("*.parquet"))}
+    name = given.looks or given.thresholds
+    runs = {path.stem: pd.read_parquet(path) for path in sorted((given.folder / name).glob("*.parquet"))}
     if not runs:
-        raise BusError(
-            f"no finished trial '{given.thresholds}' is here",
-            where=given.folder,
-            remedy=f"bus-hf trial {given.thresholds} ...",
-        )
-    rows = trials.thresholds(runs, VIEW_WEIGHTS)
+        raise BusError(f"no finished trial '{name}' is here", where=given.folder, remedy=f"bus-hf trial {name} ...")
+    if given.looks:
+        rows = trials.looks(runs, VIEW_WEIGHTS)
+        text, marker = trials.markdown(rows), "looks"
+    else:
+        rows = trials.thresholds(runs, VIEW_WEIGHTS)
+        text, marker = trials.thresholds_markdown(rows), "thresholds"
     if given.json:
         print(json.dumps(rows, indent=1))
         return 0
-    text = trials.thresholds_markdown(rows)
     if given.log:
-        shared.replace_figures(given.log, text, "thresholds")
+        shared.replace_figures(given.log, text, marker)
     print(text)
     return 0

@@ -16,7 +16,7 @@ ENSEMBLE = "ensemble"
 # Shares of malignant cases that predictive values are stated for: about that of a round of screening, and of a clinic
 # to which women come with a finding.
 PREVALENCES = (0.005, 0.1)
-_LOOKS = {"first look": ("whole", "flip", "wider"), "second look": ("lesion", "around")}
+LOOKS = {"first look": ("whole", "flip", "wider"), "second look": ("lesion", "around")}
 # Fewer positives or negatives say nothing about discrimination.
 _LEAST = 10
 
@@ -142,7 +142,7 @@ def leave_out(read: Readings, members: Mapping[str, float], views: Mapping[str, 
     subsets: dict[str, tuple[Mapping[str, float], Mapping[str, float]]] = {}
     for member in members:
         subsets[f"member {member}"] = ({name: w for name, w in members.items() if name != member}, views)
-    for look, names in _LOOKS.items():
+    for look, names in LOOKS.items():
         subsets[look] = (members, {name: w for name, w in views.items() if name not in names})
     for view in views:
         subsets[f"view {view}"] = (members, {name: w for name, w in views.items() if name != view})

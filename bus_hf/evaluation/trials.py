@@ -12,6 +12,7 @@ from bus_hf.evaluation import figures
 from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, interval, resamples, settled
 from bus_hf.evaluation.calibration import threshold_for_sensitivity
 from bus_hf.evaluation.combine import combine
+from bus_hf.evaluation.evidence import LOOKS
 from bus_hf.evaluation.tables import estimate
 
 if TYPE_CHECKING:
@@ -47,6 +48,23 @@ def table(
                 f"trial '{name}' did not read the images of trial '{first}'",
                 remedy="train both on the same data, with the same folds, fold and set_apart",
             )
+    return _rows(read, n)
+
+
+def looks(
+    runs: Mapping[str, pd.DataFrame], view_weights: Mapping[str, float], n: int = RESAMPLES
+) -> list[dict[str, Any]]:
+    """What both looks, each look and each view give of one trial: rows as of `table`, both looks first."""
+    kinds = {"both looks": tuple(view_weights)}
+    for look, views in LOOKS.items():
+        kinds[look] = tuple(view for view in views if view in view_weights)
+    kinds |= {f"view {view}": (view,) for view in view_weights}
+    return _rows({name: _read(runs, {view: view_weights[view] for view in views}) for name, views in kinds.items()}, n)
+
+
+def _rows(read: Mapping[str, Mapping[str, pd.DataFrame]], n: int) -> list[dict[str, Any]]:
+    """A row a reading, the first one to compare with, all on the same resamples."""
+    first = next(iter(read))
     groups = np.unique(np.concatenate([images["group"] for images in read[first].values()]))
     drawn = resamples(groups, n)
     rows: list[dict[str, Any]] = []
@@ -70,17 +88,19 @@ def table(
     return rows
 
 
-def markdown(rows: Sequence[Mapping[str, Any]], changes: Mapping[str, str]) -> str:
-    """Table of trials with what each changed."""
+def markdown(rows: Sequence[Mapping[str, Any]], changes: Mapping[str, str] | None = None) -> str:
+    """Table of trials with what each changed, or of the looks and views of one."""
     keys = list(rows[0]["auroc"])
-    lines = [f"| trial | change | {' | '.join(keys)} | mean | gain |", "|---" * (len(keys) + 4) + "|"]
+    head = ["read"] if changes is None else ["trial", "change"]
+    lines = [f"| {' | '.join([*head, *keys])} | mean | gain |", "|---" * (len(head) + len(keys) + 2) + "|"]
     for row in rows:
         cells = [f"{row['auroc'][key]['value']:.3f}" for key in keys]
         mean, gain = row["mean"], row["gain"]
         cells.append(f"{mean['value']:.3f} ({mean['low']:.3f}–{mean['high']:.3f})")
         first = row is rows[0]
         cells.append("–" if first else f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})")
-        lines.append(f"| {row['name']} | {changes[row['name']]} | {' | '.join(cells)} |")
+        name = [row["name"]] if changes is None else [row["name"], changes[row["name"]]]
+        lines.append(f"| {' | '.join([*name, *cells])} |")
     return "\n".join(lines)
 
 

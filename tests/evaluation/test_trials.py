@@ -85,3 +85,16 @@ def test_a_threshold_is_fitted_at_home_and_read_abroad():
     assert rows[0]["specificity"]["value"] == pytest.approx(1 - called[abroad["label"] == 0].mean(), abs=1e-6)
     assert rows[0]["n_fit"] == len(scores)
     assert trials.thresholds_markdown(rows).count("\n") == 3
+
+
+def test_looks_are_the_views_weighed_among_themselves():
+    runs = {"a": run(0.8, 1), "b": run(0.8, 2)}
+    rows = {row["name"]: row for row in trials.looks(runs, VIEWS, n=50)}
+    assert list(rows) == ["both looks", "first look", "second look", "view whole", "view lesion"]
+    part = runs["b"][(runs["b"]["source"] == "a") & (runs["b"]["view"] == "lesion")]
+    area = roc_auc_score(part["label"], part["logit_0"])
+    assert rows["second look"]["auroc"]["b > a"]["value"] == pytest.approx(area, abs=1e-6)
+    assert rows["view lesion"]["auroc"] == rows["second look"]["auroc"]
+    both = trials.table({"x": runs}, VIEWS, n=50)[0]
+    assert rows["both looks"]["auroc"] == both["auroc"]
+    assert trials.markdown(list(rows.values())).startswith("| read | a > a |")
