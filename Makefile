@@ -48,7 +48,7 @@ format: $(EVERYTHING) ## put the code in the project's format
 
 figures: $(EVERYTHING) ## every figure, plot and card again from the stored out-of-fold logits, without training
 	@$(BIN)/python -m bus_hf.cli figures checkpoints --readme README.md
-	@for report in reports/*/; do $(BIN)/python -m bus_hf.cli folds --again "$$report" || exit; done
+	@for report in $(wildcard reports/*/); do $(BIN)/python -m bus_hf.cli folds --again "$$report" || exit; done
 	@$(BIN)/python -m bus_hf.cli trials --base scanner --log LOG.md
 	@$(BIN)/python -m bus_hf.cli trials --looks full --log LOG.md
 	@$(BIN)/python -m bus_hf.cli trials --thresholds full --log LOG.md

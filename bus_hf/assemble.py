@@ -56,6 +56,11 @@ def assemble(
     frame = pd.concat([pd.read_parquet(run / LOGITS) for run in runs], ignore_index=True)
     _check(frame, records, [str(run) for run in runs])
     given = _votes(members, weights) if weights is not None else None
+    # First of all: where it is refused, nothing of the folder has been touched.
+    if second:
+        second_reading.ship(second, folder)
+    else:
+        shutil.rmtree(folder / second_reading.FOLDER, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     for run, member in zip(runs, members, strict=True):
         shutil.rmtree(folder / member, ignore_errors=True)
@@ -64,9 +69,6 @@ def assemble(
             # safetensors writes files that only their owner reads.
             file.chmod(0o644)
     frame.to_parquet(folder / LOGITS, index=False)
-    shutil.rmtree(folder / second_reading.FOLDER, ignore_errors=True)
-    if second:
-        second_reading.ship(second, folder)
     training = {
         member: record | {"history": _json(run / "history.json")}
         for run, member, record in zip(runs, members, records, strict=True)
@@ -128,10 +130,10 @@ def describe(
             groups=int(images["group"].nunique()),
             out_of_fold_sha256=ensemble.sha256(folder / LOGITS),
         ),
-        second_reading=second_reading.found(folder),
+        second_reading=second_reading.found(folder, views),
     )
     if manifest.second_reading is not None:
-        second_reading.describe(folder / second_reading.FOLDER)
+        second_reading.describe(folder / second_reading.FOLDER, views)
     read = votes.readings(frame, members, list(VIEW_WEIGHTS))
     figures = report.report(frame, weights, views, temperature, points)
     figures |= evidence.evidence(read, weights, views, DEFAULT_POINT)

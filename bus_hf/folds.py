@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,20 @@ from bus_hf.views import VIEW_WEIGHTS
 
 _LOGITS, _RECORDS = "out_of_fold.parquet", "training.json"
 _SAME = ("label_set", "architecture", "folds", "input_size", "epochs")
+# Settings in which the runs of one network may differ.
+_FREE = (
+    "fold",
+    "seed",
+    "boxes",
+    "init_from",
+    "teacher",
+    "num_workers",
+    "threads",
+    "trackers",
+    "logging_dir",
+    "resume",
+    "max_epochs_now",
+)
 
 
 def join(runs: Sequence[Path], folder: Path) -> None:
@@ -26,6 +40,7 @@ def join(runs: Sequence[Path], folder: Path) -> None:
     try:
         records = [json.loads((path / "run.json").read_text(encoding="utf-8")) for path in runs]
         frames = [pd.read_parquet(path / _LOGITS) for path in runs]
+        histories = [json.loads((path / "history.json").read_text(encoding="utf-8")) for path in runs]
     except (OSError, ValueError) as error:
         raise BusError(
             "a run is not finished", where=getattr(error, "filename", None) or "runs", remedy="let its training end"
@@ -34,6 +49,11 @@ def join(runs: Sequence[Path], folder: Path) -> None:
     for key in _SAME:
         if len({record[key] for record in records}) > 1:
             raise BusError(f"the runs differ in {key}", where=where, remedy="give runs of one kind")
+    first = records[0]["config"]
+    for record in records[1:]:
+        other = [key for key in first if key not in _FREE and record["config"].get(key) != first[key]]
+        if other:
+            raise BusError(f"the runs differ in {', '.join(other)}", where=where, remedy="give runs of one config")
     frame = pd.concat(frames, ignore_index=True)
     homes = frame.drop_duplicates(["group", "fold"])
     if len({record["fold"] for record in records}) < len(records) or homes["group"].duplicated().any():
@@ -44,10 +64,7 @@ def join(runs: Sequence[Path], folder: Path) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(folder / _LOGITS, index=False)
-    kept = [
-        record | {"history": json.loads((path / "history.json").read_text())}
-        for path, record in zip(runs, records, strict=True)
-    ]
+    kept = [record | {"history": history} for record, history in zip(records, histories, strict=True)]
     (folder / _RECORDS).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
@@ -63,8 +80,12 @@ def stored(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
         ) from None
 
 
-def describe(folder: Path) -> tuple[dict[str, Any], str]:
+def describe(folder: Path, views: Mapping[str, float] = VIEW_WEIGHTS) -> tuple[dict[str, Any], str]:
     """Write report and page (and, of several classes, a picture) of joined logits; returns the first two.
+
+    Args:
+        folder: that `join` wrote into.
+        views: weight of each view.
 
     Raises:
         BusError: there are no joined logits.
@@ -74,13 +95,13 @@ def describe(folder: Path) -> tuple[dict[str, Any], str]:
     frame, records = stored(folder)
     labels = label_set(records[0]["label_set"])
     if labels.positive is None:
-        found = classes.report(frame, labels.classes, VIEW_WEIGHTS)
+        found = classes.report(frame, labels.classes, views)
         text = classes.markdown(found, labels.name, records)
         classes.draw_confusion(folder / "confusion_matrix.png", found)
     else:
-        read = votes.readings(frame, [records[0]["architecture"]], list(VIEW_WEIGHTS))
+        read = votes.readings(frame, [records[0]["architecture"]], list(views))
         own = frame.drop_duplicates("name")["fold"].to_numpy()
-        found = cross_validation.report(read, own, VIEW_WEIGHTS)
+        found = cross_validation.report(read, own, views)
         text = cross_validation.markdown(found, records)
     (folder / "report.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(text, encoding="utf-8")

@@ -10,7 +10,7 @@ from bus_hf.ensemble import FILE, WEIGHTS, Ensemble, parts, read
 from bus_hf.errors import BusError
 
 # What the page tells about an ensemble, beside the manifest.
-_TOLD = ("report.json", "training.json", "second_reading/report.json")
+TOLD = ("report.json", "training.json", "second_reading/report.json")
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -39,7 +39,7 @@ def pull(folder_or_id: str | Path, revision: str | None = None, members: Sequenc
         inside = [member.path for member in parts(ensemble, members) if member.path is not None]
         names = _member_files(ensemble.lesion_map.file)
         files = [PurePosixPath(path, name).as_posix() for path in inside for name in names]
-        folder = _snapshot(repo_id, commit, [FILE, *_TOLD, *files])
+        folder = _snapshot(repo_id, commit, [FILE, *TOLD, *files])
     else:
         what = "this is a file" if folder.is_file() else "there is no such folder"
         raise BusError(what, where=folder_or_id, remedy=f"give a folder that holds {FILE}, or a Hub id owner/name")

@@ -27,6 +27,8 @@ class Upload:
     title: str
     files: dict[str, Path | bytes]
     kind: str = "model"
+    # What lies below this folder of the repository and is not among the files goes.
+    whole: str | None = None
 
     @property
     def size(self) -> int:
@@ -161,7 +163,7 @@ def send(
     """Bring one repository to the content of `upload`, in one commit, or none where it has it already.
 
     Args:
-        upload: the repository and its files; what else lies there stays.
+        upload: the repository and its files; what else lies there stays, but for what is below `upload.whole`.
         private: make a new repository private.
         revision: branch, made where it is missing; None: main.
         variables: settings of a Space.
@@ -170,26 +172,35 @@ def send(
     Raises:
         BusError: no access, or the Hub cannot be reached; the repository is as it was before.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     def sent(api: HfApi) -> Pushed:
         kind = sdk if upload.kind == "space" else None
         api.create_repo(upload.repo_id, repo_type=upload.kind, private=private, exist_ok=True, space_sdk=kind)
         if revision is not None:
             api.create_branch(upload.repo_id, repo_type=upload.kind, branch=revision, exist_ok=True)
-        for name, value in (variables or {}).items():
-            api.add_space_variable(upload.repo_id, name, value)
-        before = api.repo_info(upload.repo_id, repo_type=upload.kind, revision=revision).sha
+        known = api.repo_info(upload.repo_id, repo_type=upload.kind, revision=revision)
+        before = known.sha
+        stale = [
+            file.rfilename
+            for file in known.siblings or ()
+            if upload.whole and file.rfilename.startswith(f"{upload.whole}/") and file.rfilename not in upload.files
+        ]
         made = api.create_commit(
             upload.repo_id,
             [
-                CommitOperationAdd(path, file if isinstance(file, bytes) else str(file))
-                for path, file in upload.files.items()
+                *(
+                    CommitOperationAdd(path, file if isinstance(file, bytes) else str(file))
+                    for path, file in upload.files.items()
+                ),
+                *(CommitOperationDelete(path) for path in stale),
             ],
             repo_type=upload.kind,
             commit_message=upload.title,
             revision=revision,
         )
+        for name, value in (variables or {}).items():
+            api.add_space_variable(upload.repo_id, name, value)
         return Pushed(upload.repo_id, str(made.oid), made.oid != before)
 
     return _told(sent, upload.repo_id)

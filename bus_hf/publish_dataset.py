@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
     from bus_hf.data.duplicates import Audit
 
-# Sources whose own licence allows to pass them on, and what others are told.
-FREE = ("busbra",)
+# The source whose own licence allows to pass it on; only its layout tells patients and BI-RADS.
+_FREE = "busbra"
 FOLDS = 5
 _SHARD_BYTES = 400_000_000
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -30,10 +31,10 @@ def prepare(*roots: str | Path, label_set: str = "malignancy") -> tuple[datasets
 
     Returns:
         The splits, with `group` after joining near-duplicates and `fold` 0 to 4 of grouped folds of "train" (None for
-        groups whose classes contradict each other, and for "test"), and the audit.
+        groups whose classes contradict each other, for those that "test" holds too, and for "test"), and the audit.
 
     Raises:
-        BusError: as for `load`.
+        BusError: as for `load`; or there is no "train".
     """
     import datasets
 
@@ -42,10 +43,14 @@ def prepare(*roots: str | Path, label_set: str = "malignancy") -> tuple[datasets
     from bus_hf.data.splits import assert_disjoint, grouped_folds
 
     found = load(*roots, label_set=label_set)
+    if "train" not in found:
+        raise BusError("there are no images to train on", where=str(roots[0]), remedy="give a training_set too")
     everything = [case for part in found.values() for case in cases(part)]
     result = audit(everything)
     splits = [name for name, part in found.items() for _ in range(len(part))]
-    dealt = [row for row, split in enumerate(splits) if split == "train" and result.groups[row] not in result.conflicts]
+    tested = {group for group, split in zip(result.groups, splits, strict=True) if split == "test"}
+    out = tested | result.conflicts
+    dealt = [row for row, split in enumerate(splits) if split == "train" and result.groups[row] not in out]
     groups = [result.groups[row] for row in dealt]
     strata = [f"{everything[row].source} {everything[row].pathology}" for row in dealt]
     folds = grouped_folds([everything[row].label for row in dealt], groups, strata, FOLDS)
@@ -91,7 +96,14 @@ def plan(
     if not card.is_file():
         raise BusError("it is not here", where=card, remedy="push the data set from a clone of the project")
     splits, result = prepare(*roots, label_set=label_set)
-    bound = sorted({source for source, _ in result.counts} - set(FREE))
+    bound = sorted(
+        {
+            source
+            for part in splits.values()
+            for source, patient, birads in zip(part["source"], part["patient"], part["birads"], strict=True)
+            if source != _FREE or patient is None or birads is None
+        }
+    )
     if bound and not may_redistribute:
         raise BusError(
             f"the terms of {', '.join(bound)} do not say that anybody may pass the images on",
@@ -105,13 +117,15 @@ def plan(
             path = folder / f"{name}-{number:05d}-of-{count:05d}.parquet"
             part.shard(count, number, contiguous=True).to_parquet(path)
             files[f"data/{path.name}"] = path
-    text = _card(card.read_text(encoding="utf-8"), splits, result, files)
+    text = _card(card.read_text(encoding="utf-8"), repo_id, splits, result, files)
     terms = text[text.index("## Terms and citation") :]
     return Upload(
         repo_id,
-        f"{sum(map(len, splits.values()))} images",
+        f"{len(result.names)} images",
         files | {"README.md": text.encode(), "LICENSE": terms.encode()},
         "dataset",
+        # A push with fewer shards must not leave those of an earlier one to be read too.
+        whole="data",
     )
 
 
@@ -128,8 +142,23 @@ def _bytes(part: datasets.Dataset) -> int:
     return int(part.data.nbytes)
 
 
-def _card(text: str, splits: datasets.DatasetDict, result: Audit, files: dict[str, Path | bytes]) -> str:
-    """The project's card of the data with front matter and figures of these splits."""
+_INTRO = """\
+Breast-ultrasound images with lesion masks, labels, groups and folds, as `bus-hf push-dataset` wrote them.
+
+```python
+from datasets import load_dataset
+
+found = load_dataset("{repo_id}")
+```
+"""
+_COLUMNS = {
+    "group": "patient or lesion: images of one patient, and near-duplicates, bear one name",
+    "fold": "of five folds that share no group; empty where a group's classes contradict each other or `test` holds it",
+}
+
+
+def _card(text: str, repo_id: str, splits: datasets.DatasetDict, result: Audit, files: dict[str, Path | bytes]) -> str:
+    """The project's card of the data with front matter, columns, terms and figures of these splits."""
     from datasets import DatasetInfo, SplitDict, SplitInfo
     from datasets.info import DatasetInfosDict
     from huggingface_hub import DatasetCard
@@ -137,7 +166,15 @@ def _card(text: str, splits: datasets.DatasetDict, result: Audit, files: dict[st
     from bus_hf.data.duplicates import counts_table
     from bus_hf.evaluation.cards import replace_between
 
-    card = DatasetCard(replace_between(text, "figures", counts_table(result)), ignore_metadata_errors=False)
+    text = replace_between(text, "figures", counts_table(result))
+    text = replace_between(text, "intro", _INTRO.format(repo_id=repo_id))
+    for column, meaning in _COLUMNS.items():
+        text, count = re.subn(rf"(\| `{column}` \| [^|]* \|) [^|]* \|", rf"\1 {meaning} |", text)
+        if count != 1:
+            raise BusError(
+                f"the card does not describe the column {column} once", remedy="correct its table of columns"
+            )
+    card = DatasetCard(replace_between(text, "terms", _terms(text, result)), ignore_metadata_errors=False)
     count = len(result.names)
     card.data["size_categories"] = [next((name for most, name in _SIZES if count < most), "n>1M")]
     info = DatasetInfo(
@@ -159,3 +196,16 @@ def _card(text: str, splits: datasets.DatasetDict, result: Audit, files: dict[st
         }
     ]
     return str(card)
+
+
+def _terms(text: str, result: Audit) -> str:
+    """The rows of the table of terms that are of these sources, and a row for each that it does not know."""
+    start, end = (text.index(f"<!-- terms:{side} -->") for side in ("start", "end"))
+    head, rule, *rows = text[start:end].strip().splitlines()[1:]
+    kept = []
+    for source in dict.fromkeys(source for source, _ in result.counts):
+        own = [row for row in rows if row.split("|")[1].strip().lower().replace("-", "") == source]
+        kept += own or [
+            f"| {source} | not known to this project: whoever pushed it says that it may be passed on | – |"
+        ]
+    return "\n".join([head, rule, *kept])

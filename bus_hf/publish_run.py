@@ -8,8 +8,9 @@ import tempfile
 from pathlib import Path
 
 from bus_hf import folds
-from bus_hf.assemble import assemble
-from bus_hf.evaluation import classes
+from bus_hf.assemble import REPORT, assemble
+from bus_hf.errors import BusError
+from bus_hf.evaluation import cards, classes
 from bus_hf.publish import Pushed, push_member
 
 
@@ -27,12 +28,19 @@ def push_run(output: str | Path, repo_id: str, *, private: bool = False) -> Push
     run = Path(output)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        try:
+            record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise BusError("the run is not finished", where=run, remedy="let its training end") from None
         if record["label_set"] == "malignancy":
             assemble([run], folder / "ensemble")
-            return push_member(folder / "ensemble" / record["architecture"], repo_id, private=private)
+            home = folder / "ensemble" / record["architecture"]
+            figures = json.loads((folder / "ensemble" / REPORT).read_text(encoding="utf-8"))
+            card = cards.member_card(figures, record, record["architecture"], lone=True)
+            (home / "README.md").write_text(card, encoding="utf-8")
+            return push_member(home, repo_id, private=private)
         shutil.copytree(run / "checkpoint", folder / "member")
         folds.join([run], folder / "report")
         _, page = folds.describe(folder / "report")
-        (folder / "member" / "README.md").write_text(classes.card(page, [record]), encoding="utf-8")
+        (folder / "member" / "README.md").write_text(classes.card(page, [record], lone=True), encoding="utf-8")
         return push_member(folder / "member", repo_id, private=private)

@@ -9,9 +9,10 @@ from pathlib import Path
 from bus_hf import hub
 from bus_hf.ensemble import FILE, WEIGHTS, parts
 from bus_hf.errors import BusError
+from bus_hf.evaluation.cards import replace_between
 from bus_hf.publish import Pushed, Upload, checked, send
 
-VARIABLE = "BUS_HF_ENSEMBLE"
+VARIABLE, REVISION = "BUS_HF_ENSEMBLE", "BUS_HF_REVISION"
 _TOP = ("app.py", "requirements.txt", "LICENSE", "CITATION.cff")
 _PACKAGE = "bus_hf"
 _METRIC = "bus_screening"
@@ -26,7 +27,7 @@ def plan(
         repo_id: `owner/name` of the Space.
         ensemble: `owner/name` of the ensemble that it serves.
         datasets: Hub ids of the data sets that the ensemble learned from, for the front matter.
-        revision: branch, tag or commit of the ensemble that is preloaded.
+        revision: branch, tag or commit of the ensemble that is served; None: its newest at this moment.
         root: a clone of this project; None: the one that this package lies in.
 
     Raises:
@@ -65,7 +66,8 @@ def push(
         root: as for `plan`.
     """
     upload = plan(repo_id, ensemble, datasets=datasets, revision=revision, root=root)
-    return send(upload, private, None, variables={VARIABLE: ensemble})
+    commit = hub.manifest(ensemble, revision)[1]
+    return send(upload, private, None, variables={VARIABLE: ensemble, REVISION: commit})
 
 
 def metric(repo_id: str, root: Path | None = None) -> Upload:
@@ -135,7 +137,9 @@ def _readme(root: Path, ensemble: str, datasets: Sequence[str], revision: str | 
     from huggingface_hub import SpaceCard
 
     manifest, commit = hub.manifest(ensemble, revision)
-    card = SpaceCard((root / "README.md").read_text(encoding="utf-8"), ignore_metadata_errors=False)
+    link = f"[The card of {ensemble}](https://huggingface.co/{ensemble}) has its figures.\n"
+    text = replace_between((root / "README.md").read_text(encoding="utf-8"), "figures", link)
+    card = SpaceCard(text, ignore_metadata_errors=False)
     away = [member for member in parts(manifest, None) if member.repo_id is not None]
     card.data["models"] = [ensemble, *(str(member.repo_id) for member in away)]
     if datasets:
@@ -143,7 +147,7 @@ def _readme(root: Path, ensemble: str, datasets: Sequence[str], revision: str | 
     # As the Hub's build reads it: repository, files and commit.
     head = manifest.lesion_map
     card.data["preload_from_hub"] = [
-        f"{ensemble} {FILE},report.json,training.json {commit}",
+        f"{ensemble} {','.join((FILE, *hub.TOLD))} {commit}",
         *(
             f"{member.repo_id} config.json,{WEIGHTS}"
             + (f",{head.file}" if member.name == head.member else "")

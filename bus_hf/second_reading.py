@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from bus_hf.views import VIEW_WEIGHTS
 FOLDER = "second_reading"
 
 
-def describe(home: Path) -> dict[str, Any]:
-    """Write report, card and picture of the reader that lies in `home`; returns the report."""
-    found, page = folds.describe(home)
+def describe(home: Path, views: Mapping[str, float] = VIEW_WEIGHTS) -> dict[str, Any]:
+    """Write report, card and picture of the reader in `home`, its views weighed by `views`; returns the report."""
+    found, page = folds.describe(home, views)
     _, records = folds.stored(home)
     (home / "README.md").write_text(classes.card(page, records), encoding="utf-8")
     return found
@@ -27,31 +28,40 @@ def describe(home: Path) -> dict[str, Any]:
 def ship(runs: Sequence[Path], folder: Path) -> None:
     """Put the reader of the first run into an ensemble folder, with the joined logits of all runs.
 
-    Its temperature is then fitted on the fold that this very network left out (`found`).
+    Its temperature is then fitted on the fold that this very network left out (`found`). Nothing is written where it
+    is refused.
 
     Raises:
         BusError: as for `folds.join`; two classes; or a class is not told from the others better than by chance.
     """
-    home = folder / FOLDER
-    shutil.rmtree(home, ignore_errors=True)
-    folds.join(runs, home)
-    figures = describe(home)
-    if "classes" not in figures:
-        shutil.rmtree(home)
-        raise BusError("these runs tell apart two classes", where=str(runs[0]), remedy="assemble them as members")
-    if not classes.better_than_chance(figures):
-        shutil.rmtree(home)
-        raise BusError(
-            "not every class is told from the others better than by chance, so this is no second reading",
-            where=str(runs[0]),
-            remedy="train it for longer, or ship the ensemble without one",
-        )
-    for file in (runs[0] / "checkpoint").iterdir():
-        shutil.copyfile(file, home / file.name)
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch) / FOLDER
+        folds.join(runs, home)
+        figures = describe(home)
+        if "classes" not in figures:
+            raise BusError("these runs tell apart two classes", where=str(runs[0]), remedy="assemble them as members")
+        if not classes.better_than_chance(figures):
+            raise BusError(
+                "not every class is told from the others better than by chance, so this is no second reading",
+                where=str(runs[0]),
+                remedy="train it for longer, or ship the ensemble without one",
+            )
+        for file in (runs[0] / "checkpoint").iterdir():
+            # The box is the ensemble's: a lesion head of its own has no use there.
+            if file.name in (ensemble.WEIGHTS, "config.json"):
+                shutil.copyfile(file, home / file.name)
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(home, folder / FOLDER)
 
 
-def found(folder: Path) -> ensemble.SecondReading | None:
-    """The manifest's entry for the reader that `ship` put into an ensemble folder; None where there is none."""
+def found(folder: Path, views: Mapping[str, float] = VIEW_WEIGHTS) -> ensemble.SecondReading | None:
+    """The manifest's entry for the reader that `ship` put into an ensemble folder; None where there is none.
+
+    Args:
+        folder: ensemble folder.
+        views: weight of each view in the ensemble, which the second reading takes too.
+    """
     from bus_hf.evaluation.calibration import fit_temperature
     from bus_hf.evaluation.combine import combine
 
@@ -60,7 +70,7 @@ def found(folder: Path) -> ensemble.SecondReading | None:
         return None
     frame, records = folds.stored(home)
     labels = label_set(records[0]["label_set"])
-    images = combine(frame[frame["fold"] == records[0]["fold"]], {str(frame["member"].iloc[0]): 1.0}, VIEW_WEIGHTS)
+    images = combine(frame[frame["fold"] == records[0]["fold"]], {str(frame["member"].iloc[0]): 1.0}, views)
     logits = images[[f"logit_{k}" for k in range(len(labels.classes))]].to_numpy()
     return ensemble.SecondReading(
         label_set=labels.name,

@@ -77,5 +77,8 @@ def test_a_member_trained_once_a_fold_is_measured_over_all_images(runs, tmp_path
     assert main(["folds", "--again", str(to)]) == 0
     assert (to / "README.md").read_text() == before
     # Two runs of different settings are not one network.
+    trained(runs / "data", tmp_path / "other", 1, folds=2, lr=0.01)
+    assert main(["folds", str(tmp_path / "f0"), str(tmp_path / "other" / "f1"), "--to", str(tmp_path / "x")]) == 2
+    assert "the runs differ in lr" in capsys.readouterr().err
     assert main(["folds", str(tmp_path / "f0"), str(runs / "f1"), "--to", str(tmp_path / "x")]) == 2
     assert "the runs differ in label_set" in capsys.readouterr().err

@@ -36,7 +36,7 @@ ROOMS = {
     "runtime": ("ensemble", "views", "models"),
     "hub": ("ensemble", "evaluation"),
     "publish": ("hub", "ensemble"),
-    "publish_space": ("publish", "hub", "ensemble"),
+    "publish_space": ("publish", "hub", "ensemble", "evaluation"),
     "publish_dataset": ("publish", "data", "evaluation"),
     "publish_run": ("publish", "assemble", "folds", "evaluation"),
     "detector": ("hub", "runtime", "ensemble", "views", "data.images"),

@@ -170,7 +170,7 @@ def finished(tmp_path):
             pd.DataFrame(rows).to_parquet(run / "out_of_fold.parquet", index=False)
             record = {"label_set": "histology", "architecture": "test_resnet", "folds": 2, "fold": fold}
             record |= {"input_size": 64, "epochs": 1, "sources": {"busbra": 80}, "n_left_out": 0}
-            record |= {"start": {"source": "random", "licence": "none needed"}}
+            record |= {"start": {"source": "random", "licence": "none needed"}, "config": {"fold": fold, "lr": 0.001}}
             (run / "run.json").write_text(json.dumps(record))
             (run / "history.json").write_text("[]")
             runs.append(run)
@@ -196,9 +196,20 @@ def test_the_first_runs_network_ships_with_a_temperature_of_its_own_fold(finishe
     assert json.loads((home / "report.json").read_text())["all"]["n"] == 160
 
 
+def test_its_temperature_is_of_the_views_that_it_is_read_by(finished, tmp_path):
+    second_reading.ship(finished(good=True), tmp_path / "made")
+    path = tmp_path / "made" / second_reading.FOLDER / "out_of_fold.parquet"
+    frame = pd.read_parquet(path)
+    frame.loc[frame["view"] == "around", [f"logit_{k}" for k in range(4)]] *= 3
+    frame.to_parquet(path, index=False)
+    default, without = (second_reading.found(tmp_path / "made", views) for views in (VIEW_WEIGHTS, {"whole": 1.0}))
+    assert default.temperature > without.temperature * 1.2
+
+
 def test_what_is_no_better_than_chance_does_not_ship(finished, tmp_path):
     runs = finished(good=False)
     with pytest.raises(BusError, match="better than by chance"):
         second_reading.ship(runs, tmp_path / "made")
     assert second_reading.found(tmp_path / "made") is None
+    assert not (tmp_path / "made").exists()
     assert not classes.better_than_chance({"all": {"by_class": {"a": {"auroc": {"low": 0.4}}}}})

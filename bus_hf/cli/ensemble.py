@@ -18,7 +18,7 @@ _EXAMPLES = """\
 _NOTES = """\
 Each member's training is a call of accelerate launch train_accelerate.py, printed before it starts. Members whose run
 is finished are not trained again, and one that was stopped goes on, so that the same command, given again, brings it
-all to its end. Starts are trained first and are no members: runs that members go on from. The first member is the
+all to its end. Starts are trained first: runs that members go on or learn from. The first member is the
 light one: it finds the lesion, and the others read its boxes. A second reading is trained once a fold, for its figures;
 the network that left out the first fold ships."""
 

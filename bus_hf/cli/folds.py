@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bus_hf import folds
 from bus_hf.cli import shared
 from bus_hf.errors import BusError
 
@@ -33,6 +32,8 @@ def add(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Join the runs' logits where runs are given, then measure."""
+    from bus_hf import folds
+
     if bool(given.runs) == bool(given.again) or bool(given.runs) != bool(given.to):
         raise BusError("folds takes either RUN... with --to, or --again", remedy="see bus-hf folds --help")
     if given.runs:

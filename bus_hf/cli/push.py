@@ -29,8 +29,8 @@ _SPACE = """\
   bus-hf push-space --to owner/reader --ensemble owner/bus-ensemble"""
 _SPACE_NOTES = """\
 Sent is what the page imports, its requirements, and the README with the ensemble in its front matter: no weights, no
-tests, no training. The Space reads the ensemble that its variable BUS_HF_ENSEMBLE names. Run it in a clone of the
-project."""
+tests, no training. The Space reads the ensemble that its variables BUS_HF_ENSEMBLE and BUS_HF_REVISION name. Run it in
+a clone of the project."""
 
 _METRIC = """\
   bus-hf push-metric --to owner/bus_screening"""
@@ -43,16 +43,15 @@ def add(commands: Any) -> None:
     command = shared.subcommand(commands, "push", "push an ensemble folder to the Hub", _EXAMPLES, _NOTES)
     command.add_argument("folder", type=Path, help="ensemble folder, such as checkpoints")
     command.add_argument("--to", required=True, metavar="OWNER/NAME", help="repository of the ensemble")
-    command.add_argument("--private", action="store_true", help="make new repositories private")
-    command.add_argument("--revision", metavar="BRANCH", help="branch to push to (default: main)")
-    command.add_argument("--dry-run", action="store_true", help="list what would be sent, and stop")
-    command.add_argument("--json", action="store_true", help="print the plan or the commits as JSON")
-    command.set_defaults(run=run)
+    command.add_argument("--revision", help="branch to push to, made where it is missing (default: main)")
+    finish(command, run)
 
     command = shared.subcommand(commands, "push-space", "push the page as a Space", _SPACE, _SPACE_NOTES)
     command.add_argument("--to", required=True, metavar="OWNER/NAME", help="the Space")
     command.add_argument("--ensemble", required=True, metavar="OWNER/NAME", help="the ensemble that it serves")
-    command.add_argument("--revision", help="commit, tag or branch of the ensemble that is preloaded")
+    command.add_argument(
+        "--revision", help="commit, tag or branch of the ensemble that is served (default: its newest)"
+    )
     command.add_argument(
         "--datasets", nargs="*", default=[], metavar="OWNER/NAME", help="data sets for the front matter"
     )

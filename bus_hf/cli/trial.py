@@ -122,19 +122,18 @@ def _one(given: argparse.Namespace) -> int:
     from bus_hf.views import VIEW_WEIGHTS
 
     name = given.looks or given.thresholds
-    runs = {path.stem: pd.read_parquet(path) for path in sorted((given.folder / name).glob("*.parquet"))}
-    if not runs:
+    if given.looks and given.thresholds:
+        raise BusError("trials takes --looks or --thresholds, not both", remedy="ask for one after the other")
+    if not (given.folder / name / _CHANGE).is_file():
         raise BusError(f"no finished trial '{name}' is here", where=given.folder, remedy=f"bus-hf trial {name} ...")
+    runs = {path.stem: pd.read_parquet(path) for path in sorted((given.folder / name).glob("*.parquet"))}
     if given.looks:
         rows = trials.looks(runs, VIEW_WEIGHTS)
         text, marker = trials.markdown(rows), "looks"
     else:
         rows = trials.thresholds(runs, VIEW_WEIGHTS)
         text, marker = trials.thresholds_markdown(rows), "thresholds"
-    if given.json:
-        print(json.dumps(rows, indent=1))
-        return 0
     if given.log:
         shared.replace_figures(given.log, text, marker)
-    print(text)
+    print(json.dumps(rows, indent=1) if given.json else text)
     return 0

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,14 +204,29 @@ def load(*roots: str | Path, label_set: str = "malignancy", layout: str = "auto"
             for split in dict.fromkeys(split for part in parts for split in part)
         }
     )
-    names = Counter(name for part in joined.values() for name in part["name"])
-    twice = [name for name, count in names.items() if count > 1]
+    check_once(name for part in joined.values() for name in part["name"])
+    return joined
+
+
+def check_once(names: Iterable[str]) -> None:
+    """BusError where a name is there twice."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise BusError(
             f"{len(twice)} images are there twice, {twice[0]} among them",
             remedy="leave out one of the roots that hold the same images",
         )
-    return joined
+
+
+def check_pathologies(pathologies: Iterable[object], origin: str) -> None:
+    """BusError where an entry is none of the classes that tables may have."""
+    odd = sorted({str(entry) for entry in pathologies} - set(layouts.PATHOLOGIES))
+    if odd:
+        raise BusError(
+            f"the table has rows of the class {', '.join(odd)}",
+            where=origin,
+            remedy=f"give a column pathology or label with the classes {', '.join(layouts.PATHOLOGIES)}",
+        )
 
 
 def cases(dataset: datasets.Dataset) -> list[Case]:
@@ -329,13 +344,7 @@ def _adopt(part: datasets.Dataset, origin: str, label_set: str) -> datasets.Data
         known["pathology"] = [
             label.names[index].lower() if index is not None and index >= 0 else None for index in known["label"]
         ]
-    odd = sorted({str(entry) for entry in known.get("pathology", [None])} - set(layouts.PATHOLOGIES))
-    if odd:
-        raise BusError(
-            f"the table has rows of the class {', '.join(odd)}",
-            where=origin,
-            remedy=f"give a column pathology or label with the classes {', '.join(layouts.PATHOLOGIES)}",
-        )
+    check_pathologies(known.get("pathology", [None]), origin)
     source = origin.rstrip("/").rpartition("/")[2].lower()
     known.setdefault("source", [source] * count)
     known.setdefault("name", [f"{source}/{part.split}-{row}" for row in range(count)])

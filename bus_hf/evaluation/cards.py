@@ -15,17 +15,21 @@ from bus_hf.evaluation.report import WITHOUT_NORMALS
 _NEAR_ZERO = 0.02
 
 
-def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str) -> str:
-    """README of a member: front matter that the Hub reads, then the card, with the figures of this member alone."""
+def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str, lone: bool = False) -> str:
+    """README of a member: front matter that the Hub reads, then the card, with the figures of this member alone.
+
+    `lone` says that it is of no ensemble, and `report` of it alone.
+    """
     reader = name if name in report["readers"] else ENSEMBLE
     parts = report["readers"][reader]
     vote = report["member_weights"][name]
     summary = (
         f"A plain timm `{record['architecture']}` checkpoint, {record['input_size']} x {record['input_size']} pixels, "
         f"grey repeated to three channels. Load it with `timm.create_model('local-dir:FOLDER', pretrained=True)`; its "
-        f"one logit is that of malignancy. Images are letterboxed, never stretched.\n\n"
-        f"Its vote in the ensemble is {vote:.3f}."
+        f"one logit is that of malignancy. Images are letterboxed, never stretched."
     )
+    if not lone:
+        summary += f"\n\nIts vote in the ensemble is {vote:.3f}."
     if vote < _NEAR_ZERO:
         summary += " **That is near zero: the ensemble reads no better with this member than without it.**"
     lines = [
@@ -51,13 +55,23 @@ def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str)
         figures="This member alone:\n\n" + "\n".join(lines),
         points="This member alone, at thresholds of its own:\n\n" + tables.rates_table(report, reader),
         calibration=(
-            "In the ensemble the members' logits are averaged, divided by one temperature "
+            f"Its logits divided by {report['temperature']:.3f}, fitted on the held-out images, go through a sigmoid."
+            if lone
+            else "In the ensemble the members' logits are averaged, divided by one temperature "
             f"({report['temperature']:.3f}) and given to a sigmoid; this member alone takes the same one."
         ),
-        heat=f"The boxes are those that the ensemble's light member found.\n\n{tables.heat_table(report, [name])}",
+        heat=f"{_boxes(record, lone)}\n\n{tables.heat_table(report, [name])}",
         evidence=None,
         held_out=_held_out(record),
         report=report,
+    )
+
+
+def _boxes(record: Mapping[str, Any], lone: bool) -> str:
+    if not lone:
+        return "The boxes are those that the ensemble's light member found."
+    return (
+        "The boxes are another member's." if record["config"].get("boxes") else "The boxes are of its own lesion map."
     )
 
 
@@ -197,6 +211,8 @@ def _start(record: Mapping[str, Any]) -> str:
     if start.get("earlier_run"):
         return f"{_start(start['earlier_run'])} Trained on from the last weights of that run."
     text = f"{start['source']}; licence: {start['licence']}. {start['taken']} tensors taken, {start['fresh']} fresh."
+    if start["kind"] == "checkpoint":
+        text += " What that member learned from is not known here: if it saw images of this data, the figures flatter."
     taught = record["config"].get("teacher")
     return text if not taught else f"{text} Taught by the probabilities and feature maps of another member ({taught})."
 

@@ -215,12 +215,13 @@ def second_reading_text(found: Mapping[str, Any]) -> str:
     )
 
 
-def card(page: str, records: Sequence[Mapping[str, Any]]) -> str:
+def card(page: str, records: Sequence[Mapping[str, Any]], lone: bool = False) -> str:
     """README of a member folder that holds such a reader: front matter, the page of its report, its use and limits.
 
     Args:
         page: from `markdown`.
         records: of the runs, the one whose network lies in the folder first.
+        lone: it is no second reading of an ensemble.
     """
     from huggingface_hub import ModelCardData
 
@@ -232,6 +233,15 @@ def card(page: str, records: Sequence[Mapping[str, Any]]) -> str:
         tags=["medical", "ultrasound", "breast-cancer"],
     )
     siblings = f"of it and of its {len(records) - 1} siblings, each" if len(records) > 1 else "of it,"
+    offered = (
+        ""
+        if lone
+        else """
+Offered beside an ensemble as a second reading: it is asked for, marked as such, and has no say in the ensemble's
+answer. Its temperature was fitted on the fold that it left out. In use the second look takes the box that the
+ensemble's lesion map finds; here each network took its own.
+"""
+    )
     start = first["start"]
     return f"""---
 {front.to_yaml()}
@@ -241,12 +251,9 @@ def card(page: str, records: Sequence[Mapping[str, Any]]) -> str:
 ## Use and limits
 
 The network here left out fold {first["fold"]}; the figures are {siblings} read on the fold that it left out.
-Offered beside an ensemble as a second reading: it is asked for, marked as such, and has no say in the ensemble's
-answer. Its temperature was fitted on the fold that it left out. In use the second look takes the box that the
-ensemble's lesion map finds; here each network took its own.
-
+{offered}
 Start weights: {start["source"]}; licence: {start["licence"]}. For research and teaching. This is not a medical device:
-it has seen one collection, in which every lesion was biopsied, and the likeliest class is often wrong.
+it has seen one collection, and the likeliest class is often wrong.
 """
 
 

@@ -22,7 +22,7 @@ def report(read: Readings, folds: np.ndarray, view_weights: Mapping[str, float])
 
     Returns:
         `pooled`, as of `evidence.reader` (temperature and thresholds fitted on other groups), and `folds`: the AUROC of
-        each fold by source, their mean and standard deviation.
+        each fold that holds both classes by source, their mean and standard deviation.
     """
     logits = weighted_logits(read, {read.members[0]: 1.0}, view_weights)
     parts = {"all": np.ones(len(folds), bool)} | {name: read.sources == name for name in sorted(set(read.sources))}
@@ -31,11 +31,11 @@ def report(read: Readings, folds: np.ndarray, view_weights: Mapping[str, float])
         areas = {
             str(fold): round(float(figures.auroc(read.labels[own], logits[own])), 6)
             for fold in sorted(set(folds.tolist()))
-            if (own := rows & (folds == fold)).any()
+            if len(set(read.labels[own := rows & (folds == fold)])) == 2
         }
         values = list(areas.values())
         spread = round(float(np.std(values, ddof=1)), 6) if len(values) > 1 else None
-        by_fold[name] = {"auroc": areas, "mean": round(float(np.mean(values)), 6), "sd": spread}
+        by_fold[name] = {"auroc": areas, "mean": round(float(np.mean(values)), 6) if values else None, "sd": spread}
     return {
         "pooled": reader(read, logits),
         "folds": by_fold,
@@ -47,12 +47,13 @@ def report(read: Readings, folds: np.ndarray, view_weights: Mapping[str, float])
 def markdown(found: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
     """Page of a report."""
     record = records[0]
+    folds = ", ".join(str(one["fold"]) for one in records)
     lines = [
         f"# `{record['architecture']}`, once a fold",
         "",
         f"{len(records)} networks at {record['input_size']} pixels, {record['epochs']} epochs from "
-        f"{record['start']['source']}, each read on the fold of {record['folds']} that it left out, so that every "
-        f"image is read once, by a network that saw no image of its group (patient, near-duplicates; "
+        f"{record['start']['source']}, each read on the fold that it left out ({folds} of {record['folds']}), so that "
+        f"an image is read once, by a network that saw no image of its group (patient, near-duplicates; "
         f"{record['n_left_out']} images of conflicting groups left out). {found['interval']}; rates, Brier score and "
         "calibration error with temperature and threshold fitted on other groups.",
         "",
@@ -62,7 +63,11 @@ def markdown(found: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> 
     ]
     for name, row in found["pooled"].items():
         spread = found["folds"][name]
-        fold = f"{spread['mean']:.3f}" + (f" ± {spread['sd']:.3f}" if spread["sd"] is not None else "")
+        fold = (
+            "–"
+            if spread["mean"] is None
+            else f"{spread['mean']:.3f}" + (f" ± {spread['sd']:.3f}" if spread["sd"] is not None else "")
+        )
         counts = f"{row['n']} ({row['n_malignant']}, {row['n_groups']})"
         auroc, brier, ece = (tables.estimate(row[key]) for key in ("auroc", "brier", "ece"))
         whole = f"| {name} | {counts} | {auroc} | {fold} | {brier} | {ece} "

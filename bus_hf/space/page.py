@@ -187,7 +187,7 @@ def _folder(reader: Reader) -> str:
     from bus_hf import hub
 
     try:
-        return str(hub.pull(reader.ensemble, members=["light"]))
+        return str(hub.pull(reader.ensemble, reader.revision, ["light"]))
     except BusError:
         return reader.ensemble
 

@@ -23,10 +23,17 @@ def default_ensemble() -> str:
 
 
 class Reader:
-    """Loads an ensemble on first use, once, however many threads ask."""
+    """Loads an ensemble on first use, once, however many threads ask.
+
+    Args:
+        ensemble: folder or Hub id; None takes `$BUS_HF_ENSEMBLE` at `$BUS_HF_REVISION`, else the embedded one.
+        load: instead of `BreastCancerDetector.from_pretrained`, for tests.
+    """
 
     def __init__(self, ensemble: str | None = None, load: Callable[..., BreastCancerDetector] | None = None) -> None:
         self.ensemble = ensemble or default_ensemble()
+        # The revision belongs to the ensemble that is named beside it.
+        self.revision = None if ensemble else os.environ.get("BUS_HF_REVISION")
         self._load = load or BreastCancerDetector.from_pretrained
         self._lock = threading.Lock()
         self._detectors: dict[bool, BreastCancerDetector] = {}
@@ -35,7 +42,8 @@ class Reader:
         """The detector of all members, or of the light one alone; BusError where it cannot be loaded."""
         with self._lock:
             if light not in self._detectors:
-                self._detectors[light] = self._load(self.ensemble, members=["light"] if light else None)
+                members = ["light"] if light else None
+                self._detectors[light] = self._load(self.ensemble, revision=self.revision, members=members)
             return self._detectors[light]
 
     def read(

@@ -12,8 +12,8 @@ DISCLAIMER = (
 )
 
 SECOND = (
-    "One more network, asked because you wished it. It learned from a single collection of biopsied lesions and has no "
-    "say in the probability above."
+    "One more network, asked because you wished it. It learned from a single collection and has no say "
+    "in the probability above."
 )
 
 _POINT = re.compile(r"miss_(\d+)_in_(\d+)")

@@ -26,9 +26,9 @@ class Teacher:
     input_size: int
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Read uint8 grey (N, S, S); returns (N, K) logits and the (N, channels, h, w) last feature map.
+        """Read grey (N, S, S), 0 to 255; returns (N, K) logits and the (N, channels, h, w) last feature map.
 
-        The squares are brought to the teacher's own input size first, at which its probabilities were calibrated.
+        The squares are brought to the teacher's own input size first, at which it learned.
         """
         cfg = self.backbone.pretrained_cfg
         batch = normalised(images, cfg["mean"], cfg["std"])

@@ -346,6 +346,9 @@ def _finish(
         "seconds": round(sum(row["seconds"] for row in progress.history)),
         "config": {key: value for key, value in to_mapping(config).items() if key not in _UNTOLD},
     }
-    (output / "run.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (output / "history.json").write_text(json.dumps(progress.history, indent=1) + "\n", encoding="utf-8")
     write_plots(frame, labels, progress.history, output)
+    # Last and whole: where it stands, the run is finished.
+    part = output / "run.json.part"
+    part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    part.replace(output / "run.json")

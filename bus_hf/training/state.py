@@ -86,7 +86,10 @@ def claim(config: TrainConfig) -> None:
                 remedy="choose another --output, or start over with --no-resume",
             )
     if not config.resume:
-        for folder in ("state", "state.new", "state.old"):
-            shutil.rmtree(output / folder, ignore_errors=True)
+        for name in ("state", "state.new", "state.old", "checkpoint"):
+            shutil.rmtree(output / name, ignore_errors=True)
+        # run.json says that a run is finished.
+        for name in ("run.json", "history.json", "out_of_fold.parquet", "best.safetensors"):
+            (output / name).unlink(missing_ok=True)
     output.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False), encoding="utf-8")

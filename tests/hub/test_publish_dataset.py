@@ -83,7 +83,11 @@ def test_the_card_tells_features_splits_and_figures_of_the_data(pushed, images):
     assert front["size_categories"] == ["n<1K"]
     assert f"{count} images in" in text
     assert "1 of which contradict themselves" in text
-    assert "BUS-BRA" in pushed.head.files["LICENSE"][0].decode()
+    terms = pushed.head.files["LICENSE"][0].decode()
+    assert "| BUSI | published for research" in terms
+    assert "BUS-BRA" not in terms, "terms of a source that is not there"
+    assert 'load_dataset("org/data")' in text
+    assert "official 5-fold split" not in text
 
 
 def test_the_same_again_makes_no_commit(pushed, client, images):
@@ -91,6 +95,20 @@ def test_the_same_again_makes_no_commit(pushed, client, images):
     done = client("-m", "bus_hf.cli", "push-dataset", images, "--to", "org/data", "--may-redistribute", "--json")
     assert json.loads(done.stdout)[0]["changed"] is False
     assert pushed.head.oid == before
+
+
+def test_fewer_shards_leave_none_of_the_earlier_ones(hub, images, tmp_path, client):
+    script = (
+        "import sys, pathlib; from bus_hf import publish_dataset as p; p._SHARD_BYTES = int(sys.argv[1]);"
+        "p.push(p.plan([sys.argv[2]], 'org/data', pathlib.Path(sys.argv[3]), may_redistribute=True))"
+    )
+    for size, folder in ((200_000, "many"), (400_000_000, "one")):
+        (tmp_path / folder).mkdir()
+        done = client("-c", script, size, images, tmp_path / folder)
+        assert done.returncode == 0, done.stderr
+    first, last = hub.repos["dataset", "org/data"].commits[1:]
+    assert sum(name.endswith(".parquet") for name in first.files) > 1
+    assert [name for name in last.files if name.startswith("data/")] == ["data/train-00000-of-00001.parquet"]
 
 
 def test_streaming_reads_the_same_cases(pushed, client):
@@ -121,7 +139,25 @@ def test_training_streams_from_the_hub_and_pushes_its_member(pushed, hub, client
     assert yaml.safe_load(card.split("---")[1])["library_name"] == "timm"
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert f"trained on {record['n_train']} images" in card
+    assert "vote in the ensemble" not in card
+    assert "of its own lesion map" in card
     assert "push_to_hub" not in record["config"]
+
+
+def test_what_cannot_be_streamed_is_one_true_sentence(monkeypatch):
+    import datasets
+
+    from bus_hf.data import streaming
+
+    rows = [{"source": "busi", "pathology": "Malignant", "histology": None}]
+    monkeypatch.setattr(streaming, "_rows", lambda *_: rows)
+    with pytest.raises(BusError, match="rows of the class Malignant"):
+        streaming.stream("org/data")
+    monkeypatch.undo()
+    lacking = datasets.Dataset.from_dict({"image": [1]}).to_iterable_dataset()
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: lacking)
+    with pytest.raises(BusError, match=r"has no column .*pathology"):
+        streaming.stream("org/data")
 
 
 def test_terms_that_do_not_allow_it_are_asked_about(images, tmp_path, capsys):
@@ -132,6 +168,23 @@ def test_terms_that_do_not_allow_it_are_asked_about(images, tmp_path, capsys):
     assert listed["files"] == ["data/train-00000-of-00001.parquet", "README.md", "LICENSE"]
     with pytest.raises(BusError, match="no Hub id"):
         publish_dataset.plan([images], "data", tmp_path)
+
+
+def test_what_stands_in_train_and_test_gets_no_fold(tmp_path):
+    write_phantoms(tmp_path / "training_set", 9, 0)
+    write_phantoms(tmp_path / "testing_set", 2, 1)
+    image = sorted((tmp_path / "training_set" / "benign").glob("*.png"))[0]
+    shutil.copy(image, tmp_path / "testing_set" / "benign" / "copy.png")
+    shutil.rmtree(tmp_path / "training_set" / "normal")
+    splits, _ = publish_dataset.prepare(tmp_path)
+    groups = {row["group"] for row in splits["test"].select_columns("group")}
+    across = [row for row in splits["train"].select_columns(["group", "fold"]) if row["group"] in groups]
+    assert len(across) == 1
+    assert across[0]["fold"] is None
+    assert set(splits["test"]["fold"]) == {None}
+    shutil.rmtree(tmp_path / "training_set")
+    with pytest.raises(BusError, match="no images to train on"):
+        publish_dataset.prepare(tmp_path)
 
 
 def test_large_data_are_cut_into_shards(images, tmp_path, monkeypatch):

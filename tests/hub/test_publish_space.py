@@ -52,14 +52,18 @@ def space(hub, client, described):
 
 
 def test_the_space_names_its_ensemble_and_preloads_it_at_its_commits(space, hub, client):
-    assert space.variables == {"BUS_HF_ENSEMBLE": "org/tiny"}
+    assert space.variables == {"BUS_HF_ENSEMBLE": "org/tiny", "BUS_HF_REVISION": hub.model("org/tiny").head.oid}
     front = yaml.safe_load(space.head.files["README.md"][0].decode().split("---")[1])
     assert front["sdk"] == "gradio"
     assert front["app_file"] == "app.py"
     assert front["models"] == ["org/tiny", "org/tiny-test_efficientnet", "org/tiny-test_resnet"]
     assert front["datasets"] == ["org/d"]
     first, *members = [line.split() for line in front["preload_from_hub"]]
-    assert first == ["org/tiny", "ensemble.json,report.json,training.json", hub.model("org/tiny").head.oid]
+    assert first[::2] == ["org/tiny", hub.model("org/tiny").head.oid]
+    assert first[1].split(",")[:3] == ["ensemble.json", "report.json", "training.json"]
+    text = space.head.files["README.md"][0].decode()
+    assert "[The card of org/tiny]" in text
+    assert "Members and ensemble, cross-fitted" not in text, "figures of another ensemble"
     assert [(name, commit) for name, _, commit in members] == [
         (name, hub.model(name).head.oid) for name in front["models"][1:]
     ]

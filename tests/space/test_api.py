@@ -131,7 +131,7 @@ def test_only_the_named_endpoints_are_public(client):
 def test_weights_load_once_on_first_use_whoever_asks():
     loaded = []
 
-    def load(name, members=None):
+    def load(name, revision, members):
         time.sleep(0.05)
         loaded.append((name, members))
         return object()

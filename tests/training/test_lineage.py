@@ -33,6 +33,8 @@ def test_a_run_on_the_same_split_is_told_without_its_history(checkpoint):
         ({"split_seed": 3}, "split_seed 0 then, 3 now"),
         ({"set_apart": ("2",)}, "set_apart"),
         ({"train_sources": ("busi",)}, "train_sources"),
+        # Folds are balanced by class, so those of another label set hold other images.
+        ({"label_set": "histology"}, "label_set malignancy then, histology now"),
     ],
 )
 def test_a_start_or_teacher_that_saw_what_is_held_out_is_refused(checkpoint, change, word):

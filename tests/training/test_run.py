@@ -82,6 +82,10 @@ def test_another_config_in_the_same_folder_is_refused_and_no_resume_starts_over(
     run(replace(tiny, epochs=1))
     with pytest.raises(BusError, match="another lr"):
         run(replace(tiny, epochs=1, lr=0.5))
+    # Begun anew and stopped: what the run before it finished is no longer there to be taken for it.
+    run(replace(tiny, epochs=2, lr=0.5, resume=False, max_epochs_now=1))
+    assert not (Path(tiny.output) / "run.json").exists()
+    assert not (Path(tiny.output) / "checkpoint").exists()
     run(replace(tiny, epochs=1, lr=0.5, resume=False))
     assert "lr: 0.5" in (Path(tiny.output) / "config.yaml").read_text()
 
