@@ -85,7 +85,7 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
 
     with gr.Blocks(title="Breast ultrasound reader", delete_cache=(60, _SECONDS_KEPT), analytics_enabled=False) as page:
         gr.HTML(f"<h1>Breast ultrasound reader</h1><p class='disclaimer'>{words.DISCLAIMER}</p>")
-        with gr.Row():
+        with gr.Row(elem_id="choices"):
             point = gr.Dropdown(points, value=default, label="How careful", elem_id="point", scale=3)
             light = gr.Checkbox(label="Light: one network, quicker", visible=several, scale=1)
             second = gr.Checkbox(label="Second reading: what kind of lesion", visible=kinds, elem_id="second", scale=1)
