@@ -24,9 +24,9 @@ def test_a_trial_and_its_table(tmp_path, monkeypatch, capsys):
     command = ["--data", "one", "two", "--sources", "one", "two", "--config", "trial.yaml"]
     assert main(["trials"]) == 2
     assert main(["trial", "baseline", *command]) == 0
-    assert main(["trial", "wider", *command, "--set", "lesion_crop_prob=0.8"]) == 0
+    assert main(["trial", "wider", *command, "--set", "lesion_crop_prob=0.8", "threads=1"]) == 0
     before = (tmp_path / "trials" / "wider" / "one.parquet").stat().st_mtime_ns
-    assert main(["trial", "wider", *command, "--set", "lesion_crop_prob=0.8"]) == 0
+    assert main(["trial", "wider", *command, "--set", "lesion_crop_prob=0.8", "threads=1"]) == 0
     assert (tmp_path / "trials" / "wider" / "one.parquet").stat().st_mtime_ns == before
     kept = yaml.safe_load((tmp_path / "trials" / "wider" / "two.yaml").read_text())
     assert (kept["lesion_crop_prob"], kept["train_sources"]) == (0.8, ["two"])

@@ -31,6 +31,8 @@ part between the lines <!-- trials:start --> and <!-- trials:end --> is replaced
 thresholds."""
 
 _CHANGE = "change.txt"
+# Settings of the machine, which change nothing about a network.
+_MACHINE = ("num_workers", "threads", "trackers", "logging_dir")
 
 
 def add(commands: Any) -> None:
@@ -76,7 +78,8 @@ def run_trial(given: argparse.Namespace) -> int:
         target.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(output / "out_of_fold.parquet", target / f"{source}.parquet")
         shutil.copyfile(output / "config.yaml", target / f"{source}.yaml")
-    (target / _CHANGE).write_text(", ".join(given.set) + "\n" if given.set else "none\n", encoding="utf-8")
+    changed = [text for text in given.set if text.partition("=")[0] not in _MACHINE]
+    (target / _CHANGE).write_text((", ".join(changed) or "none") + "\n", encoding="utf-8")
     return 0
 
 
