@@ -29,7 +29,7 @@ def test_what_is_held_is_not_faulted_in_again():
     run = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=True)
     held, free, after = run.stdout.split()
     assert held == "True"
-    assert int(after) < int(free) / 5
+    assert int(after) <= int(free) / 5
 
 
 def test_elsewhere_nothing_is_done(monkeypatch):
