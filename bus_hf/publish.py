@@ -183,7 +183,7 @@ def send(
         before = known.sha
         stale = [
             file.rfilename
-            for file in known.siblings or ()
+            for file in getattr(known, "siblings", None) or ()
             if upload.whole and file.rfilename.startswith(f"{upload.whole}/") and file.rfilename not in upload.files
         ]
         made = api.create_commit(
