@@ -74,6 +74,7 @@ def test_a_member_trained_once_a_fold_is_measured_over_all_images(runs, tmp_path
     assert list(found["folds"]["all"]["auroc"].values()) == pytest.approx(by_fold, abs=1e-6)
     assert found["folds"]["all"]["sd"] == pytest.approx(np.std(by_fold, ddof=1), abs=1e-5)
     before = (to / "README.md").read_text()
+    assert f"| 1 | {by_fold[1]:.3f} |" in before
     assert main(["folds", "--again", str(to)]) == 0
     assert (to / "README.md").read_text() == before
     # Two runs of different settings are not one network.

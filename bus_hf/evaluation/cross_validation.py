@@ -75,4 +75,9 @@ def markdown(found: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> 
             cells = " | ".join(tables.estimate(rates[key] if rates else None) for key in ("sensitivity", "specificity"))
             lines.append(f"{whole}| {point} | {cells} |")
             whole = "| | | | | | "
+    names = list(found["folds"])
+    lines += ["", f"| AUROC of fold | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for fold in found["folds"]["all"]["auroc"]:
+        cells = (found["folds"][name]["auroc"].get(fold) for name in names)
+        lines.append(f"| {fold} | {' | '.join('–' if value is None else f'{value:.3f}' for value in cells)} |")
     return "\n".join(lines) + "\n"
