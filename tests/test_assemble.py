@@ -151,8 +151,25 @@ def test_shipped_ensemble_is_whole_and_small():
     assert sum(path.stat().st_size for path in light.iterdir()) < 20 * 2**20
     files = [path for path in SHIPPED.rglob("*") if path.is_file()]
     assert max(path.stat().st_size for path in files) < 60 * 10**6
-    assert sum(path.stat().st_size for path in files) < 145 * 10**6
+    members = [path for member in manifest.members for path in (SHIPPED / str(member.path)).iterdir()]
+    assert sum(path.stat().st_size for path in members) < 140 * 2**20
+    assert sum(path.stat().st_size for path in files) < 150 * 2**20
     assert manifest.fitted_on.out_of_fold_sha256 == ensemble.sha256(SHIPPED / "out_of_fold.parquet")
+
+
+def test_shipped_second_reading_was_measured_out_of_fold_and_calibrated_on_its_own_fold():
+    found = ensemble.read(SHIPPED).second_reading
+    assert found is not None
+    home = SHIPPED / found.member.path
+    frame = pd.read_parquet(home / "out_of_fold.parquet").drop_duplicates("name")
+    records = json.loads((home / "training.json").read_text())
+    assert [record["fold"] for record in records] == list(range(records[0]["folds"]))
+    assert frame.groupby("group")["fold"].nunique().max() == 1
+    for record in records:
+        assert record["n_held_out"] == (frame["fold"] == record["fold"]).sum()
+        assert record["n_train"] + record["n_held_out"] == len(frame)
+    report = json.loads((home / "report.json").read_text())
+    assert min(row["auroc"]["low"] for row in report["all"]["by_class"].values()) > 0.5
 
 
 def test_shipped_out_of_fold_images_share_no_group_with_training(shared_data):
