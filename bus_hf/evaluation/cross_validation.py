@@ -78,6 +78,6 @@ def markdown(found: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> 
     names = list(found["folds"])
     lines += ["", f"| AUROC of fold | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for fold in found["folds"]["all"]["auroc"]:
-        cells = (found["folds"][name]["auroc"].get(fold) for name in names)
-        lines.append(f"| {fold} | {' | '.join('–' if value is None else f'{value:.3f}' for value in cells)} |")
+        areas = [found["folds"][name]["auroc"].get(fold) for name in names]
+        lines.append(f"| {fold} | {' | '.join('–' if area is None else f'{area:.3f}' for area in areas)} |")
     return "\n".join(lines) + "\n"
