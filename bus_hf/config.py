@@ -12,6 +12,9 @@ from typing import Any
 
 from bus_hf.errors import BusError
 
+# Settings of the machine and of a call; they decide nothing about a network.
+MACHINE = ("num_workers", "threads", "trackers", "logging_dir", "resume", "max_epochs_now")
+
 
 def _setting(default: Any, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": text})

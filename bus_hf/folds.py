@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bus_hf.config import MACHINE
 from bus_hf.errors import BusError
 from bus_hf.labels import label_set
 from bus_hf.views import VIEW_WEIGHTS
@@ -14,19 +15,7 @@ from bus_hf.views import VIEW_WEIGHTS
 _LOGITS, _RECORDS = "out_of_fold.parquet", "training.json"
 _SAME = ("label_set", "architecture", "folds", "input_size", "epochs")
 # Settings in which the runs of one network may differ.
-_FREE = (
-    "fold",
-    "seed",
-    "boxes",
-    "init_from",
-    "teacher",
-    "num_workers",
-    "threads",
-    "trackers",
-    "logging_dir",
-    "resume",
-    "max_epochs_now",
-)
+_FREE = ("fold", "seed", "boxes", "init_from", "teacher", *MACHINE)
 
 
 def join(runs: Sequence[Path], folder: Path) -> None:

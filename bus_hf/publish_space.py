@@ -65,8 +65,11 @@ def push(
         private: make a new Space private.
         root: as for `plan`.
     """
-    upload = plan(repo_id, ensemble, datasets=datasets, revision=revision, root=root)
+    for name in (repo_id, ensemble):
+        checked(name)
+    # Asked for once: what is preloaded and what is served are of one commit.
     commit = hub.manifest(ensemble, revision)[1]
+    upload = plan(repo_id, ensemble, datasets=datasets, revision=commit, root=root)
     return send(upload, private, None, variables={VARIABLE: ensemble, REVISION: commit})
 
 

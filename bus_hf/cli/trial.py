@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bus_hf.cli import shared
+from bus_hf.config import MACHINE
 from bus_hf.errors import BusError
 
 _TRIAL = """\
@@ -31,8 +32,6 @@ part between the lines <!-- trials:start --> and <!-- trials:end --> is replaced
 thresholds."""
 
 _CHANGE = "change.txt"
-# Settings of the machine, which change nothing about a network.
-_MACHINE = ("num_workers", "threads", "trackers", "logging_dir")
 
 
 def add(commands: Any) -> None:
@@ -78,7 +77,7 @@ def run_trial(given: argparse.Namespace) -> int:
         target.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(output / "out_of_fold.parquet", target / f"{source}.parquet")
         shutil.copyfile(output / "config.yaml", target / f"{source}.yaml")
-    changed = [text for text in given.set if text.partition("=")[0] not in _MACHINE]
+    changed = [text for text in given.set if text.partition("=")[0] not in MACHINE]
     (target / _CHANGE).write_text((", ".join(changed) or "none") + "\n", encoding="utf-8")
     return 0
 

@@ -13,7 +13,7 @@ from bus_hf.evaluation import figures
 from bus_hf.evaluation.bootstrap import interval, resamples
 from bus_hf.evaluation.calibration import cross_fits, fit_temperature
 from bus_hf.evaluation.combine import combine
-from bus_hf.evaluation.tables import estimate
+from bus_hf.evaluation.tables import estimate, spread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -182,8 +182,8 @@ def markdown(found: Mapping[str, Any], title: str, records: Sequence[Mapping[str
     for key, name in (("all", "all"), ("one_a_group", "one a group")):
         row = found[key]
         cells = " | ".join(estimate(row[one]) for one in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss"))
-        spread = " | ".join(_spread(row["folds"][one]) for one in ("accuracy", "macro_f1"))
-        lines.append(f"| {name} | {row['n']} ({row['n_groups']}) | {cells} | {spread} |")
+        over_folds = " | ".join(spread(row["folds"][one]) for one in ("accuracy", "macro_f1"))
+        lines.append(f"| {name} | {row['n']} ({row['n_groups']}) | {cells} | {over_folds} |")
     lines += ["", class_table(found)]
     if record["label_set"] == "busi3":
         mean, spread_of = CURATED_BUSI
@@ -255,10 +255,6 @@ The network here left out fold {first["fold"]}; the figures are {siblings} read 
 Start weights: {start["source"]}; licence: {start["licence"]}. For research and teaching. This is not a medical device:
 it has seen one collection, and the likeliest class is often wrong.
 """
-
-
-def _spread(entry: Mapping[str, float | None]) -> str:
-    return f"{entry['mean']:.3f}" + (f" ± {entry['sd']:.3f}" if entry["sd"] is not None else "")
 
 
 def draw_confusion(path: Path, found: Mapping[str, Any]) -> None:

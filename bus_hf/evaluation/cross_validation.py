@@ -62,12 +62,7 @@ def markdown(found: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> 
         "|---" * 9 + "|",
     ]
     for name, row in found["pooled"].items():
-        spread = found["folds"][name]
-        fold = (
-            "–"
-            if spread["mean"] is None
-            else f"{spread['mean']:.3f}" + (f" ± {spread['sd']:.3f}" if spread["sd"] is not None else "")
-        )
+        fold = tables.spread(found["folds"][name])
         counts = f"{row['n']} ({row['n_malignant']}, {row['n_groups']})"
         auroc, brier, ece = (tables.estimate(row[key]) for key in ("auroc", "brier", "ece"))
         whole = f"| {name} | {counts} | {auroc} | {fold} | {brier} | {ece} "

@@ -14,6 +14,7 @@ from bus_hf.errors import BusError
 from bus_hf.evaluation import figures
 from bus_hf.evaluation.bootstrap import RESAMPLES, interval, resamples, settled
 from bus_hf.evaluation.combine import combine
+from bus_hf.evaluation.evidence import LOOKS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 LEAST = 10
 # Ends the name of a source whose images of normal breasts are left out.
 WITHOUT_NORMALS = " without normals"
-_FIRST_LOOK, _SECOND_LOOK = ("whole", "flip", "wider"), ("lesion", "around")
 
 
 def report(
@@ -146,9 +146,11 @@ def _areas(
     """AUROC of each view alone, of each look, of both, and of each member alone; None for what was not read."""
     read, weighted = set(frame["view"]), {view: weight for view, weight in view_weights.items() if weight > 0}
     subsets: dict[str, tuple[Mapping[str, float], Mapping[str, float]]] = {
-        **{view: (member_weights, {view: 1.0}) for view in (*_FIRST_LOOK, *_SECOND_LOOK)},
-        "first look": (member_weights, {view: weighted[view] for view in _FIRST_LOOK if view in weighted}),
-        "second look": (member_weights, {view: weighted[view] for view in _SECOND_LOOK if view in weighted}),
+        **{view: (member_weights, {view: 1.0}) for looked in LOOKS.values() for view in looked},
+        **{
+            look: (member_weights, {view: weighted[view] for view in looked if view in weighted})
+            for look, looked in LOOKS.items()
+        },
         "both looks": (member_weights, weighted),
         **{f"member {member}": ({member: 1.0}, weighted) for member in member_weights},
     }

@@ -26,6 +26,13 @@ def estimate(entry: Mapping[str, Any] | Sequence[float] | None, digits: int = 3)
     return f"{value:.{digits}f}{bounds}"
 
 
+def spread(entry: Mapping[str, Any]) -> str:
+    """Write {mean, sd} over folds as `0.950 ± 0.020`, without what is None; a dash where there is no mean."""
+    if entry["mean"] is None:
+        return "–"
+    return f"{entry['mean']:.3f}" + (f" ± {entry['sd']:.3f}" if entry["sd"] is not None else "")
+
+
 def figures_table(report: Mapping[str, Any]) -> str:
     """Markdown table of the figures over all images and by source."""
     lines = [

@@ -11,22 +11,11 @@ from typing import Any
 import yaml
 from accelerate import Accelerator
 
-from bus_hf.config import TrainConfig, to_mapping
+from bus_hf.config import MACHINE, TrainConfig, to_mapping
 from bus_hf.errors import BusError
 
 # Settings that may change when a run goes on: they decide nothing about its weights.
-_FREE = (
-    "output",
-    "boxes",
-    "num_workers",
-    "threads",
-    "trackers",
-    "logging_dir",
-    "resume",
-    "max_epochs_now",
-    "push_to_hub",
-    "hub_private",
-)
+_FREE = ("output", "boxes", *MACHINE, "push_to_hub", "hub_private")
 
 
 @dataclass

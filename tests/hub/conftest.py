@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.hub.loopback import TOKEN, Hub
+from tests.hub.loopback import Hub
 
 
 @pytest.fixture
@@ -23,13 +23,7 @@ def client(hub, tmp_path):
 
     def run(*arguments, **settings):
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGINGFACE"))}
-        given = {
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_TOKEN": TOKEN,
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-        }
+        given = hub.settings(tmp_path / "home")
         environment = {key: value for key, value in (kept | given | settings).items() if value is not None}
         return subprocess.run(
             [sys.executable, *map(str, arguments)],

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from bus_hf.data.phantoms import phantom, write_phantoms
-from tests.hub.loopback import TOKEN, Hub
+from tests.hub.loopback import Hub
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "hub.md"
@@ -41,13 +41,8 @@ def main() -> None:
         write_phantoms(folder / "images", 9, 0)
         cv2.imwrite(str(folder / "scan.png"), phantom(np.random.default_rng(3), "malignant")[0])
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "BUS_HF"))}
-        settings = {
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(folder / "home"),
-            "HF_TOKEN": TOKEN,
-            "HF_HUB_DISABLE_XET": "1",
+        settings = hub.settings(folder / "home") | {
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
             "PYTHONPATH": str(ROOT),
             "PYTHONWARNINGS": "ignore",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

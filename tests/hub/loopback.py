@@ -117,6 +117,16 @@ class Hub:
         self.server.shutdown()
         self.server.server_close()
 
+    def settings(self, home: object) -> dict[str, str]:
+        """Environment of a client of this Hub, whose cache lies in `home`."""
+        return {
+            "HF_ENDPOINT": self.url,
+            "HF_HOME": str(home),
+            "HF_TOKEN": TOKEN,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+
     def model(self, name: str) -> Repo:
         """The model repository of that name."""
         return self.repos["model", name]
