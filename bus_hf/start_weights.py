@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,10 +214,12 @@ def packaged_tensors(packaged: PackagedWeights, path: Path) -> list[Tensor]:
     state = state.get("state_dict", state)
     tensors = [value.contiguous() for value in state.values() if torch.is_tensor(value)]
     cache.parent.mkdir(parents=True, exist_ok=True)
-    part = cache.with_suffix(".part")
+    # Each writer has a file of its own: processes that start together would take one another's away.
+    handle, part = tempfile.mkstemp(suffix=".part", dir=cache.parent)
+    os.close(handle)
     # Numbered names keep the order, which safetensors files do not.
     save_file({f"{number:05d}": value.clone() for number, value in enumerate(tensors)}, part)
-    part.replace(cache)
+    os.replace(part, cache)
     return tensors
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import warnings
 
 import pytest
@@ -7,7 +8,7 @@ from safetensors.torch import save_file
 from bus_hf.errors import BusError
 from bus_hf.labels import LABEL_SETS
 from bus_hf.models import create, save_member
-from bus_hf.start_weights import PACKAGED, copy_by_position, packaged_file, packaged_tensors, start
+from bus_hf.start_weights import PACKAGED, PackagedWeights, copy_by_position, packaged_file, packaged_tensors, start
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +75,26 @@ def test_a_relative_lends_its_convolutions_and_norms():
     gates = [value for name, value in own.items() if name.endswith("se.conv_expand.bias")]
     assert len(gates) == 23
     assert all(torch.sigmoid(gate).min() > 0.85 for gate in gates)
+
+
+def test_processes_that_start_together_do_not_take_the_cache_from_one_another(tmp_path, monkeypatch):
+    path = tmp_path / "weights.pth"
+    torch.save({"weight": torch.arange(6.0)}, path)
+    packaged = PackagedWeights("any", "any", path.name, hashlib.sha256(path.read_bytes()).hexdigest(), "any")
+    others = []
+
+    def meanwhile(tensors, file):
+        save_file(tensors, file)
+        if not others:
+            others.append("began")
+            others.append(packaged_tensors(packaged, path))
+
+    monkeypatch.setattr("bus_hf.start_weights.save_file", meanwhile)
+    (mine,) = packaged_tensors(packaged, path)
+    assert torch.equal(mine, others[1][0])
+    (kept,) = packaged_tensors(packaged, tmp_path / "gone.pth")  # from the cache alone
+    assert torch.equal(kept, mine)
+    assert [file.suffix for file in (tmp_path / "hf" / "bus_hf").iterdir()] == [".safetensors"]
 
 
 def test_a_changed_package_is_refused(tmp_path):
