@@ -10,6 +10,7 @@ from bus_hf.cli import main
 from bus_hf.data.phantoms import write_phantoms
 
 ROOT = Path(__file__).resolve().parents[1]
+BOXES = "boxes=trials/baseline/{source}.parquet"
 
 
 def test_a_trial_and_its_table(tmp_path, monkeypatch, capsys):
@@ -24,17 +25,18 @@ def test_a_trial_and_its_table(tmp_path, monkeypatch, capsys):
     command = ["--data", "one", "two", "--sources", "one", "two", "--config", "trial.yaml"]
     assert main(["trials"]) == 2
     assert main(["trial", "baseline", *command]) == 0
-    assert main(["trial", "wider", *command, "--set", "lesion_crop_prob=0.8", "threads=1"]) == 0
+    assert main(["trial", "wider", *command, "--set", "lesion_crop_prob=0.8", BOXES, "threads=1"]) == 0
     before = (tmp_path / "trials" / "wider" / "one.parquet").stat().st_mtime_ns
-    assert main(["trial", "wider", *command, "--set", "lesion_crop_prob=0.8", "threads=1"]) == 0
+    assert main(["trial", "wider", *command, "--set", "lesion_crop_prob=0.8", BOXES, "threads=1"]) == 0
     assert (tmp_path / "trials" / "wider" / "one.parquet").stat().st_mtime_ns == before
     kept = yaml.safe_load((tmp_path / "trials" / "wider" / "two.yaml").read_text())
     assert (kept["lesion_crop_prob"], kept["train_sources"]) == (0.8, ["two"])
+    assert kept["boxes"] == "trials/baseline/two.parquet"
     log = tmp_path / "LOG.md"
     log.write_text("x\n<!-- trials:start -->\n<!-- trials:end -->\n")
     capsys.readouterr()
     assert main(["trials", "--log", "LOG.md"]) == 0
-    assert "| wider | lesion_crop_prob=0.8 |" in log.read_text()
+    assert f"| wider | lesion_crop_prob=0.8, {BOXES} |" in log.read_text()
     capsys.readouterr()
     assert main(["trials", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -44,6 +46,18 @@ def test_a_trial_and_its_table(tmp_path, monkeypatch, capsys):
     assert [row["read"] for row in json.loads(capsys.readouterr().out)] == ["two", "one"]
     assert main(["trials", "--looks", "wider", "--json"]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)][:2] == ["both looks", "first look"]
+    log.write_text("<!-- together:start -->\n<!-- together:end -->\n")
+    assert main(["trials", "--together", "baseline+wider", "--log", "LOG.md"]) == 0
+    assert [line.split("|")[1].strip() for line in log.read_text().splitlines()[3:-1]] == [
+        "baseline",
+        "wider",
+        "baseline + wider",
+    ]
+    capsys.readouterr()
+    assert main(["trials", "--together", "baseline+wider", "--looks", "wider"]) == 2
+    assert "one of --looks, --thresholds and --together" in capsys.readouterr().err
+    assert main(["trials", "--together", "baseline+none"]) == 2
+    assert "no finished trial 'none'" in capsys.readouterr().err
     assert main(["trials", "--thresholds", "none"]) == 2
     assert "no finished trial 'none'" in capsys.readouterr().err
 

@@ -7,29 +7,35 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bus_hf.cli import shared
 from bus_hf.config import MACHINE
 from bus_hf.errors import BusError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _TRIAL = """\
   bus-hf trial baseline --data DATA/busi DATA/busbra
   bus-hf trial larger --data DATA/busi DATA/busbra --set input_size=160
-  bus-hf trial no-lesion-term --data DATA/busi DATA/busbra --set lesion_weight=0 inside_weight=0"""
+  bus-hf trial no-lesion-term --data DATA/busi DATA/busbra --set lesion_weight=0 inside_weight=0
+  bus-hf trial on-its-boxes --data DATA/busi DATA/busbra --set boxes=trials/baseline/{source}.parquet"""
 _TRIAL_NOTES = """\
 One network a source is trained by the config, each reads its own held-out fold and all images of the other sources, and
-the logits are kept in trials/NAME/. A trial that was stopped goes on when it is started again in the same way."""
+the logits are kept in trials/NAME/. {source} in a value stands for the source that is trained on. A trial that was
+stopped goes on when it is started again in the same way."""
 
 _TRIALS = """\
   bus-hf trials
   bus-hf trials --base scanner --log LOG.md
   bus-hf trials --looks full --log LOG.md              what each look and view of it gives
-  bus-hf trials --thresholds full --log LOG.md         what its thresholds give on the source it never saw"""
+  bus-hf trials --thresholds full --log LOG.md         what its thresholds give on the source it never saw
+  bus-hf trials --base full --together full+full-seed1 --log LOG.md           what they give when they vote together"""
 _TRIALS_NOTES = """\
 Nothing is trained. Trials are compared with one of them (--base), all on the same resamples of groups. In a log the
-part between the lines <!-- trials:start --> and <!-- trials:end --> is replaced, or that of looks or of
-thresholds."""
+part between the lines <!-- trials:start --> and <!-- trials:end --> is replaced, or that of looks, thresholds or
+together. An interval covers the choice of images, not the chance of a training: repeat a trial under another seed."""
 
 _CHANGE = "change.txt"
 
@@ -50,6 +56,9 @@ def add(commands: Any) -> None:
     command.add_argument("--log", type=Path, metavar="FILE", help="Markdown file to put the table into")
     command.add_argument("--looks", metavar="NAME", help="both looks, each look and each view of this trial")
     command.add_argument("--thresholds", metavar="NAME", help="thresholds of this trial, on sources that it never saw")
+    command.add_argument(
+        "--together", nargs="+", metavar="NAME+NAME", help="these trials apart, and the mean logit of each sum"
+    )
     command.add_argument("--json", action="store_true", help="print the figures as JSON")
     command.set_defaults(run=run_trials)
 
@@ -70,7 +79,7 @@ def run_trial(given: argparse.Namespace) -> int:
         command += ["--config", str(given.config), "--data", *given.data, "--train_sources", source]
         command += ["--output", str(output)]
         for key, _, value in settings:
-            command += [f"--{key}", *value.split(",")]
+            command += [f"--{key}", *value.replace("{source}", source).split(",")]
         if subprocess.run(command, check=False).returncode:
             print(f"bus-hf: the training on {source} stopped; the same command goes on.", file=sys.stderr)
             return 1
@@ -83,59 +92,53 @@ def run_trial(given: argparse.Namespace) -> int:
 
 
 def run_trials(given: argparse.Namespace) -> int:
-    """Print the table of the finished trials, the one to compare with first."""
+    """Print a table of finished trials: all of them, some voting together, or what one gives."""
     import json
-
-    import pandas as pd
 
     from bus_hf.evaluation import trials
     from bus_hf.views import VIEW_WEIGHTS
 
-    if given.looks or given.thresholds:
-        return _one(given)
-    finished = sorted(path.parent for path in given.folder.glob(f"*/{_CHANGE}"))
-    finished.sort(key=lambda path: path.name != given.base)
-    if not finished or finished[0].name != given.base:
+    asked = [kind for kind in ("looks", "thresholds", "together") if getattr(given, kind)]
+    if len(asked) > 1:
         raise BusError(
-            f"no finished trial '{given.base}' is here", where=given.folder, remedy=f"bus-hf trial {given.base} ..."
+            f"trials takes one of --looks, --thresholds and --together, not {len(asked)}",
+            remedy="ask for one after the other",
         )
-    frames = {
-        path.name: {part.stem: pd.read_parquet(part) for part in sorted(path.glob("*.parquet"))} for path in finished
-    }
-    rows = trials.table(frames, VIEW_WEIGHTS)
-    changes = {path.name: (path / _CHANGE).read_text(encoding="utf-8").strip() for path in finished}
+    if given.looks:
+        rows = trials.looks(_logits(given.folder, given.looks), VIEW_WEIGHTS)
+        text = trials.markdown(rows)
+    elif given.thresholds:
+        rows = trials.thresholds(_logits(given.folder, given.thresholds), VIEW_WEIGHTS)
+        text = trials.thresholds_markdown(rows)
+    elif given.together:
+        names = dict.fromkeys([given.base, *(name for joined in given.together for name in joined.split("+"))])
+        alone = {name: _logits(given.folder, name) for name in names}
+        joined = {
+            " + ".join(some): trials.together({name: alone[name] for name in some})
+            for some in (text.split("+") for text in given.together)
+        }
+        rows = trials.table(alone | joined, VIEW_WEIGHTS)
+        text = trials.markdown(rows)
+    else:
+        others = sorted(path.parent.name for path in given.folder.glob(f"*/{_CHANGE}"))
+        names = dict.fromkeys([given.base, *others])
+        rows = trials.table({name: _logits(given.folder, name) for name in names}, VIEW_WEIGHTS)
+        changes = {name: (given.folder / name / _CHANGE).read_text(encoding="utf-8").strip() for name in names}
+        rows = [row | {"change": changes[row["name"]]} for row in rows]
+        text = trials.markdown(rows, changes)
     if given.json:
-        print(json.dumps([row | {"change": changes[row["name"]]} for row in rows], indent=1))
+        print(json.dumps(rows, indent=1))
         return 0
-    text = trials.markdown(rows, changes)
     if given.log:
-        shared.replace_figures(given.log, text, "trials")
+        shared.replace_figures(given.log, text, *asked or ["trials"])
     print(text)
     return 0
 
 
-def _one(given: argparse.Namespace) -> int:
-    """Print what one trial gives: its looks and views, or its thresholds."""
-    import json
-
+def _logits(folder: Path, name: str) -> dict[str, pd.DataFrame]:
+    """Logits of a finished trial, by the source that each network trained on."""
     import pandas as pd
 
-    from bus_hf.evaluation import trials
-    from bus_hf.views import VIEW_WEIGHTS
-
-    name = given.looks or given.thresholds
-    if given.looks and given.thresholds:
-        raise BusError("trials takes --looks or --thresholds, not both", remedy="ask for one after the other")
-    if not (given.folder / name / _CHANGE).is_file():
-        raise BusError(f"no finished trial '{name}' is here", where=given.folder, remedy=f"bus-hf trial {name} ...")
-    runs = {path.stem: pd.read_parquet(path) for path in sorted((given.folder / name).glob("*.parquet"))}
-    if given.looks:
-        rows = trials.looks(runs, VIEW_WEIGHTS)
-        text, marker = trials.markdown(rows), "looks"
-    else:
-        rows = trials.thresholds(runs, VIEW_WEIGHTS)
-        text, marker = trials.thresholds_markdown(rows), "thresholds"
-    if given.log:
-        shared.replace_figures(given.log, text, marker)
-    print(json.dumps(rows, indent=1) if given.json else text)
-    return 0
+    if not (folder / name / _CHANGE).is_file():
+        raise BusError(f"no finished trial '{name}' is here", where=folder, remedy=f"bus-hf trial {name} ...")
+    return {path.stem: pd.read_parquet(path) for path in sorted((folder / name).glob("*.parquet"))}

@@ -51,6 +51,31 @@ def table(
     return _rows(read, n)
 
 
+def together(trials: Mapping[str, Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    """Trials as one: the logits of a source's networks, which vote alike when `table` reads them.
+
+    Raises:
+        BusError: as for `table`.
+    """
+    import pandas as pd
+
+    sources = list(next(iter(trials.values())))
+    if any(list(runs) != sources for runs in trials.values()):
+        raise BusError(
+            f"the trials {', '.join(trials)} did not train on the same sources", remedy="choose trials that did"
+        )
+    joined = {
+        source: pd.concat([runs[source].assign(member=name) for name, runs in trials.items()]) for source in sources
+    }
+    for source, frame in joined.items():
+        if frame.groupby("name")["member"].nunique().min() < len(trials):
+            raise BusError(
+                f"the trials {', '.join(trials)} that trained on {source} did not read the same images",
+                remedy="train all on the same data, with the same folds, fold and set_apart",
+            )
+    return joined
+
+
 def looks(
     runs: Mapping[str, pd.DataFrame], view_weights: Mapping[str, float], n: int = RESAMPLES
 ) -> list[dict[str, Any]]:
@@ -156,8 +181,8 @@ def _read(runs: Mapping[str, pd.DataFrame], view_weights: Mapping[str, float]) -
     """One row an image of each pair of sources, in the order of names."""
     found = {}
     for trained, frame in sorted(runs.items()):
-        member = str(frame["member"].iloc[0])
-        images = combine(frame, {member: 1.0}, view_weights).sort_values("name", ignore_index=True)
+        members = dict.fromkeys(map(str, frame["member"].unique()), 1.0)
+        images = combine(frame, members, view_weights).sort_values("name", ignore_index=True)
         for source, part in images.groupby("source"):
             found[f"{trained} > {source}"] = part
     return found

@@ -98,3 +98,21 @@ def test_looks_are_the_views_weighed_among_themselves():
     both = trials.table({"x": runs}, VIEWS, n=50)[0]
     assert rows["both looks"]["auroc"] == both["auroc"]
     assert trials.markdown(list(rows.values())).startswith("| read | a > a |")
+
+
+def test_trials_together_give_the_mean_logit():
+    one, other = {"a": run(0.8, 1), "b": run(0.8, 2)}, {"a": run(0.8, 3), "b": run(0.8, 4)}
+    row = trials.table({"both": trials.together({"one": one, "other": other})}, VIEWS, n=20)[0]
+    frames = pd.concat([one["a"], other["a"]])
+    part = frames[frames["source"] == "b"].groupby("name").agg(label=("label", "first"), logit=("logit_0", "mean"))
+    assert row["auroc"]["a > b"]["value"] == pytest.approx(roc_auc_score(part["label"], part["logit"]), abs=1e-6)
+    alone = trials.table({"twice": trials.together({"one": one, "again": one}), "one": one}, VIEWS, n=20)
+    assert alone[0]["auroc"] == alone[1]["auroc"]
+
+
+def test_trials_of_other_images_do_not_vote_together():
+    one = {"a": run(1.0), "b": run(1.0)}
+    with pytest.raises(BusError, match="did not read the same images"):
+        trials.together({"one": one, "other": {"a": run(1.0), "b": run(1.0)[2:]}})
+    with pytest.raises(BusError, match="same sources"):
+        trials.together({"one": one, "other": {"a": run(1.0)}})
