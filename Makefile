@@ -22,6 +22,12 @@ ifeq ($(wildcard $(VENV)/pyvenv.cfg)$(shell $(BIN)/python -c 'print(1)' 2>/dev/n
 $(shell rm -f $(SERVING) $(EVERYTHING))
 endif
 
+# Trials whose means, joint answers and votes stand in LOG.md.
+REPEATS := full+full-seed1 full-no-inside+full-no-inside-seed1
+TOGETHER := full+full-seed1 full+full-b0 full+full-seed1+full-b0 full+full-seed1+full-b0+full-b1
+HEAT := full full-no-inside full-no-inside-seed1
+VOTES := full+full-seed1+full-b0+full-b1
+
 .DEFAULT_GOAL := help
 .PHONY: help serve test lint format figures docs ensemble reports setup weights clean
 
@@ -52,6 +58,10 @@ figures: $(EVERYTHING) ## every figure, plot and card again from the stored out-
 	@$(BIN)/python -m bus_hf.cli trials --base scanner --log LOG.md
 	@$(BIN)/python -m bus_hf.cli trials --looks full --log LOG.md
 	@$(BIN)/python -m bus_hf.cli trials --thresholds full --log LOG.md
+	@$(BIN)/python -m bus_hf.cli trials --repeats $(REPEATS) --log LOG.md
+	@$(BIN)/python -m bus_hf.cli trials --base full --together $(TOGETHER) --log LOG.md
+	@$(BIN)/python -m bus_hf.cli trials --heat $(HEAT) --log LOG.md
+	@$(BIN)/python -m bus_hf.cli trials --votes $(VOTES) --log LOG.md
 
 docs: $(EVERYTHING) ## docs/hub.md again, with what its commands print
 	@$(BIN)/python -m tests.hub.document

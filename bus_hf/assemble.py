@@ -41,7 +41,7 @@ def assemble(
         folder: becomes the ensemble folder; members and figures of an earlier one are replaced.
         name: of the ensemble.
         version: of the ensemble.
-        weights: vote of each member, by its backbone's name; fitted where None, with the weights of the views.
+        weights: vote of each member, by its backbone's name; by how well each separates the classes where None.
         second: runs of a second reading, one a fold of one split; the network of the first one ships.
 
     Returns:
@@ -227,15 +227,14 @@ def _check(frame: pd.DataFrame, records: Sequence[Mapping[str, Any]], runs: Sequ
 def _weights(
     frame: pd.DataFrame, members: Sequence[str], given: Mapping[str, float] | None
 ) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
-    """Weights of members and views, and how they came about: given, or fitted where that pays out-of-fold."""
-    equal = {member: 1 / len(members) for member in members}
+    """Weights of members and views, and how they came about: given, or by separation where that pays out-of-fold."""
     if given is not None:
         return dict(given), dict(VIEW_WEIGHTS), {"how": "given"}
     read = votes.readings(frame, members, list(VIEW_WEIGHTS))
     found = votes.gain(read, VIEW_WEIGHTS)
     if not found["pays"]:
-        return equal, dict(VIEW_WEIGHTS), {"how": "equal: fitting them did not pay", **found}
-    return *votes.fit(read, VIEW_WEIGHTS), {"how": "fitted", **found}
+        return *votes.equal(read, VIEW_WEIGHTS), {"how": "equal: votes by separation did not pay", **found}
+    return *votes.by_separation(read, VIEW_WEIGHTS), {"how": "by separation", **found}
 
 
 def _votes(members: Sequence[str], given: Mapping[str, float]) -> dict[str, float]:

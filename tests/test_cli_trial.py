@@ -55,7 +55,16 @@ def test_a_trial_and_its_table(tmp_path, monkeypatch, capsys):
     ]
     capsys.readouterr()
     assert main(["trials", "--together", "baseline+wider", "--looks", "wider"]) == 2
-    assert "one of --looks, --thresholds and --together" in capsys.readouterr().err
+    assert "trials takes one of --looks, --thresholds" in capsys.readouterr().err
+    assert main(["trials", "--repeats", "baseline", "baseline+wider", "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["baseline", "baseline and wider"]
+    assert main(["trials", "--heat", "wider", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["on_lesions"]["one > two"]["all"]["box_iou"]["value"] >= 0
+    assert main(["trials", "--heat", "wider"]) == 0
+    assert "| wider | one > two |" in capsys.readouterr().out
+    assert main(["trials", "--votes", "baseline+wider", "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)][:2] == ["equal votes", "by separation"]
     assert main(["trials", "--together", "baseline+none"]) == 2
     assert "no finished trial 'none'" in capsys.readouterr().err
     assert main(["trials", "--thresholds", "none"]) == 2

@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
         type=_vote,
         action="append",
         metavar="MEMBER=WEIGHT",
-        help="weight of a member; give all or none (default: fitted, with the weights of the views)",
+        help="weight of a member; give all or none (default: by how well each separates the classes)",
     )
     command.add_argument(
         "--second-reading",

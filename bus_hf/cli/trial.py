@@ -31,13 +31,18 @@ _TRIALS = """\
   bus-hf trials --base scanner --log LOG.md
   bus-hf trials --looks full --log LOG.md              what each look and view of it gives
   bus-hf trials --thresholds full --log LOG.md         what its thresholds give on the source it never saw
-  bus-hf trials --base full --together full+full-seed1 --log LOG.md           what they give when they vote together"""
+  bus-hf trials --base full --together full+full-seed1 --log LOG.md           what they give when they vote together
+  bus-hf trials --repeats full+full-seed1 taught+taught-seed1 --log LOG.md    means of what differs by its seed
+  bus-hf trials --heat full no-inside --log LOG.md                            how heat maps lie on lesions
+  bus-hf trials --votes full+full-b0+full-resnet50 --log LOG.md               how their votes should be found"""
 _TRIALS_NOTES = """\
 Nothing is trained. Trials are compared with one of them (--base), all on the same resamples of groups. In a log the
-part between the lines <!-- trials:start --> and <!-- trials:end --> is replaced, or that of looks, thresholds or
-together. An interval covers the choice of images, not the chance of a training: repeat a trial under another seed."""
+part between the lines <!-- trials:start --> and <!-- trials:end --> is replaced, or that of another table. An interval
+covers the choice of images, not the chance of a training: what counts is to be repeated under another seed."""
 
 _CHANGE = "change.txt"
+# Tables that are asked for by name, and the markers of their places in a log.
+_TABLES = ("looks", "thresholds", "together", "repeats", "heat", "votes")
 
 
 def add(commands: Any) -> None:
@@ -58,6 +63,13 @@ def add(commands: Any) -> None:
     command.add_argument("--thresholds", metavar="NAME", help="thresholds of this trial, on sources that it never saw")
     command.add_argument(
         "--together", nargs="+", metavar="NAME+NAME", help="these trials apart, and the mean logit of each sum"
+    )
+    command.add_argument(
+        "--repeats", nargs="+", metavar="NAME+NAME", help="mean figures of trials that differ in their seed alone"
+    )
+    command.add_argument("--heat", nargs="+", metavar="NAME", help="how boxes and heat maps of these lie on lesions")
+    command.add_argument(
+        "--votes", metavar="NAME+NAME", help="fit the votes of these on one source by several rules, read the others"
     )
     command.add_argument("--json", action="store_true", help="print the figures as JSON")
     command.set_defaults(run=run_trials)
@@ -95,13 +107,13 @@ def run_trials(given: argparse.Namespace) -> int:
     """Print a table of finished trials: all of them, some voting together, or what one gives."""
     import json
 
-    from bus_hf.evaluation import trials
+    from bus_hf.evaluation import tables, trials
     from bus_hf.views import VIEW_WEIGHTS
 
-    asked = [kind for kind in ("looks", "thresholds", "together") if getattr(given, kind)]
+    asked = [kind for kind in _TABLES if getattr(given, kind)]
     if len(asked) > 1:
         raise BusError(
-            f"trials takes one of --looks, --thresholds and --together, not {len(asked)}",
+            f"trials takes one of {', '.join(f'--{kind}' for kind in _TABLES)}, not {len(asked)}",
             remedy="ask for one after the other",
         )
     if given.looks:
@@ -118,6 +130,21 @@ def run_trials(given: argparse.Namespace) -> int:
             for some in (text.split("+") for text in given.together)
         }
         rows = trials.table(alone | joined, VIEW_WEIGHTS)
+        text = trials.markdown(rows)
+    elif given.repeats:
+        sets = {
+            " and ".join(some): [_logits(given.folder, name) for name in some]
+            for some in (text.split("+") for text in given.repeats)
+        }
+        rows = trials.repeats(sets, VIEW_WEIGHTS)
+        text = trials.markdown(rows)
+    elif given.heat:
+        found = trials.heat_maps({name: _logits(given.folder, name) for name in given.heat}, VIEW_WEIGHTS)
+        rows = [{"name": name, "on_lesions": each} for name, each in found.items()]
+        text = tables.heat_table({"heat_maps": found})
+    elif given.votes:
+        some = {name: _logits(given.folder, name) for name in given.votes.split("+")}
+        rows = trials.vote_rules(trials.together(some), VIEW_WEIGHTS)
         text = trials.markdown(rows)
     else:
         others = sorted(path.parent.name for path in given.folder.glob(f"*/{_CHANGE}"))

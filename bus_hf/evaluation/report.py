@@ -75,7 +75,7 @@ def report(
         },
         "heat_maps": {
             member: {
-                name: _heat(rows)
+                name: on_lesions(rows)
                 for name, rows in _sources(frame[frame["member"] == member].drop_duplicates("name")).items()
             }
             for member in member_weights
@@ -170,8 +170,16 @@ def _areas(
     return found
 
 
-def _heat(rows: pd.DataFrame) -> dict[str, Any]:
-    """How well boxes and heat maps lie on the drawn lesions: means over images with a mask, by class."""
+def on_lesions(rows: pd.DataFrame) -> dict[str, Any]:
+    """How well boxes and heat maps lie on the drawn lesions: means over images with a mask, by class.
+
+    Args:
+        rows: one row an image, with the figures of `lesions.on_lesion`, group, label and pathology.
+
+    Returns:
+        n; for `all`, `malignant` and `benign` lesions pointing_game, energy_inside, box_iou, box_hit_rate and
+        box_found, each {value, low, high}; and the share of normals without a box.
+    """
     drawn = rows[rows["mask_w"].notna()]
     found: dict[str, Any] = {"n": len(drawn)}
     for name, part in (

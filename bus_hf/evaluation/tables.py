@@ -233,11 +233,15 @@ def weights_text(report: Mapping[str, Any]) -> str:
         return text + "Both were given, not fitted."
     area, loss = found["auroc"], found["log_loss"]
     gained = (
-        f"fitted on nine tenths of the groups and read on the rest, fitted weights give an AUROC of "
+        f"fitted on nine tenths of the groups and read on the rest, they give an AUROC of "
         f"{area['fitted']:.3f} against {area['equal']:.3f} of equal votes (difference "
         f"{signed(found['auroc_difference'])}), and a log loss of {loss['fitted']:.4f} against {loss['equal']:.4f}"
     )
-    kept = "They were fitted" if found["how"] == "fitted" else "Fitting did not pay, so that they are equal votes"
+    kept = (
+        "The votes follow the squared separation (d' of signal detection) of each member alone on the held-out images"
+    )
+    if not found["pays"]:
+        kept = "Votes by the separation of each member alone did not pay, so that they are equal"
     return f"{text}{kept}: {gained}."
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bus_hf.errors import BusError
-from bus_hf.evaluation import figures
+from bus_hf.evaluation import figures, votes
 from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, interval, resamples, settled
 from bus_hf.evaluation.calibration import threshold_for_sensitivity
 from bus_hf.evaluation.combine import combine
 from bus_hf.evaluation.evidence import LOOKS
+from bus_hf.evaluation.report import on_lesions
 from bus_hf.evaluation.tables import estimate
 
-if TYPE_CHECKING:
-    import pandas as pd
+# Pulls of jointly fitted votes towards equal ones that are tried (`votes.joint`).
+SHRINKAGES = (2.0, 0.5, 0.1, 0.02, 0.0)
 
 
 def table(
@@ -48,7 +51,7 @@ def table(
                 f"trial '{name}' did not read the images of trial '{first}'",
                 remedy="train both on the same data, with the same folds, fold and set_apart",
             )
-    return _rows(read, n)
+    return _rows({name: [found] for name, found in read.items()}, n)
 
 
 def together(trials: Mapping[str, Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
@@ -57,8 +60,6 @@ def together(trials: Mapping[str, Mapping[str, pd.DataFrame]]) -> dict[str, pd.D
     Raises:
         BusError: as for `table`.
     """
-    import pandas as pd
-
     sources = list(next(iter(trials.values())))
     if any(list(runs) != sources for runs in trials.values()):
         raise BusError(
@@ -76,6 +77,46 @@ def together(trials: Mapping[str, Mapping[str, pd.DataFrame]]) -> dict[str, pd.D
     return joined
 
 
+def vote_rules(
+    runs: Mapping[str, pd.DataFrame], view_weights: Mapping[str, float], n: int = RESAMPLES
+) -> list[dict[str, Any]]:
+    """What weights of members and views give that are fitted on one source and read on the others.
+
+    Args:
+        runs: logits of several networks a source, as `together` joins them.
+        view_weights: weight of each view by default.
+        n: resamples.
+
+    Returns:
+        Rows as of `table`, equal votes first. Those on a network's own source are cross-fitted; for the other sources,
+        weights are fitted on all held-out images of its own.
+    """
+    rules: dict[str, Callable[[votes.Readings], votes.Weights]] = {
+        f"fitted together, pull {pull:g}": partial(votes.joint, default_views=view_weights, shrinkage=pull)
+        for pull in SHRINKAGES
+    }
+    rules = {
+        "equal votes": partial(votes.equal, default_views=view_weights),
+        "by separation": partial(votes.by_separation, default_views=view_weights),
+    } | rules
+    read: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in rules}
+    for trained, frame in sorted(runs.items()):
+        members = [str(member) for member in frame["member"].unique()]
+        parts = {
+            str(source): votes.readings(part.sort_values("name"), members, list(view_weights))
+            for source, part in frame.groupby("source")
+        }
+        for name, rule in rules.items():
+            weights = rule(parts[trained])
+            for source, part in parts.items():
+                own = source == trained
+                logits = votes.cross_fitted(part, rule) if own else votes.combined(part, weights)
+                read[name][f"{trained} > {source}"] = pd.DataFrame(
+                    {"label": part.labels, "group": part.groups, "logit_0": logits}
+                )
+    return _rows({name: [found] for name, found in read.items()}, n)
+
+
 def looks(
     runs: Mapping[str, pd.DataFrame], view_weights: Mapping[str, float], n: int = RESAMPLES
 ) -> list[dict[str, Any]]:
@@ -84,18 +125,49 @@ def looks(
     for look, views in LOOKS.items():
         kinds[look] = tuple(view for view in views if view in view_weights)
     kinds |= {f"view {view}": (view,) for view in view_weights}
-    return _rows({name: _read(runs, {view: view_weights[view] for view in views}) for name, views in kinds.items()}, n)
+    return _rows(
+        {name: [_read(runs, {view: view_weights[view] for view in views})] for name, views in kinds.items()}, n
+    )
 
 
-def _rows(read: Mapping[str, Mapping[str, pd.DataFrame]], n: int) -> list[dict[str, Any]]:
-    """A row a reading, the first one to compare with, all on the same resamples."""
-    first = next(iter(read))
-    groups = np.unique(np.concatenate([images["group"] for images in read[first].values()]))
+def heat_maps(trials: Mapping[str, Mapping[str, pd.DataFrame]], view_weights: Mapping[str, float]) -> dict[str, Any]:
+    """Figures of `report.on_lesions` for each trial and pair of sources."""
+    return {
+        name: {key: on_lesions(images) for key, images in _read(runs, view_weights).items()}
+        for name, runs in trials.items()
+    }
+
+
+def repeats(
+    trials: Mapping[str, Sequence[Mapping[str, pd.DataFrame]]], view_weights: Mapping[str, float], n: int = RESAMPLES
+) -> list[dict[str, Any]]:
+    """The mean figures of trials that differ in nothing but their seed, against those of the first set of them.
+
+    Args:
+        trials: name of each set, with the logits of its trials (as for `table`).
+        view_weights: weight of each view.
+        n: resamples.
+
+    Returns:
+        Rows as of `table`. Unlike those of trials that vote together (`together`), the figures are means of figures.
+        The intervals cover the choice of images, not that of the seeds.
+    """
+    return _rows({name: [_read(runs, view_weights) for runs in some] for name, some in trials.items()}, n)
+
+
+def _rows(read: Mapping[str, Sequence[Mapping[str, pd.DataFrame]]], n: int) -> list[dict[str, Any]]:
+    """A row a set of readings, the first one to compare with, all on the same resamples."""
+    first = next(iter(read.values()))[0]
+    groups = np.unique(np.concatenate([images["group"] for images in first.values()]))
     drawn = resamples(groups, n)
     rows: list[dict[str, Any]] = []
     base: np.ndarray | None = None
-    for name, found in read.items():
-        values, draws = zip(*(_area(images, groups, drawn) for images in found.values()), strict=True)
+    for name, some in read.items():
+        values, draws = [], []
+        for key in first:
+            each = [_area(found[key], groups, drawn) for found in some]
+            values.append(float(np.mean([value for value, _ in each])))
+            draws.append(np.mean([draw for _, draw in each], axis=0))
         mean, spread = float(np.mean(values)), np.mean(draws, axis=0)
         if base is None:
             base, at = spread, mean
@@ -104,7 +176,7 @@ def _rows(read: Mapping[str, Mapping[str, pd.DataFrame]], n: int) -> list[dict[s
                 "name": name,
                 "auroc": {
                     key: figures.Estimate(value, *interval(draw)).to_dict()
-                    for key, value, draw in zip(found, values, draws, strict=True)
+                    for key, value, draw in zip(first, values, draws, strict=True)
                 },
                 "mean": figures.Estimate(mean, *interval(spread)).to_dict(),
                 "gain": figures.Estimate(mean - at, *interval(spread - base)).to_dict(),

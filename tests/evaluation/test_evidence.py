@@ -179,7 +179,7 @@ def test_one_member_has_nothing_to_compare_and_says_so():
 def whole(found, read):
     points = [{"name": name, "threshold": 0.5} for name in calibration.POINTS]
     points = [point | {"sensitivity": [0.9, 0.8, 1.0], "specificity": [0.5, 0.4, 0.6]} for point in points]
-    weights = {"how": "fitted", **votes.gain(read, VIEW_WEIGHTS)}
+    weights = {"how": "by separation", **votes.gain(read, VIEW_WEIGHTS)}
     band = {"low": 0.1, "high": 0.4, "coverage": 0.7, "error": 0.1, "method": "conformal"}
     made = report.report(logits(), MEMBERS, VIEW_WEIGHTS, 1.0, points) | found
     return json.loads(json.dumps(made | {"weights": weights, "abstain": band, "default_operating_point": POINT}))

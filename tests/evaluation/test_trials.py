@@ -4,7 +4,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from bus_hf.errors import BusError
-from bus_hf.evaluation import trials
+from bus_hf.evaluation import trials, votes
+from bus_hf.evaluation.combine import combine
 
 VIEWS = {"whole": 0.5, "lesion": 0.5}
 
@@ -110,9 +111,33 @@ def test_trials_together_give_the_mean_logit():
     assert alone[0]["auroc"] == alone[1]["auroc"]
 
 
+def test_repeats_give_the_mean_of_the_figures():
+    one, other = {"a": run(0.8, 1), "b": run(0.8, 2)}, {"a": run(0.8, 3), "b": run(0.8, 4)}
+    rows = trials.repeats({"one": [one], "both": [one, other]}, VIEWS, n=50)
+    alone = [trials.table({"x": runs}, VIEWS, n=50)[0] for runs in (one, other)]
+    assert rows[0] == alone[0] | {"name": "one"}
+    mean = np.mean([row["mean"]["value"] for row in alone])
+    assert rows[1]["mean"]["value"] == pytest.approx(mean, abs=2e-6)
+    assert rows[1]["gain"]["value"] == pytest.approx(mean - alone[0]["mean"]["value"], abs=3e-6)
+
+
 def test_trials_of_other_images_do_not_vote_together():
     one = {"a": run(1.0), "b": run(1.0)}
     with pytest.raises(BusError, match="did not read the same images"):
         trials.together({"one": one, "other": {"a": run(1.0), "b": run(1.0)[2:]}})
     with pytest.raises(BusError, match="same sources"):
         trials.together({"one": one, "other": {"a": run(1.0)}})
+
+
+def test_rules_of_votes_are_fitted_at_home_and_read_abroad():
+    strong, blind = {"a": run(1.5, 1), "b": run(1.5, 2)}, {"a": run(0.0, 3), "b": run(0.0, 4)}
+    runs = trials.together({"strong": strong, "blind": blind})
+    rows = {row["name"]: row for row in trials.vote_rules(runs, VIEWS, n=100)}
+    assert list(rows)[:2] == ["equal votes", "by separation"]
+    assert rows["equal votes"]["auroc"]["a > b"] == trials.table({"x": runs}, VIEWS, n=100)[0]["auroc"]["a > b"]
+    assert rows["by separation"]["gain"]["low"] > 0
+    home = runs["a"][runs["a"]["source"] == "a"]
+    members, views = votes.by_separation(votes.readings(home, ["strong", "blind"], list(VIEWS)), VIEWS)
+    abroad = combine(runs["a"][runs["a"]["source"] == "b"], members, views)
+    area = roc_auc_score(abroad["label"], abroad["logit_0"])
+    assert rows["by separation"]["auroc"]["a > b"]["value"] == pytest.approx(area, abs=1e-6)

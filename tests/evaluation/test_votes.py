@@ -1,7 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 
 from bus_hf.errors import BusError
 from bus_hf.evaluation import combine, votes
@@ -50,19 +52,52 @@ def test_half_given_readings_are_refused():
 
 def test_a_member_that_sees_nothing_loses_its_vote():
     read = votes.readings(frame({"good": 2.0, "blind": 0.0}), ["good", "blind"], list(VIEWS))
-    members, views = votes.fit(read, VIEWS, shrinkage=0)
+    members, views = votes.joint(read, VIEWS, shrinkage=0)
     assert members["good"] > 0.95
     assert sum(members.values()) == pytest.approx(1, abs=1e-9)
     assert sum(views.values()) == pytest.approx(1, abs=1e-9)
-    shrunk, _ = votes.fit(read, VIEWS, shrinkage=0.5)
+    shrunk, _ = votes.joint(read, VIEWS, shrinkage=0.5)
     assert 0.5 < shrunk["good"] < members["good"]
 
 
 def test_equal_members_vote_alike_under_shrinkage():
     read = votes.readings(frame({"m": 1.0, "n": 1.0}), ["m", "n"], list(VIEWS))
-    members, views = votes.fit(read, VIEWS)
+    members, views = votes.joint(read, VIEWS, shrinkage=0.02)
     assert members["m"] == pytest.approx(0.5, abs=0.1)
     assert views["whole"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_votes_follow_the_squared_separation_whatever_the_scale_of_the_logits():
+    given = frame({"good": 1.0, "fair": 0.5}, n=4000)
+    given.loc[given["member"] == "fair", "logit_0"] *= 0.01
+    read = votes.readings(given, ["good", "fair"], list(VIEWS))
+    members, views = votes.by_separation(read, VIEWS)
+    # The mean of two views has a spread of sqrt(2) within a class, so that d is strength times sqrt(2).
+    assert members["good"] / members["fair"] == pytest.approx(4, rel=0.15)
+    assert views == VIEWS
+    separations = []
+    for member in read.members:
+        mean = (
+            given[given["member"] == member]
+            .groupby("name")
+            .agg(source=("source", "first"), label=("label", "first"), logit=("logit_0", "mean"))
+        )
+        each = [roc_auc_score(part["label"], part["logit"]) for _, part in mean.groupby("source")]
+        separations.append(np.mean(np.sqrt(2) * norm.ppf(each)))
+    assert members["good"] == pytest.approx(separations[0] ** 2 / np.square(separations).sum(), abs=1e-4)
+
+
+def test_a_member_that_is_worse_than_chance_has_no_vote_and_none_at_all_vote_alike():
+    read = votes.readings(frame({"good": 2.0, "wrong": -2.0}), ["good", "wrong"], list(VIEWS))
+    assert votes.by_separation(read, VIEWS)[0] == {"good": 1.0, "wrong": 0.0}
+    read = votes.readings(frame({"wrong": -2.0, "worse": -3.0}), ["wrong", "worse"], list(VIEWS))
+    assert votes.by_separation(read, VIEWS) == votes.equal(read, VIEWS) == ({"wrong": 0.5, "worse": 0.5}, VIEWS)
+
+
+def test_a_member_without_an_error_on_few_images_does_not_silence_the_others():
+    given = frame({"sure": 30.0, "good": 1.5}, n=40)
+    members, _ = votes.by_separation(votes.readings(given, ["sure", "good"], list(VIEWS)), VIEWS)
+    assert 0.5 < members["sure"] < 0.95
 
 
 def test_the_plain_minimum_is_that_of_logistic_regression():
@@ -70,7 +105,7 @@ def test_the_plain_minimum_is_that_of_logistic_regression():
     given = frame({"m": 1.5, "n": 0.8})
     given = given[given["view"] == "whole"].assign(source="one")
     read = votes.readings(given, ["m", "n"], ["whole"])
-    members, _ = votes.fit(read, {"whole": 1.0}, shrinkage=0)
+    members, _ = votes.joint(read, {"whole": 1.0}, shrinkage=0)
     weights = LogisticRegression(C=1e9, fit_intercept=False).fit(read.logits[:, :, 0], read.labels).coef_[0]
     assert members["m"] == pytest.approx(weights[0] / weights.sum(), abs=2e-3)
 
@@ -92,7 +127,6 @@ def test_gain_is_seen_where_there_is_one_and_not_on_shuffled_labels():
 def test_fitted_weights_are_those_that_the_detector_combines():
     given = frame({"good": 1.5, "blind": 0.2})
     read = votes.readings(given, ["good", "blind"], list(VIEWS))
-    members, views = votes.fit(read, VIEWS)
+    members, views = votes.by_separation(read, VIEWS)
     images = combine.combine(given, members, views)
-    by_hand = np.einsum("nmv,m,v->n", read.logits, [*members.values()], [*views.values()])
-    assert images["logit_0"].to_numpy() == pytest.approx(by_hand, abs=1e-9)
+    assert images["logit_0"].to_numpy() == pytest.approx(votes.combined(read, (members, views)), abs=1e-9)
