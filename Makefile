@@ -23,10 +23,12 @@ $(shell rm -f $(SERVING) $(EVERYTHING))
 endif
 
 # Trials whose means, joint answers and votes stand in LOG.md.
-REPEATS := full+full-seed1 full-no-inside+full-no-inside-seed1
-TOGETHER := full+full-seed1 full+full-b0 full+full-seed1+full-b0 full+full-seed1+full-b0+full-b1
-HEAT := full full-no-inside full-no-inside-seed1
-VOTES := full+full-seed1+full-b0+full-b1
+REPEATS := steps+steps-seed1 full+full-seed1 full-no-inside+full-no-inside-seed1 steps-no-inside+steps-no-inside-seed1 \
+  steps-taught+steps-taught-seed2 steps-lesion2+steps-lesion2-seed1
+TOGETHER := steps+steps-seed1 steps+full-b0 steps+steps-seed1+full-b0+full-b1 steps-taught+steps-taught-seed2 \
+  steps-lesion2+steps-lesion2-seed1 steps-taught+steps-lesion2
+HEAT := steps steps-no-inside steps-lesion2
+VOTES := steps+steps-seed1+full-b0+full-b1
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test lint format figures docs ensemble reports setup weights clean
@@ -59,7 +61,7 @@ figures: $(EVERYTHING) ## every figure, plot and card again from the stored out-
 	@$(BIN)/python -m bus_hf.cli trials --looks full --log LOG.md
 	@$(BIN)/python -m bus_hf.cli trials --thresholds full --log LOG.md
 	@$(BIN)/python -m bus_hf.cli trials --repeats $(REPEATS) --log LOG.md
-	@$(BIN)/python -m bus_hf.cli trials --base full --together $(TOGETHER) --log LOG.md
+	@$(BIN)/python -m bus_hf.cli trials --base steps --together $(TOGETHER) --log LOG.md
 	@$(BIN)/python -m bus_hf.cli trials --heat $(HEAT) --log LOG.md
 	@$(BIN)/python -m bus_hf.cli trials --votes $(VOTES) --log LOG.md
 

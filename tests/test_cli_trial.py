@@ -64,7 +64,7 @@ def test_a_trial_and_its_table(tmp_path, monkeypatch, capsys):
     assert main(["trials", "--heat", "wider"]) == 0
     assert "| wider | one > two |" in capsys.readouterr().out
     assert main(["trials", "--votes", "baseline+wider", "--json"]) == 0
-    assert [row["name"] for row in json.loads(capsys.readouterr().out)][:2] == ["equal votes", "by separation"]
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)][:2] == ["equal votes", "by separation, power 1"]
     assert main(["trials", "--together", "baseline+none"]) == 2
     assert "no finished trial 'none'" in capsys.readouterr().err
     assert main(["trials", "--thresholds", "none"]) == 2

@@ -237,9 +237,7 @@ def weights_text(report: Mapping[str, Any]) -> str:
         f"{area['fitted']:.3f} against {area['equal']:.3f} of equal votes (difference "
         f"{signed(found['auroc_difference'])}), and a log loss of {loss['fitted']:.4f} against {loss['equal']:.4f}"
     )
-    kept = (
-        "The votes follow the squared separation (d' of signal detection) of each member alone on the held-out images"
-    )
+    kept = "The votes follow the separation (d' of signal detection) of each member alone on the held-out images"
     if not found["pays"]:
         kept = "Votes by the separation of each member alone did not pay, so that they are equal"
     return f"{text}{kept}: {gained}."

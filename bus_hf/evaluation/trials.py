@@ -18,6 +18,8 @@ from bus_hf.evaluation.evidence import LOOKS
 from bus_hf.evaluation.report import on_lesions
 from bus_hf.evaluation.tables import estimate
 
+# Powers of each member's separation that are tried as its vote (`votes.by_separation`).
+POWERS = (1.0, 2.0, 4.0, 8.0)
 # Pulls of jointly fitted votes towards equal ones that are tried (`votes.joint`).
 SHRINKAGES = (2.0, 0.5, 0.1, 0.02, 0.0)
 
@@ -92,13 +94,12 @@ def vote_rules(
         weights are fitted on all held-out images of its own.
     """
     rules: dict[str, Callable[[votes.Readings], votes.Weights]] = {
-        f"fitted together, pull {pull:g}": partial(votes.joint, default_views=view_weights, shrinkage=pull)
-        for pull in SHRINKAGES
+        "equal votes": partial(votes.equal, default_views=view_weights)
     }
-    rules = {
-        "equal votes": partial(votes.equal, default_views=view_weights),
-        "by separation": partial(votes.by_separation, default_views=view_weights),
-    } | rules
+    for power in POWERS:
+        rules[f"by separation, power {power:g}"] = partial(votes.by_separation, default_views=view_weights, power=power)
+    for pull in SHRINKAGES:
+        rules[f"fitted together, pull {pull:g}"] = partial(votes.joint, default_views=view_weights, shrinkage=pull)
     read: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in rules}
     for trained, frame in sorted(runs.items()):
         members = [str(member) for member in frame["member"].unique()]

@@ -133,11 +133,11 @@ def test_rules_of_votes_are_fitted_at_home_and_read_abroad():
     strong, blind = {"a": run(1.5, 1), "b": run(1.5, 2)}, {"a": run(0.0, 3), "b": run(0.0, 4)}
     runs = trials.together({"strong": strong, "blind": blind})
     rows = {row["name"]: row for row in trials.vote_rules(runs, VIEWS, n=100)}
-    assert list(rows)[:2] == ["equal votes", "by separation"]
+    assert list(rows)[:2] == ["equal votes", "by separation, power 1"]
     assert rows["equal votes"]["auroc"]["a > b"] == trials.table({"x": runs}, VIEWS, n=100)[0]["auroc"]["a > b"]
-    assert rows["by separation"]["gain"]["low"] > 0
+    assert rows["by separation, power 4"]["gain"]["low"] > 0
     home = runs["a"][runs["a"]["source"] == "a"]
-    members, views = votes.by_separation(votes.readings(home, ["strong", "blind"], list(VIEWS)), VIEWS)
+    members, views = votes.by_separation(votes.readings(home, ["strong", "blind"], list(VIEWS)), VIEWS, power=4)
     abroad = combine(runs["a"][runs["a"]["source"] == "b"], members, views)
     area = roc_auc_score(abroad["label"], abroad["logit_0"])
-    assert rows["by separation"]["auroc"]["a > b"]["value"] == pytest.approx(area, abs=1e-6)
+    assert rows["by separation, power 4"]["auroc"]["a > b"]["value"] == pytest.approx(area, abs=1e-6)
