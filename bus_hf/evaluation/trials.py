@@ -43,17 +43,7 @@ def table(
     Raises:
         BusError: two trials did not train on the same sources or read the same images.
     """
-    read = {name: _read(runs, view_weights) for name, runs in trials.items()}
-    first = next(iter(read))
-    for name, found in read.items():
-        if [(key, images["name"].tolist()) for key, images in found.items()] != [
-            (key, images["name"].tolist()) for key, images in read[first].items()
-        ]:
-            raise BusError(
-                f"trial '{name}' did not read the images of trial '{first}'",
-                remedy="train both on the same data, with the same folds, fold and set_apart",
-            )
-    return _rows({name: [found] for name, found in read.items()}, n)
+    return repeats({name: [runs] for name, runs in trials.items()}, view_weights, n)
 
 
 def together(trials: Mapping[str, Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
@@ -152,8 +142,24 @@ def repeats(
     Returns:
         Rows as of `table`. Unlike those of trials that vote together (`together`), the figures are means of figures.
         The intervals cover the choice of images, not that of the seeds.
+
+    Raises:
+        BusError: as for `table`.
     """
-    return _rows({name: [_read(runs, view_weights) for runs in some] for name, some in trials.items()}, n)
+    read = {name: [_read(runs, view_weights) for runs in some] for name, some in trials.items()}
+    first = next(iter(read))
+    for name, some in read.items():
+        if any(_images(found) != _images(read[first][0]) for found in some):
+            raise BusError(
+                f"trial '{name}' did not read the images of trial '{first}'",
+                remedy="train both on the same data, with the same folds, fold and set_apart",
+            )
+    return _rows(read, n)
+
+
+def _images(found: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
+    """Names of the images of each pair of sources."""
+    return {key: images["name"].tolist() for key, images in found.items()}
 
 
 def _rows(read: Mapping[str, Sequence[Mapping[str, pd.DataFrame]]], n: int) -> list[dict[str, Any]]:

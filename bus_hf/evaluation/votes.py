@@ -124,9 +124,9 @@ def joint(read: Readings, default_views: Mapping[str, float], shrinkage: float) 
 
     def loss(free: np.ndarray) -> float:
         members, views = _softmax(free[:count]), _softmax(free[count:-1] + np.log(prior))
-        combined = np.einsum("nmv,m,v->n", read.logits, members, views) / np.exp(free[-1])
+        pooled = np.einsum("nmv,m,v->n", read.logits, members, views) / np.exp(free[-1])
         pull = (members * np.log(members * count)).sum() + (views * np.log(views / prior)).sum()
-        return float(_loss(combined, read.labels, balance) + shrinkage * pull)
+        return float(_loss(pooled, read.labels, balance) + shrinkage * pull)
 
     # Bounds keep exp() finite; a weight of e-12 is none.
     start = np.zeros(count + len(prior) + 1)

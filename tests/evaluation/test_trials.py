@@ -69,6 +69,8 @@ def test_trials_of_other_images_are_not_compared():
     part = {"a": run(1.0), "b": run(1.0)[2:]}
     with pytest.raises(BusError, match="did not read the images"):
         trials.table({"baseline": whole, "other": part}, VIEWS, n=10)
+    with pytest.raises(BusError, match="trial 'set' did not read the images of trial 'set'"):
+        trials.repeats({"set": [whole, part]}, VIEWS, n=10)
 
 
 def test_a_threshold_is_fitted_at_home_and_read_abroad():
