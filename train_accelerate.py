@@ -9,7 +9,11 @@ Examples:
   accelerate launch train_accelerate.py --config configs/lite0.yaml --data owner/breast-ultrasound --streaming \\
       --push_to_hub owner/lite0
 
-The same command goes on where a run was stopped.
+The same command goes on where a run was stopped. A finished member's held-out images are read again, in other boxes,
+without training it:
+
+  python train_accelerate.py --reread checkpoints/resnet50 --data DATA/busi DATA/busbra \\
+      --boxes runs/lite0/out_of_fold.parquet --output runs/resnet50
 """
 
 from __future__ import annotations
@@ -36,6 +40,12 @@ def parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     flags.add_argument("--config", metavar="YAML", default=None, help="file of settings; flags go before it")
+    flags.add_argument(
+        "--reread",
+        metavar="MEMBER",
+        default=None,
+        help="train nothing: read again what this member left out (folder checkpoint of a run, or one of an ensemble)",
+    )
     kinds = field_types()
     for field in dataclasses.fields(TrainConfig):
         kind = kinds[field.name]
@@ -58,8 +68,15 @@ def _shown(value: object) -> object:
 def main(arguments: list[str] | None = None) -> int:
     """Run; exit status 0 done, 2 wrong use, 130 stopped by Ctrl-C."""
     given = vars(parser().parse_args(arguments))
-    path = given.pop("config")
+    path, member = given.pop("config"), given.pop("reread")
     try:
+        if member:
+            if path:
+                raise BusError("a member is read by its own settings", where="--reread", remedy="leave out --config")
+            from bus_hf.training.reread import reread
+
+            print(f"written: {reread(member, given)}")
+            return 0
         config = from_yaml(path) if path else TrainConfig()
         config = from_mapping(given, "command line", config)
         # Imported here, so that --help and a wrong setting answer at once.

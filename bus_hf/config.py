@@ -59,7 +59,7 @@ class TrainConfig:
     clip_grad: float = _setting(1.0, "largest gradient norm; 0 switches clipping off")
     ema_decay: float = _setting(0.995, "decay of the averaged weights that are validated and kept; 0 switches it off")
     patience: int = _setting(0, "stop after so many epochs without a better AUROC and keep the best; 0: keep the last")
-    mixed_precision: str = _setting("auto", "auto (fp16 on CUDA, no on CPU), no, fp16 or bf16")
+    mixed_precision: str = _setting("auto", "auto (fp16 on CUDA, no on CPU), no, fp16 or bf16 (no on a CPU without it)")
     channels_last: bool = _setting(True, "channels-last memory layout")
     # Balance
     balanced_sampling: bool = _setting(True, "draw every class equally often")

@@ -29,6 +29,17 @@ def record_of(name: str) -> dict[str, Any] | None:
         return None
 
 
+def history_of(name: str) -> list[dict[str, float]] | None:
+    """One row an epoch of the run that made a member, from beside its folder; None where none lies there."""
+    folder = Path(name)
+    if folder.name != "checkpoint":
+        return (record_of(name) or {}).get("history")
+    try:
+        return list(json.loads((folder.parent / "history.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def earlier_run(config: TrainConfig) -> dict[str, Any] | None:
     """The record of the run that `init_from` ends, for the record of this one, its history left out.
 

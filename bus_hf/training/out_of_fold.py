@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
+from bus_hf.config import TrainConfig
 from bus_hf.data.dataset import Case
 from bus_hf.errors import BusError
 from bus_hf.evaluation.lesions import on_lesion
@@ -102,6 +104,25 @@ def read_out_of_fold(
         if progress:
             progress(len(chunk))
     return pd.DataFrame(rows)
+
+
+def read_fold(
+    net: TrainingNet, cases: Sequence[Case], config: TrainConfig, boxes: Mapping[str, Box | None] | None
+) -> pd.DataFrame:
+    """`read_out_of_fold` with what a run's config says, under a progress bar."""
+    cfg = net.backbone.pretrained_cfg
+    with tqdm(total=len(cases), unit="image", desc="out-of-fold") as bar:
+        return read_out_of_fold(
+            net,
+            cases,
+            size=config.input_size,
+            mean=cfg["mean"],
+            std=cfg["std"],
+            member=config.backbone,
+            fold=config.fold,
+            boxes=boxes,
+            progress=bar.update,
+        )
 
 
 def read_boxes(path: str | Path, cases: Sequence[Case]) -> dict[str, Box | None]:

@@ -1,18 +1,54 @@
-"""Pictures of a finished run."""
+"""What a finished run leaves beside its member: logits, record, history, pictures."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bus_hf.config import TrainConfig, to_mapping
 from bus_hf.evaluation import plots
 from bus_hf.labels import LabelSet
 from bus_hf.views import VIEW_WEIGHTS
 
+LOGITS, RECORD, HISTORY = "out_of_fold.parquet", "run.json", "history.json"
+# What a record leaves out: where things lie, and nothing about the weights.
+_UNTOLD = ("data", "output", "push_to_hub", "hub_private")
 
-def write_plots(frame: pd.DataFrame, labels: LabelSet, history: list[dict[str, float]], output: Path) -> None:
+
+def told(config: TrainConfig) -> dict[str, Any]:
+    """The settings that a run's record tells."""
+    return {key: value for key, value in to_mapping(config).items() if key not in _UNTOLD}
+
+
+def write_run(
+    frame: pd.DataFrame, labels: LabelSet, record: Mapping[str, Any], history: list[dict[str, float]], output: Path
+) -> None:
+    """Write `out_of_fold.parquet`, `history.json`, three plots and, at the very end, `run.json`.
+
+    Args:
+        frame: as `out_of_fold.read_out_of_fold` makes it.
+        labels: of the run.
+        record: of the run, JSON-ready.
+        history: one row an epoch.
+        output: the run's folder.
+    """
+    part = output / f"{LOGITS}.part"
+    frame.to_parquet(part, index=False)
+    part.replace(output / LOGITS)
+    (output / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+    _write_plots(frame, labels, history, output)
+    # Last and whole: where it stands, the run is finished.
+    part = output / f"{RECORD}.part"
+    part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    part.replace(output / RECORD)
+
+
+def _write_plots(frame: pd.DataFrame, labels: LabelSet, history: list[dict[str, float]], output: Path) -> None:
     """Write `training_history.png`, `roc_curve.png` and `confusion_matrix.png` of the out-of-fold views.
 
     Views are averaged by their default weights, without calibration. ROC and confusion matrix are those of the

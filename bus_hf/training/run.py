@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, ProjectConfiguration, set_seed
 from safetensors.torch import load_file, save_file
 from timm.utils import ModelEmaV3
@@ -33,16 +32,15 @@ from bus_hf.training.lineage import earlier_run
 from bus_hf.training.losses import class_weights, terms
 from bus_hf.training.memory import hold_memory
 from bus_hf.training.optimisation import parameter_groups, schedule, set_training
-from bus_hf.training.out_of_fold import read_boxes, read_out_of_fold
-from bus_hf.training.record import write_plots
+from bus_hf.training.out_of_fold import read_boxes, read_fold
+from bus_hf.training.precision import usable
+from bus_hf.training.record import told, write_run
 from bus_hf.training.splits import Split, split
 from bus_hf.training.state import Progress, claim, resume, save
 from bus_hf.transforms import TrainTransform
 from bus_hf.views import Box
 
 BEST_FILE = "best.safetensors"
-# What a record leaves out: where things lie, and nothing about the weights.
-_UNTOLD = ("data", "output", "push_to_hub", "hub_private")
 
 
 def run(config: TrainConfig) -> Path:
@@ -127,7 +125,8 @@ def run(config: TrainConfig) -> Path:
     if not fit.epochs(progress, output):
         say(f"stopped after epoch {progress.epoch} of {config.epochs}; the same command goes on")
     elif accelerator.is_main_process:
-        _finish(config, labels, ema.module, data, boxes, asdict(begun) | {"earlier_run": before}, progress, output)
+        record = {"start": asdict(begun) | {"earlier_run": before}, "precision": accelerator.mixed_precision}
+        _finish(config, labels, ema.module, data, boxes, record, progress, output)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return output
@@ -235,9 +234,7 @@ class _Fit:
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
-    precision = config.mixed_precision
-    if precision == "auto":
-        precision = "fp16" if torch.cuda.is_available() else "no"
+    precision, note = usable(config.mixed_precision, PartialState().device)
     # A lesion head that nothing trains has no gradients for DDP to wait for.
     idle = DistributedDataParallelKwargs(find_unused_parameters=not config.lesion_weight)
     try:
@@ -260,6 +257,8 @@ def _accelerator(config: TrainConfig) -> Accelerator:
             where="training config",
             remedy="give a multiple of their number",
         )
+    if note:
+        accelerator.print(note)
     return accelerator
 
 
@@ -306,32 +305,19 @@ def _finish(
     net: TrainingNet,
     data: Split,
     boxes: Mapping[str, Box | None] | None,
-    begun: Mapping[str, Any],
+    known: Mapping[str, Any],
     progress: Progress,
     output: Path,
 ) -> None:
-    """Write everything that a finished run leaves."""
+    """Write everything that a finished run leaves; `known` joins its record."""
     train, held_out = data.training(config.fold), data.held_out(config.fold)
-    cfg = net.backbone.pretrained_cfg
-    with tqdm(total=len(held_out), unit="image", desc="out-of-fold") as bar:
-        frame = read_out_of_fold(
-            net.eval(),
-            held_out,
-            size=config.input_size,
-            mean=cfg["mean"],
-            std=cfg["std"],
-            member=config.backbone,
-            fold=config.fold,
-            boxes=boxes,
-            progress=bar.update,
-        )
-    frame.to_parquet(output / "out_of_fold.parquet", index=False)
+    frame = read_fold(net.eval(), held_out, config, boxes)
     save_member(output / "checkpoint", net.backbone, labels, config.input_size, net.lesion_head)
     record = {
         "architecture": config.backbone,
         "label_set": config.label_set,
         "input_size": config.input_size,
-        "start": begun,
+        **known,
         "epochs": progress.epoch,
         "kept": "best epoch on the held-out fold" if config.patience else "last epoch, averaged weights",
         "fold": config.fold,
@@ -344,11 +330,6 @@ def _finish(
             source: sum(case.source == source for case in train) for source in sorted({case.source for case in train})
         },
         "seconds": round(sum(row["seconds"] for row in progress.history)),
-        "config": {key: value for key, value in to_mapping(config).items() if key not in _UNTOLD},
+        "config": told(config),
     }
-    (output / "history.json").write_text(json.dumps(progress.history, indent=1) + "\n", encoding="utf-8")
-    write_plots(frame, labels, progress.history, output)
-    # Last and whole: where it stands, the run is finished.
-    part = output / "run.json.part"
-    part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    part.replace(output / "run.json")
+    write_run(frame, labels, record, progress.history, output)

@@ -107,9 +107,20 @@ def test_early_stopping_keeps_the_best_epoch(tiny, monkeypatch):
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_convnext"])
-def test_every_family_and_cpu_autocast(tiny, backbone, precision):
+def test_every_family_and_cpu_autocast(tiny, backbone, precision, monkeypatch):
+    # Autocast is tested on every CPU, also where it is slow.
+    monkeypatch.setattr("bus_hf.training.precision.cpu_has_bf16", lambda: True)
     output = run(replace(tiny, backbone=backbone, epochs=1, mixed_precision=precision))
+    assert json.loads((output / "run.json").read_text())["precision"] == precision
     assert np.isfinite(pd.read_parquet(output / "out_of_fold.parquet")["logit_0"]).all()
+
+
+def test_a_cpu_without_bfloat16_trains_in_float32_and_says_so(tiny, monkeypatch, capsys):
+    monkeypatch.setattr("bus_hf.training.precision.cpu_has_bf16", lambda: False)
+    output = run(replace(tiny, epochs=1, mixed_precision="bf16"))
+    assert "no bfloat16" in capsys.readouterr().out
+    record = json.loads((output / "run.json").read_text())
+    assert (record["precision"], record["config"]["mixed_precision"]) == ("no", "bf16")
 
 
 def test_three_classes_with_weights(tiny):
