@@ -23,11 +23,14 @@ $(shell rm -f $(SERVING) $(EVERYTHING))
 endif
 
 # Trials whose means, joint answers and votes stand in LOG.md.
-REPEATS := steps+steps-seed1 full+full-seed1 full-no-inside+full-no-inside-seed1 steps-no-inside+steps-no-inside-seed1 \
-  steps-taught+steps-taught-seed2 steps-lesion2+steps-lesion2-seed1 steps-lesion5+steps-lesion5-seed1 \
-  steps-lesion10+steps-lesion10-seed1 steps-lesion5-augment07+steps-lesion5-augment07-seed1 steps-lesion5-taught+steps-lesion5-taught-seed2
+SCANNERS := baseline+baseline-seed1 scanner+scanner-seed1
+FULL := full+full-seed1 full-no-inside+full-no-inside-seed1 full-taught+full-taught-seed2 full-lesion2+full-lesion2-seed1
+REPEATS := steps+steps-seed1 full+full-seed1 steps-no-inside+steps-no-inside-seed1 steps-taught+steps-taught-seed2 \
+  steps-lesion2+steps-lesion2-seed1 steps-lesion5+steps-lesion5-seed1
+TRIES := steps-lesion5+steps-lesion5-seed1 steps-lesion10+steps-lesion10-seed1 \
+  steps-lesion5-augment07+steps-lesion5-augment07-seed1 steps-lesion5-taught+steps-lesion5-taught-seed2
 TOGETHER := steps+steps-seed1 steps+full-b0 steps+steps-seed1+full-b0+full-b1 steps-taught+steps-taught-seed2 \
-  steps-lesion2+steps-lesion2-seed1 steps-taught+steps-lesion2
+  steps-lesion2+steps-lesion2-seed1 steps-taught+steps-lesion2 steps-lesion5+steps-lesion5-seed1
 HEAT := steps steps-no-inside steps-lesion2 steps-lesion5
 VOTES := steps+steps-seed1+full-b0+full-b1
 
@@ -59,9 +62,12 @@ figures: $(EVERYTHING) ## every figure, plot and card again from the stored out-
 	@$(BIN)/python -m bus_hf.cli figures checkpoints --readme README.md
 	@for report in $(wildcard reports/*/); do $(BIN)/python -m bus_hf.cli folds --again "$$report" || exit; done
 	@$(BIN)/python -m bus_hf.cli trials --base scanner --log LOG.md
-	@$(BIN)/python -m bus_hf.cli trials --looks full --log LOG.md
-	@$(BIN)/python -m bus_hf.cli trials --thresholds full --log LOG.md
+	@$(BIN)/python -m bus_hf.cli trials --looks steps-lesion5 --log LOG.md
+	@$(BIN)/python -m bus_hf.cli trials --thresholds steps-lesion5 --log LOG.md
+	@$(BIN)/python -m bus_hf.cli trials --repeats $(SCANNERS) --marker scanners --log LOG.md
+	@$(BIN)/python -m bus_hf.cli trials --repeats $(FULL) --marker full --log LOG.md
 	@$(BIN)/python -m bus_hf.cli trials --repeats $(REPEATS) --log LOG.md
+	@$(BIN)/python -m bus_hf.cli trials --repeats $(TRIES) --marker tries --log LOG.md
 	@$(BIN)/python -m bus_hf.cli trials --base steps --together $(TOGETHER) --log LOG.md
 	@$(BIN)/python -m bus_hf.cli trials --heat $(HEAT) --log LOG.md
 	@$(BIN)/python -m bus_hf.cli trials --votes $(VOTES) --log LOG.md

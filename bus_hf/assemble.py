@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -137,7 +138,12 @@ def describe(
     read = votes.readings(frame, members, list(VIEW_WEIGHTS))
     figures = report.report(frame, weights, views, temperature, points)
     figures |= evidence.evidence(read, weights, views, DEFAULT_POINT)
-    figures |= {"weights": fit, "abstain": band, "default_operating_point": DEFAULT_POINT}
+    answers = abstention.cross_fitted(truth, probabilities, groups)
+    figures |= {
+        "weights": fit,
+        "abstain": band | {"answered": abstention.answered(truth, answers, groups)},
+        "default_operating_point": DEFAULT_POINT,
+    }
     report.write_report(figures, folder / REPORT)
     ensemble.write(manifest, folder)
     for member in members:
@@ -167,22 +173,33 @@ def redescribe(folder: Path) -> Path:
     return describe(folder, list(weights), manifest.name, manifest.version, given)
 
 
-def readme_figures(folder: Path) -> str:
-    """The figures of an ensemble folder as Markdown, for a README."""
+def readme_figures(folder: Path, home: Path | None = None) -> str:
+    """The figures of an ensemble folder as Markdown, for a README; with two plots where its folder `home` is known."""
     figures = _json(folder / REPORT)
+    drawn = Path(os.path.relpath(folder, home or folder), "plots").as_posix()
+    pictures = [
+        f"![{text}]({drawn}/{name}.png)"
+        for name, text in (("roc_curve", "ROC curve with its 95 % band"), ("reliability", "Calibration"))
+    ]
     parts = (
         tables.figures_table(figures),
-        f"Members and ensemble, cross-fitted, at `{figures['default_operating_point']}`:",
+        tables.readers_title(figures),
         tables.readers_table(figures),
         tables.comparison_text(figures),
+        tables.leave_out_text(figures),
+        tables.POINTS_NOTE,
         tables.points_table(figures),
+        "Every rate of the ensemble, predictive values at other shares of cancers too, and Wilson's intervals:",
+        tables.rates_table(figures),
+        tables.across_verdict(figures),
+        tables.abstention_text(figures),
         tables.disagreement_text(figures),
         tables.heat_table(figures),
         f"Beside what the predecessor of this project stated:\n\n{tables.predecessor_table(figures)}",
     )
     beside = folder / second_reading.FOLDER / REPORT
     also = (classes.second_reading_text(_json(beside)),) if beside.is_file() else ()
-    return "\n\n".join((*parts, *also)) + "\n"
+    return "\n\n".join((*parts, *also, *(pictures if home else ()))) + "\n"
 
 
 def _json(path: Path) -> Any:
@@ -216,7 +233,7 @@ def _check(frame: pd.DataFrame, records: Sequence[Mapping[str, Any]], runs: Sequ
             raise BusError(
                 f"the second look of {apart[0]} took other boxes than the light member's, which it will take in use",
                 where=where,
-                remedy=f"run its training command again with --boxes {runs[0]}/{LOGITS}; it only reads anew",
+                remedy=f"read it again in them: train_accelerate.py --reread RUN/checkpoint --boxes {runs[0]}/{LOGITS}",
             )
     if any(record["label_set"] != "malignancy" for record in records):
         raise BusError(

@@ -84,7 +84,7 @@ def describe(folder: Path, views: Mapping[str, float] = VIEW_WEIGHTS) -> tuple[d
     frame, records = stored(folder)
     labels = label_set(records[0]["label_set"])
     if labels.positive is None:
-        found = classes.report(frame, labels.classes, views)
+        found = classes.report(frame, labels.classes, views, records[0]["config"].get("balanced_sampling", False))
         text = classes.markdown(found, labels.name, records)
         classes.draw_confusion(folder / "confusion_matrix.png", found)
     else:

@@ -11,6 +11,13 @@ from bus_hf.errors import BusError
 
 # What the page tells about an ensemble, beside the manifest.
 TOLD = ("report.json", "training.json", "second_reading/report.json")
+# Plots that the page shows, with what they show.
+PICTURES = {
+    "plots/roc_curve.png": "ROC curve of the ensemble with its 95 % band, and of each member",
+    "plots/reliability.png": "Predicted probability against the observed share of malignant images",
+    "plots/confusion_matrix.png": "Confusion matrix at the default operating point",
+    "plots/decision_curve.png": "Decision curve: net benefit against the threshold probability",
+}
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -39,7 +46,7 @@ def pull(folder_or_id: str | Path, revision: str | None = None, members: Sequenc
         inside = [member.path for member in parts(ensemble, members) if member.path is not None]
         names = _member_files(ensemble.lesion_map.file)
         files = [PurePosixPath(path, name).as_posix() for path in inside for name in names]
-        folder = _snapshot(repo_id, commit, [FILE, *TOLD, *files])
+        folder = _snapshot(repo_id, commit, [FILE, *TOLD, *PICTURES, *files])
     else:
         what = "this is a file" if folder.is_file() else "there is no such folder"
         raise BusError(what, where=folder_or_id, remedy=f"give a folder that holds {FILE}, or a Hub id owner/name")

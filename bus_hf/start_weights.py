@@ -70,6 +70,14 @@ PACKAGED = {
     ),
 }
 
+# Files of weights whose origin is known, by sha256: what they are, and their licence.
+FILES = {
+    "e02680b7c365f8f49ea11a3f45cd333795bed4f4d102090af05d86630c49aaa0": (
+        "ImageNet; stem and layers 1 to 3 of ResNet-50 as released, KaimingHe/deep-residual-networks",
+        "MIT",
+    ),
+}
+
 # Lite-n is B-n without squeeze-excite and with ReLU6: convolutions and norms bear the same names and shapes.
 RELATED = {"efficientnet_b1": "tf_efficientnet_lite1"}
 # A gate of squeeze-excite that nothing has trained lets this logit through, 0.88 of its input, instead of half.
@@ -290,8 +298,10 @@ def _from_file(architecture: str, num_classes: int, path: Path, kwargs: dict[str
         )
     model.load_state_dict(fits, strict=False)
     unused = len(theirs) - len(fits)
-    source = path.name if not unused else f"{path.name} ({unused} of its tensors do not fit and were left)"
-    return model, Start("file", source, "see the file's source", len(fits), len(own) - len(fits))
+    known, licence = FILES.get(hashlib.sha256(path.read_bytes()).hexdigest(), ("", "see the file's source"))
+    told = [known, f"{unused} of its tensors do not fit and were left" if unused else ""]
+    source = " ".join([path.name, *(f"({text})" for text in told if text)])
+    return model, Start("file", source, licence, len(fits), len(own) - len(fits))
 
 
 def pulled(name: str) -> Path:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -496,6 +497,9 @@ def test_figures_writes_the_tables_between_the_markers(assembled, tmp_path, caps
     assert text.startswith("before\n<!-- figures:start -->\n| images |")
     assert text.endswith("<!-- figures:end -->\nafter\n")
     assert "the old tables" not in text
+    (linked,) = re.findall(r"\]\((.*roc_curve\.png)\)", text)
+    assert not Path(linked).is_absolute()
+    assert (readme.parent / linked).resolve() == (assembled / "plots" / "roc_curve.png").resolve()
     assert (assembled / "report.json").read_text() == before
     readme.write_text("no markers")
     assert main(["figures", str(assembled), "--readme", str(readme)]) == 2

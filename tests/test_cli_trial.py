@@ -58,6 +58,10 @@ def test_a_trial_and_its_table(tmp_path, monkeypatch, capsys):
     assert "trials takes one of --looks, --thresholds" in capsys.readouterr().err
     assert main(["trials", "--repeats", "baseline", "baseline+wider", "--json"]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["baseline", "baseline and wider"]
+    log.write_text("<!-- tries:start -->\n<!-- tries:end -->\n")
+    assert main(["trials", "--repeats", "baseline", "wider", "--log", "LOG.md", "--marker", "tries"]) == 0
+    assert "| wider |" in log.read_text()
+    capsys.readouterr()
     assert main(["trials", "--heat", "wider", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["on_lesions"]["one > two"]["all"]["box_iou"]["value"] >= 0
@@ -71,7 +75,14 @@ def test_a_trial_and_its_table(tmp_path, monkeypatch, capsys):
     assert "no finished trial 'none'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["trial", "a/b", "--data", "x"], ["trial", "ok", "--data", "x", "--set", "y"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["trial", "a/b", "--data", "x"],
+        ["trial", "ok", "--data", "x", "--set", "y"],
+        ["trial", "ok", "--data", "x", "--set", "epochs=2", "seed=1", "epochs=3"],
+    ],
+)
 def test_wrong_trials_are_refused_before_anything_is_trained(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2

@@ -170,6 +170,7 @@ def test_part_of_a_file_is_counted(tmp_path):
     assert begun.taken == len(part)
     assert begun.fresh == len(source) - len(part)
     assert "2 of its tensors do not fit" in str(begun)
+    assert begun.licence == "see the file's source"
     assert all(torch.equal(model.state_dict()[name], value) for name, value in part.items())
 
 
@@ -206,3 +207,6 @@ def test_shared_partial_weights_fit_resnet50(shared_data):
         pytest.skip("../shared/weights is not here")
     _, begun = start("resnet50", 1, init_from=str(path))
     assert begun.taken == 215
+    # The file is known by what it holds.
+    assert begun.licence == "MIT"
+    assert "KaimingHe/deep-residual-networks" in begun.source

@@ -76,10 +76,9 @@ def run_figures(given: argparse.Namespace) -> int:
     from bus_hf.assemble import readme_figures, redescribe
 
     redescribe(given.folder)
-    tables = readme_figures(given.folder)
     for path in given.readme:
-        shared.replace_figures(path, tables)
-    print(tables)
+        shared.replace_figures(path, readme_figures(given.folder, path.parent))
+    print(readme_figures(given.folder))
     return 0
 
 

@@ -71,6 +71,9 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--votes", metavar="NAME+NAME", help="fit the votes of these on one source by several rules, read the others"
     )
+    command.add_argument(
+        "--marker", metavar="NAME", help="lines of the log to put the table between (default: those of its kind)"
+    )
     command.add_argument("--json", action="store_true", help="print the figures as JSON")
     command.set_defaults(run=run_trials)
 
@@ -80,6 +83,10 @@ def run_trial(given: argparse.Namespace) -> int:
     settings = [text.partition("=") for text in given.set]
     if not all(key and value for key, _, value in settings):
         raise BusError("a change has no value", where="--set", remedy="write KEY=VALUE, as input_size=160")
+    keys = [key for key, _, _ in settings]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise BusError(f"{twice[0]} is given twice", where="--set", remedy="give each key once")
     if not given.name.replace("-", "").replace("_", "").isalnum():
         raise BusError(f"'{given.name}' is no name of a trial", remedy="use letters, digits and hyphens")
     target = given.to / given.name
@@ -157,7 +164,7 @@ def run_trials(given: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=1))
         return 0
     if given.log:
-        shared.replace_figures(given.log, text, *asked or ["trials"])
+        shared.replace_figures(given.log, text, given.marker or (asked or ["trials"])[0])
     print(text)
     return 0
 

@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from bus_hf.evaluation import figures
+from bus_hf.evaluation.bootstrap import group_bootstrap, settled
 from bus_hf.evaluation.calibration import cross_fits
 
 # Error that is allowed among the malignant and among the benign; a missed cancer weighs more.
 MALIGNANT_ERROR, BENIGN_ERROR = 0.05, 0.10
+# Among answers of 0, benign, and 1, malignant.
+NOT_SURE = -1
 
 
 def band(
@@ -37,24 +41,66 @@ def band(
     Returns:
         low, high (the band, both ends in it), coverage (share of cases outside it), error (among those) and method.
     """
-    groups = np.asarray(groups)
     low, high = _ends(labels, probabilities, malignant_error, benign_error)
-    decided, wrong = 0, 0
-    for fit, test in cross_fits(labels, groups, seed):
-        one, other = _ends(labels[fit], probabilities[fit], malignant_error, benign_error)
-        outside = (probabilities[test] < one) | (probabilities[test] > other)
-        decided += int(outside.sum())
-        wrong += int((outside & ((probabilities[test] > other) != (labels[test] == 1))).sum())
+    answers = cross_fitted(labels, probabilities, groups, malignant_error, benign_error, seed)
+    decided = answers != NOT_SURE
+    wrong = decided & (answers != labels)
     return {
         "low": low,
         "high": high,
-        "coverage": round(decided / len(labels), 6),
-        "error": round(wrong / decided, 6) if decided else 0.0,
+        "coverage": round(float(decided.mean()), 6),
+        "error": round(float(wrong.sum() / decided.sum()), 6) if decided.any() else 0.0,
         "method": (
             f"class-conditional conformal prediction, error {malignant_error:g} for malignant and {benign_error:g} for "
             "benign; coverage and error cross-fitted over groups"
         ),
     }
+
+
+def cross_fitted(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: Sequence[Any] | np.ndarray,
+    malignant_error: float = MALIGNANT_ERROR,
+    benign_error: float = BENIGN_ERROR,
+    seed: int = 0,
+) -> np.ndarray:
+    """Answers of bands fitted on other groups, as for `band`: int (n,), 1 malignant, 0 benign, -1 not sure."""
+    answers = np.full(len(labels), NOT_SURE)
+    for fit, test in cross_fits(labels, np.asarray(groups), seed):
+        low, high = _ends(labels[fit], probabilities[fit], malignant_error, benign_error)
+        read = probabilities[test]
+        answers[test] = np.where(read > high, 1, np.where(read < low, 0, NOT_SURE))
+    return answers
+
+
+def answered(labels: np.ndarray, answers: np.ndarray, groups: Sequence[Any] | np.ndarray) -> dict[str, Any]:
+    """How often an answer that is given is right, by class, JSON-ready.
+
+    Args:
+        labels: int (n,), 1 malignant.
+        answers: of `cross_fitted`.
+        groups: group of each case.
+
+    Returns:
+        For "malignant" and "benign": n, n_answered, n_wrong, and right, the share of the answered that is right
+        ({value, low, high}, by bootstrap of groups; None where none is answered).
+    """
+    groups = np.asarray(groups)
+    found = {}
+    for name, value, statistic in (("malignant", 1, figures.sensitivity), ("benign", 0, figures.specificity)):
+        given = (labels == value) & (answers != NOT_SURE)
+        right = None
+        if given.any():
+            estimate = group_bootstrap(statistic, labels[given], answers[given] == 1, groups[given])
+            right = settled(estimate, groups[given]).to_dict()
+        found[name] = {
+            "n": int((labels == value).sum()),
+            "n_answered": int(given.sum()),
+            "n_wrong": int((answers[given] != value).sum()),
+            "right": right,
+        }
+    return found
 
 
 def _ends(

@@ -11,6 +11,10 @@ from bus_hf.evaluation import tables
 from bus_hf.evaluation.evidence import ENSEMBLE
 from bus_hf.evaluation.report import WITHOUT_NORMALS
 
+PLOTS_NOTE = (
+    "Out-of-fold. Votes, temperature and thresholds of the plots are those that ship, fitted on these images; the "
+    "tables say what is cross-fitted."
+)
 # A vote below this changes no answer that anybody would notice.
 _NEAR_ZERO = 0.02
 
@@ -62,6 +66,7 @@ def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str,
         ),
         heat=f"{_boxes(record, lone)}\n\n{tables.heat_table(report, [name])}",
         evidence=None,
+        plots=None,
         held_out=_held_out(record),
         report=report,
     )
@@ -87,17 +92,9 @@ def ensemble_card(report: Mapping[str, Any], name: str, members: Mapping[str, Ma
     )
     if silent:
         summary += f" The vote of {', '.join(silent)} is near zero: it ships, and changes no answer."
-    band = report.get("abstain")
-    calibration = f"Temperature {report['temperature']:.3f}."
-    if band:
-        calibration += (
-            f' Probabilities from {band["low"]:.3f} to {band["high"]:.3f} are answered "not sure, refer": '
-            f"{100 * band['coverage']:.1f} % of the held-out images lie outside, and {100 * band['error']:.1f} % of "
-            f"those are answered wrongly ({band['method']})."
-        )
+    calibration = f"Temperature {report['temperature']:.3f}. {tables.abstention_text(report)}"
     calibration += f"\n\n{tables.disagreement_text(report)}"
-    point = report["default_operating_point"]
-    readers = f"Members and ensemble, cross-fitted, at `{point}`:\n\n{tables.readers_table(report)}"
+    readers = f"{tables.readers_title(report)}\n\n{tables.readers_table(report)}"
     return _card(
         title=name,
         name=name,
@@ -108,7 +105,7 @@ def ensemble_card(report: Mapping[str, Any], name: str, members: Mapping[str, Ma
         start="\n".join(f"- `{member}`: {_start(one)}" for member, one in members.items()),
         training="\n".join(f"- `{member}`: {_training(one)}" for member, one in members.items()),
         figures=f"{tables.figures_table(report)}\n\n{readers}",
-        points=f"{tables.points_table(report)}\n\n{tables.rates_table(report)}",
+        points=f"{tables.POINTS_NOTE}\n\n{tables.points_table(report)}\n\n{tables.rates_table(report)}",
         calibration=calibration,
         heat=(
             "Heat maps are measured member by member; the one that is shown is their mean, weighted by the votes, and "
@@ -117,9 +114,26 @@ def ensemble_card(report: Mapping[str, Any], name: str, members: Mapping[str, Ma
             else tables.heat_table(report)
         ),
         evidence=evidence(report),
+        plots=_plots(report),
         held_out=_held_out(record),
         report=report,
     )
+
+
+def _plots(report: Mapping[str, Any]) -> str:
+    """Links to the plots that `assemble.describe` draws."""
+    default = report["default_operating_point"]
+    others = [row["name"] for row in report["operating_points"] if row["name"] != default]
+    named = {
+        "roc_curve": "ROC curve with its 95 % band, and of each member",
+        "reliability": "Predicted probability against the observed share of malignant images",
+        "decision_curve": "Decision curve",
+        "confusion_matrix": f"Confusion matrix at {default}",
+        **{f"confusion_matrix_{name}": f"Confusion matrix at {name}" for name in others},
+        **{f"training_history_{member}": f"Training of {member}" for member in report["member_weights"]},
+    }
+    lines = [f"![{text}](plots/{name}.png)" for name, text in named.items()]
+    return "\n\n".join([PLOTS_NOTE, *lines])
 
 
 def evidence(report: Mapping[str, Any], level: str = "##") -> str:
@@ -127,8 +141,14 @@ def evidence(report: Mapping[str, Any], level: str = "##") -> str:
     parts = (
         ("Votes", tables.weights_text(report)),
         ("Ensemble against the best single member", tables.comparison_text(report)),
-        ("What each view, look and member adds", f"{tables.views_table(report)}\n\n{tables.leave_out_table(report)}"),
-        ("Thresholds on a source they were not fitted on", tables.across_text(report)),
+        (
+            "What each view, look and member adds",
+            f"{tables.views_table(report)}\n\n{tables.leave_out_table(report)}\n\n{tables.leave_out_text(report)}",
+        ),
+        (
+            "Thresholds on a source they were not fitted on",
+            "\n\n".join(dict.fromkeys((tables.across_text(report), tables.across_verdict(report)))),
+        ),
         ("By stratum", tables.strata_table(report)),
         ("Beside the predecessor", tables.predecessor_table(report)),
     )

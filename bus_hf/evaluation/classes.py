@@ -22,18 +22,23 @@ if TYPE_CHECKING:
 CURATED_BUSI = (0.802, 0.018)
 
 
-def report(frame: pd.DataFrame, classes: Sequence[str], view_weights: Mapping[str, float]) -> dict[str, Any]:
+def report(
+    frame: pd.DataFrame, classes: Sequence[str], view_weights: Mapping[str, float], balanced: bool = False
+) -> dict[str, Any]:
     """Figures over all images, and with one image a group; {value, low, high}, 95 % by bootstrap of groups.
 
     Args:
         frame: out-of-fold logits, one row an image and view, every image in one fold; `logit_k` for each class.
         classes: names in the order of the logits.
         view_weights: weight of each view.
+        balanced: the networks saw every class equally often, so that their likeliest class favours rare ones.
 
     Returns:
-        `all` and `one_a_group`, each with n, n_groups, accuracy, balanced_accuracy, macro_f1, log_loss (temperature
-        fitted on other groups), by_class (n, f1, precision, recall, auroc one-against-rest), confusion (rows what it
-        is), and `folds`: accuracy and macro F1 of each fold with mean and standard deviation.
+        `all` and `one_a_group` and, where `balanced` and there are several folds, `at_shares` (`one_a_group` with the
+        logits brought to the share that each class has in the other folds, which were trained on). Each has n,
+        n_groups, accuracy, balanced_accuracy, macro_f1, log_loss (temperature fitted on other groups), by_class (n, f1,
+        precision, recall, auroc one-against-rest), confusion (rows what it is), and `folds`: accuracy and macro F1 of
+        each fold with mean and standard deviation.
 
     Raises:
         BusError: the logits are of another number of classes.
@@ -46,14 +51,32 @@ def report(frame: pd.DataFrame, classes: Sequence[str], view_weights: Mapping[st
     member = str(frame["member"].iloc[0])
     images = combine(frame, {member: 1.0}, view_weights)
     first = images.sort_values("name").drop_duplicates("group")
+    several = balanced and images["fold"].nunique() > 1
+    at_shares = {"at_shares": _described(_at_shares(first, images, columns), classes)} if several else {}
     return {
         "classes": list(classes),
         "all": _described(images, classes),
         # Near-duplicates of one scan count as often as they were saved; here each counts once.
         "one_a_group": _described(first, classes),
+        **at_shares,
         "view_weights": dict(view_weights),
         "interval": "95 % by bootstrap of groups; mean ± standard deviation over folds",
     }
+
+
+def _at_shares(rows: pd.DataFrame, images: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Logits of `rows` for the shares of the classes in the other folds of `images`, instead of equal ones.
+
+    The logarithm of each share is added, and nothing is fitted (post-hoc logit adjustment: A. K. Menon et al., ICLR
+    2021).
+    """
+    moved = rows.copy()
+    for fold in rows["fold"].unique():
+        counts = images.loc[images["fold"] != fold, "label"].value_counts().reindex(range(len(columns)), fill_value=0)
+        own = moved["fold"] == fold
+        # Half an image more of each: a class that is nowhere else is rare, not impossible.
+        moved.loc[own, list(columns)] += np.log((counts.to_numpy() + 0.5) / (counts.sum() + 0.5 * len(columns)))
+    return moved
 
 
 def better_than_chance(found: Mapping[str, Any]) -> bool:
@@ -179,12 +202,32 @@ def markdown(found: Mapping[str, Any], title: str, records: Sequence[Mapping[str
         "| images | n (groups) | accuracy | balanced accuracy | macro F1 | log loss | folds: accuracy | folds: F1 |",
         "|---" * 8 + "|",
     ]
-    for key, name in (("all", "all"), ("one_a_group", "one a group")):
+    names = {"all": "all", "one_a_group": "one a group", "at_shares": "one a group, at the classes' shares"}
+    for key, name in names.items():
+        if key not in found:
+            continue
         row = found[key]
         cells = " | ".join(estimate(row[one]) for one in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss"))
         over_folds = " | ".join(spread(row["folds"][one]) for one in ("accuracy", "macro_f1"))
         lines.append(f"| {name} | {row['n']} ({row['n_groups']}) | {cells} | {over_folds} |")
-    lines += ["", class_table(found)]
+    if "at_shares" in found:
+        lines += [
+            "",
+            "Training draws every class equally often. At the classes' shares: the logarithm of the share that a class "
+            "has in the folds that were trained on is added to its logit before the likeliest class is taken.",
+        ]
+    lines += [
+        "",
+        "All images:",
+        "",
+        class_table(found),
+        "",
+        "One image a group:",
+        "",
+        class_table(found, "one_a_group"),
+    ]
+    if "at_shares" in found:
+        lines += ["", "One image a group, at the classes' shares:", "", class_table(found, "at_shares")]
     if record["label_set"] == "busi3":
         mean, spread_of = CURATED_BUSI
         lines += [
@@ -195,10 +238,10 @@ def markdown(found: Mapping[str, Any], title: str, records: Sequence[Mapping[str
     return "\n".join(lines) + "\n"
 
 
-def class_table(found: Mapping[str, Any]) -> str:
+def class_table(found: Mapping[str, Any], part: str = "all") -> str:
     """Markdown table of a report's figures by class."""
     lines = ["| class | n | AUROC, one against the rest | F1 | precision | recall |", "|---" * 6 + "|"]
-    for name, row in found["all"]["by_class"].items():
+    for name, row in found[part]["by_class"].items():
         cells = " | ".join(estimate(row[one]) for one in ("auroc", "f1", "precision", "recall"))
         lines.append(f"| {name} | {row['n']} | {cells} |")
     return "\n".join(lines)

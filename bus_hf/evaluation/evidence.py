@@ -10,6 +10,7 @@ import numpy as np
 from bus_hf.evaluation import calibration, figures
 from bus_hf.evaluation.bootstrap import group_bootstrap, paired_difference, settled
 from bus_hf.evaluation.delong import delong
+from bus_hf.evaluation.figures import wilson
 from bus_hf.evaluation.votes import Readings
 
 ENSEMBLE = "ensemble"
@@ -85,7 +86,10 @@ def reader(read: Readings, logits: np.ndarray) -> dict[str, Any]:
 
 
 def rates(labels: np.ndarray, called: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
-    """Rates of calls with intervals; `missed` counts the malignant cases that are not called."""
+    """Rates of calls with intervals by bootstrap of groups; `missed` counts the malignant cases that are not called.
+
+    `wilson` holds the same rates with Wilson's intervals (E. B. Wilson, JASA 1927), which take images as independent.
+    """
     counted = {
         "sensitivity": (figures.sensitivity, labels == 1),
         "specificity": (figures.specificity, labels == 0),
@@ -105,6 +109,13 @@ def rates(labels: np.ndarray, called: np.ndarray, groups: np.ndarray) -> dict[st
             ).to_dict()
             for prevalence in PREVALENCES
         }
+    # Beside the intervals by group: those that count each image as one of its own.
+    right = called == (labels == 1)
+    found["wilson"] = {
+        name: wilson(int(right[among].sum()), int(among.sum())).to_dict()
+        for name, (_, among) in counted.items()
+        if among.any()
+    }
     return found | {"missed": int((labels[~called] == 1).sum())}
 
 

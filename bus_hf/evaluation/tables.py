@@ -14,6 +14,12 @@ _PREDECESSOR = {
     "predecessor, best single": ("28 of 32", "0.8750", "0.9704", "0.8970"),
 }
 
+# Of the table of the points that ship.
+POINTS_NOTE = (
+    "The operating points that ship, with cross-fitted rates. Their intervals of specificity cover the choice of the "
+    "threshold too, which is fitted anew in each resample; the other tables hold the thresholds."
+)
+
 
 def estimate(entry: Mapping[str, Any] | Sequence[float] | None, digits: int = 3) -> str:
     """Write {value, low, high} or [value, low, high] as `0.950 (0.930-0.970)`; a dash where there is none."""
@@ -103,6 +109,7 @@ def rates_table(report: Mapping[str, Any], name: str = ENSEMBLE) -> str:
     """Markdown table of one reader's rates at every operating point, over all images."""
     shares = [f"{prevalence:g}" for prevalence in report["prevalences"]]
     values = [f"{key} at {100 * float(share):g} %" for share in shares for key in ("PPV", "NPV")]
+    values += ["sensitivity (Wilson)", "specificity (Wilson)"]
     lines = [
         f"| operating point | missed | sensitivity | specificity | PPV | NPV | F1 | accuracy | {' | '.join(values)} |",
         "|---" * (8 + len(values)) + "|",
@@ -114,8 +121,18 @@ def rates_table(report: Mapping[str, Any], name: str = ENSEMBLE) -> str:
         keys = ("sensitivity", "specificity", "ppv", "npv", "f1", "accuracy")
         cells = [f"{rates['missed']} of {row['n_malignant']}", *(estimate(rates[key]) for key in keys)]
         cells += [estimate(rates[f"{key} at"][share]) for share in shares for key in ("ppv", "npv")]
+        cells += [estimate(rates["wilson"].get(key)) for key in ("sensitivity", "specificity")]
         lines.append(f"| {point} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def readers_title(report: Mapping[str, Any]) -> str:
+    """What is cross-fitted in the table of readers, and what is not."""
+    return (
+        f"Members and ensemble at `{report['default_operating_point']}`. Temperature and thresholds are cross-fitted "
+        "(fitted on other groups than they are read on); the votes of the ensemble are those that ship, fitted on "
+        'these images (what they give cross-fitted stands under "Votes" in the card of the ensemble):'
+    )
 
 
 def comparison_text(report: Mapping[str, Any]) -> str:
@@ -134,6 +151,27 @@ def comparison_text(report: Mapping[str, Any]) -> str:
             cells = f"{row['ensemble']:.3f} | {row['single']:.3f} | {signed(row['difference'])}"
             lines.append(f"| {name} | {cells} | {row['p_bootstrap']:.3f} | {row['p_delong']:.3f} |")
     return "\n".join(lines)
+
+
+def leave_out_text(report: Mapping[str, Any]) -> str:
+    """Votes of the members, and whose absence is shown to cost or to win anything, over all images."""
+    votes = ", ".join(f"`{name}` {weight:.3f}" for name, weight in report["member_weights"].items())
+    text = f"Votes: {votes}."
+    adds = {
+        name.removeprefix("member "): row["all"]["adds"]
+        for name, row in report["leave_out"].items()
+        if name.startswith("member ") and "all" in row
+    }
+    if not adds:
+        return text
+    helps = [f"`{name}` ({signed(entry)})" for name, entry in adds.items() if (entry["low"] or 0) > 0]
+    harms = [f"`{name}` ({signed(entry)})" for name, entry in adds.items() if (entry["high"] or 0) < 0]
+    least = min(adds, key=lambda name: report["member_weights"][name])
+    text += " AUROC that a member adds to the others, on these images: "
+    text += f"shown for {', '.join(helps)}. " if helps else "shown for none of them. "
+    if harms:
+        text += f"Without {', '.join(harms)} they are read better, by one of {len(adds)} such intervals. "
+    return text + f"The smallest vote is that of `{least}`, which adds {signed(adds[least])}."
 
 
 def leave_out_table(report: Mapping[str, Any]) -> str:
@@ -156,6 +194,43 @@ def across_text(report: Mapping[str, Any]) -> str:
             cells = f"{row['target']:g} | {estimate(row['sensitivity'])} | {estimate(row['specificity'])}"
             lines.append(f"| {source} | {name} | {cells} |")
     return "\n".join(lines)
+
+
+def across_verdict(report: Mapping[str, Any]) -> str:
+    """Sentence on whether thresholds that were fitted on one source hold their sensitivity on another."""
+    across = report["across_sources"]
+    if not across:
+        return across_text(report)
+    default = {source: points[report["default_operating_point"]] for source, points in across.items()}
+    target = next(iter(default.values()))["target"]
+    found = " and ".join(f"{estimate(row['sensitivity'])} on {source}" for source, row in default.items())
+    short = [
+        f"wanted {row['target']:g}, found {estimate(row['sensitivity'])} on {source}"
+        for source, points in across.items()
+        for row in points.values()
+        if row["sensitivity"]["high"] is not None and row["sensitivity"]["high"] < row["target"]
+    ]
+    text = f"A threshold that is fitted on the other source alone for a sensitivity of {target:g} finds {found}"
+    text += f"; thresholds shown to find fewer cancers than they are meant to: {'; '.join(short)}" if short else ""
+    return f"{text}. On images of your own, fit thresholds of your own: `bus-hf calibrate`."
+
+
+def abstention_text(report: Mapping[str, Any]) -> str:
+    """The band of "not sure": its ends, how many images it answers, and how often wrongly, by class."""
+    band = report.get("abstain")
+    if not band:
+        return 'There is no band of probabilities that is answered "not sure".'
+    text = (
+        f'Probabilities from {band["low"]:.3f} to {band["high"]:.3f} are answered "not sure, refer": '
+        f"{100 * band['coverage']:.1f} % of the held-out images lie outside, and {100 * band['error']:.1f} % of "
+        f"those are answered wrongly ({band['method']})."
+    )
+    for name, row in band.get("answered", {}).items():
+        text += (
+            f" Of {row['n']} {name} images {row['n_answered']} are answered, {row['n_wrong']} of them wrongly "
+            f"(right: {estimate(row['right'])})."
+        )
+    return text
 
 
 def disagreement_text(report: Mapping[str, Any]) -> str:

@@ -16,12 +16,14 @@ from bus_hf.evaluation.calibration import threshold_for_sensitivity
 from bus_hf.evaluation.combine import combine
 from bus_hf.evaluation.evidence import LOOKS
 from bus_hf.evaluation.report import on_lesions
-from bus_hf.evaluation.tables import estimate
+from bus_hf.evaluation.tables import estimate, signed
 
 # Powers of each member's separation that are tried as its vote (`votes.by_separation`).
 POWERS = (1.0, 2.0, 4.0, 8.0)
 # Pulls of jointly fitted votes towards equal ones that are tried (`votes.joint`).
 SHRINKAGES = (2.0, 0.5, 0.1, 0.02, 0.0)
+
+_GAINS = {"gain": "gain", "gain_in_source": "gain in-source", "gain_cross_source": "gain cross-source"}
 
 
 def table(
@@ -37,8 +39,9 @@ def table(
 
     Returns:
         One dict a trial: name, `auroc` (`"busi > busbra"` is trained on BUSI and read on BUS-BRA), their `mean`, and
-        `gain`, the difference of the means from the first trial; each {value, low, high}, 95 % by bootstrap of groups,
-        the same resamples for every trial and figure.
+        the differences from the first trial, of that mean (`gain`), of the mean of what is read on its own source
+        (`gain_in_source`) and of the others (`gain_cross_source`); each {value, low, high}, 95 % by bootstrap of
+        groups, the same resamples for every trial and figure.
 
     Raises:
         BusError: two trials did not train on the same sources or read the same images.
@@ -101,7 +104,7 @@ def vote_rules(
             weights = rule(parts[trained])
             for source, part in parts.items():
                 own = source == trained
-                logits = votes.cross_fitted(part, rule) if own else votes.combined(part, weights)
+                logits = votes.cross_fitted(part, rule)[0] if own else votes.combined(part, weights)
                 read[name][f"{trained} > {source}"] = pd.DataFrame(
                     {"label": part.labels, "group": part.groups, "logit_0": logits}
                 )
@@ -168,6 +171,8 @@ def _rows(read: Mapping[str, Sequence[Mapping[str, pd.DataFrame]]], n: int) -> l
     groups = np.unique(np.concatenate([images["group"] for images in first.values()]))
     drawn = resamples(groups, n)
     rows: list[dict[str, Any]] = []
+    own = np.array([len(set(key.split(" > "))) == 1 for key in first])
+    parts = {"gain": np.ones(len(own), bool), "gain_in_source": own, "gain_cross_source": ~own}
     base: np.ndarray | None = None
     for name, some in read.items():
         values, draws = [], []
@@ -175,9 +180,16 @@ def _rows(read: Mapping[str, Sequence[Mapping[str, pd.DataFrame]]], n: int) -> l
             each = [_area(found[key], groups, drawn) for found in some]
             values.append(float(np.mean([value for value, _ in each])))
             draws.append(np.mean([draw for _, draw in each], axis=0))
-        mean, spread = float(np.mean(values)), np.mean(draws, axis=0)
+        areas, spread = np.array(values), np.array(draws)
         if base is None:
-            base, at = spread, mean
+            base, at = spread, areas
+        gains = {
+            part: figures.Estimate(
+                float((areas - at)[of].mean()), *interval((spread - base)[of].mean(axis=0))
+            ).to_dict()
+            for part, of in parts.items()
+            if of.any()
+        }
         rows.append(
             {
                 "name": name,
@@ -185,8 +197,8 @@ def _rows(read: Mapping[str, Sequence[Mapping[str, pd.DataFrame]]], n: int) -> l
                     key: figures.Estimate(value, *interval(draw)).to_dict()
                     for key, value, draw in zip(first, values, draws, strict=True)
                 },
-                "mean": figures.Estimate(mean, *interval(spread)).to_dict(),
-                "gain": figures.Estimate(mean - at, *interval(spread - base)).to_dict(),
+                "mean": figures.Estimate(float(areas.mean()), *interval(spread.mean(axis=0))).to_dict(),
+                **gains,
             }
         )
     return rows
@@ -196,13 +208,13 @@ def markdown(rows: Sequence[Mapping[str, Any]], changes: Mapping[str, str] | Non
     """Table of trials with what each changed, or of the looks and views of one."""
     keys = list(rows[0]["auroc"])
     head = ["read"] if changes is None else ["trial", "change"]
-    lines = [f"| {' | '.join([*head, *keys])} | mean | gain |", "|---" * (len(head) + len(keys) + 2) + "|"]
+    gains = [key for key in _GAINS if key in rows[0]]
+    titles = [*head, *keys, "mean", *(_GAINS[key] for key in gains)]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for row in rows:
         cells = [f"{row['auroc'][key]['value']:.3f}" for key in keys]
-        mean, gain = row["mean"], row["gain"]
-        cells.append(f"{mean['value']:.3f} ({mean['low']:.3f}–{mean['high']:.3f})")
-        first = row is rows[0]
-        cells.append("–" if first else f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})")
+        cells.append(estimate(row["mean"]))
+        cells += ["–" if row is rows[0] else signed(row[gain]) for gain in gains]
         name = [row["name"]] if changes is None else [row["name"], changes[row["name"]]]
         lines.append(f"| {' | '.join([*name, *cells])} |")
     return "\n".join(lines)

@@ -146,20 +146,23 @@ def combined(read: Readings, weights: Weights) -> np.ndarray:
     )
 
 
-def cross_fitted(read: Readings, rule: Callable[[Readings], Weights], seed: int = 0) -> np.ndarray:
-    """Calibrated logits (n,) of images that neither weights nor temperature were fitted on.
+def cross_fitted(read: Readings, rule: Callable[[Readings], Weights], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (n,) of images whose groups the weights were not fitted on, and the temperature (n,) fitted with those.
+
+    Order images by the logits: each part has a temperature of its own, which would mix their order.
 
     Args:
         read: logits and labels.
         rule: gives weights of members and views.
         seed: of the ten parts of groups, each of which is read with what was fitted on the others.
     """
-    found = np.zeros(len(read.labels))
+    found, temperatures = np.zeros(len(read.labels)), np.ones(len(read.labels))
     for rows, test in cross_fits(read.labels, read.groups, seed):
         fitted = _rows(read, rows)
         logits = combined(read, rule(fitted))
-        found[test] = logits[test] / _temperature(logits[rows], fitted.labels, _balance(fitted.sources))
-    return found
+        found[test] = logits[test]
+        temperatures[test] = _temperature(logits[rows], fitted.labels, _balance(fitted.sources))
+    return found, temperatures
 
 
 def gain(read: Readings, default_views: Mapping[str, float], seed: int = 0) -> dict[str, Any]:
@@ -180,9 +183,9 @@ def gain(read: Readings, default_views: Mapping[str, float], seed: int = 0) -> d
         for name, rule in (("equal", equal), ("fitted", by_separation))
     }
     balance = _balance(read.sources)
-    losses = {name: _loss(logits, read.labels, balance) for name, logits in found.items()}
-    areas = {name: float(figures.auroc(read.labels, logits)) for name, logits in found.items()}
-    difference, p = paired_difference(figures.auroc, read.labels, found["fitted"], found["equal"], read.groups)
+    losses = {name: _loss(logits / heat, read.labels, balance) for name, (logits, heat) in found.items()}
+    areas = {name: float(figures.auroc(read.labels, logits)) for name, (logits, _) in found.items()}
+    difference, p = paired_difference(figures.auroc, read.labels, found["fitted"][0], found["equal"][0], read.groups)
     return {
         "log_loss": {name: round(value, 6) for name, value in losses.items()},
         "auroc": {name: round(value, 6) for name, value in areas.items()},

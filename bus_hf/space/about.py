@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bus_hf.evaluation import cards, classes, tables
+from bus_hf.evaluation.cards import PLOTS_NOTE
+from bus_hf.hub import PICTURES
 from bus_hf.space.words import DISCLAIMER, point_words
 
 _LIMITS = """
@@ -27,6 +30,20 @@ def about(ensemble: str) -> str:
     parts = ["## What this is", DISCLAIMER, *_members(folder / "training.json"), *_figures(folder / "report.json")]
     parts += _second(folder / "second_reading" / "report.json")
     return "\n\n".join([*parts, _LIMITS])
+
+
+def pictures(ensemble: str) -> str:
+    """HTML of the plots that lie in an ensemble folder, each inside the page; empty where there are none."""
+    shown = ""
+    for name, text in PICTURES.items():
+        try:
+            data = base64.b64encode((Path(ensemble) / name).read_bytes()).decode()
+        except OSError:
+            continue
+        shown += (
+            f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+        )
+    return f'<h2>Plots</h2><p>{PLOTS_NOTE}</p><div class="plots">{shown}</div>' if shown else ""
 
 
 def _members(path: Path) -> list[str]:
@@ -75,8 +92,11 @@ def _figures(path: Path) -> list[str]:
         tables.figures_table(report),
         "### Operating points",
         points,
+        tables.rates_table(report),
         "### Members and ensemble",
+        tables.readers_title(report),
         tables.readers_table(report),
+        tables.abstention_text(report),
         tables.disagreement_text(report),
         "### Where the evidence lies",
         tables.heat_table(report),

@@ -15,7 +15,7 @@ from bus_hf.detector import Failure, Prediction
 from bus_hf.ensemble import Ensemble
 from bus_hf.errors import BusError
 from bus_hf.space import html, words
-from bus_hf.space.about import about
+from bus_hf.space.about import about, pictures
 from bus_hf.space.reader import Reader, decoded, delete
 
 MAX_BATCH = 200
@@ -134,6 +134,7 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
             rows = gr.HTML("", elem_id="rows")
         with gr.Tab("About"):
             gr.Markdown(about(_folder(reader)), elem_id="about")
+            gr.HTML(pictures(_folder(reader)), elem_id="plots")
         asked: dict[str, Any] = {"concurrency_id": "read", "concurrency_limit": _READERS, "api_visibility": "private"}
         shown = [answer, scan, kept]
         upload.change(read_upload, [upload, point, light, second], [upload, *shown, roi], **asked)

@@ -88,6 +88,23 @@ def test_band_keeps_its_promise_on_new_cases():
     assert wrong.sum() / decided.sum() == pytest.approx(found["error"], abs=0.02)
 
 
+def test_answers_by_class_add_up_to_the_band():
+    labels, true = reader(600)
+    groups, chances = np.arange(600) // 2, 1 / (1 + np.exp(-true))
+    found = abstention.band(labels, chances, groups)
+    answers = abstention.cross_fitted(labels, chances, groups)
+    by_class = abstention.answered(labels, answers, groups)
+    given = sum(row["n_answered"] for row in by_class.values())
+    wrong = sum(row["n_wrong"] for row in by_class.values())
+    assert given / 600 == pytest.approx(found["coverage"], abs=1e-6)
+    assert wrong / given == pytest.approx(found["error"], abs=1e-6)
+    ill = (labels == 1) & (answers != abstention.NOT_SURE)
+    assert by_class["malignant"]["n"] == labels.sum()
+    assert by_class["malignant"]["right"]["value"] == pytest.approx((answers[ill] == 1).mean(), abs=1e-6)
+    nobody = abstention.answered(labels, np.full(600, abstention.NOT_SURE), groups)
+    assert nobody["benign"] == {"n": int((labels == 0).sum()), "n_answered": 0, "n_wrong": 0, "right": None}
+
+
 def test_a_perfect_reader_still_has_an_ordered_band():
     labels = np.repeat([0, 1], 50)
     found = abstention.band(labels, labels * 0.8 + 0.1, np.arange(100))

@@ -15,6 +15,7 @@ from bus_hf.evaluation import classes
 
 NAMES = ("normal", "benign", "malignant")
 VIEWS = {"whole": 0.5, "lesion": 0.5}
+COLUMNS = ["logit_0", "logit_1", "logit_2"]
 
 
 def logits(shuffled=False, n=240):
@@ -25,7 +26,7 @@ def logits(shuffled=False, n=240):
     for i in range(n):
         for view in VIEWS:
             values = 1.2 * (np.arange(3) == labels[i]) + rng.normal(size=3)
-            facts = {"name": f"i{i:03}", "source": "busi", "group": f"g{i // 2}", "fold": (i // 2) % 5, "member": "net"}
+            facts = {"name": f"i{i:04}", "source": "busi", "group": f"g{i // 2}", "fold": (i // 2) % 5, "member": "net"}
             rows.append(
                 facts | {"label": int(shown[i]), "view": view} | {f"logit_{k}": v for k, v in enumerate(values)}
             )
@@ -35,6 +36,32 @@ def logits(shuffled=False, n=240):
 @pytest.fixture(scope="module")
 def found():
     return classes.report(logits(), NAMES, VIEWS)
+
+
+def test_shares_of_the_classes_come_from_the_other_folds_alone():
+    frame = logits(n=1200)
+    frame[COLUMNS] *= 2.4  # the likelihood ratios of what `logits` draws
+    # Benign images are four times as many as the others; the logits do not know.
+    kept = frame[(frame["label"] == 1) | (frame["name"].str[1:].astype(int) // 10 % 4 == 0)]
+    assert "at_shares" not in classes.report(kept, NAMES, VIEWS)
+    assert "at_shares" not in classes.report(kept[kept["fold"] == 0], NAMES, VIEWS, balanced=True)
+    found = classes.report(kept, NAMES, VIEWS, balanced=True)
+    assert found["at_shares"]["n"] == found["one_a_group"]["n"]
+    for better, key in ((1, "accuracy"), (-1, "log_loss")):
+        assert better * found["at_shares"][key]["value"] > better * found["one_a_group"][key]["value"]
+    images = kept.groupby("name").agg(
+        {"label": "first", "fold": "first", "group": "first"} | dict.fromkeys(COLUMNS, "mean")
+    )
+    right = []
+    for _, row in images.sort_index().drop_duplicates("group").iterrows():
+        shares = [((images["fold"] != row["fold"]) & (images["label"] == k)).sum() + 0.5 for k in range(3)]
+        right.append(np.argmax(row[COLUMNS].to_numpy(float) + np.log(shares)) == row["label"])
+    assert found["at_shares"]["accuracy"]["value"] == pytest.approx(np.mean(right), abs=1e-6)
+    record = {"architecture": "net", "input_size": 64, "epochs": 1, "start": {"source": "x"}, "folds": 5, "fold": 0}
+    record |= {"sources": {"busi": 9}, "n_left_out": 0, "label_set": "busi3"}
+    text = classes.markdown(found, "busi3", [record])
+    for part in ("all", "one_a_group", "at_shares"):
+        assert classes.class_table(found, part) in text
 
 
 def test_against_scikit_learn(found):

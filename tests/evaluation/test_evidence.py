@@ -203,6 +203,45 @@ RECORD = {
 }
 
 
+def test_rates_carry_wilsons_intervals_too(read, found):
+    row = found["readers"]["ensemble"]["all"]
+    for rates in row["operating_points"].values():
+        missed, n = rates["missed"], row["n_malignant"]
+        theirs = stats.binomtest(n - missed, n).proportion_ci(method="wilson")
+        ours = rates["wilson"]["sensitivity"]
+        assert ours["value"] == rates["sensitivity"]["value"]
+        assert (ours["low"], ours["high"]) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
+
+
+def test_what_members_add_is_said_in_words(whole):
+    text = tables.leave_out_text(whole)
+    adds = {name: row["all"]["adds"] for name, row in whole["leave_out"].items()}
+    assert adds["member good"]["low"] > 0
+    assert f"shown for `good` ({tables.signed(adds['member good'])})" in text
+    assert f"smallest vote is that of `blind`, which adds {tables.signed(adds['member blind'])}" in text
+    none = json.loads(json.dumps(whole))
+    for name in ("good", "fair", "blind"):
+        none["leave_out"][f"member {name}"]["all"]["adds"] = {"value": -0.01, "low": -0.02, "high": 0.01}
+    none["leave_out"]["member fair"]["all"]["adds"]["high"] = -0.001
+    text = tables.leave_out_text(none)
+    assert "shown for none of them" in text
+    assert "Without `fair` (-0.010 (-0.020 to -0.001)) they are read better, by one of 3 such intervals" in text
+
+
+def test_thresholds_that_do_not_travel_are_named(whole):
+    travels = json.loads(json.dumps(whole))
+    for points in travels["across_sources"].values():
+        for row in points.values():
+            row["sensitivity"] = {"value": 0.97, "low": 0.9, "high": 0.99}
+    assert "shown to find fewer" not in tables.across_verdict(travels)
+    travels["across_sources"]["two"]["miss_10_in_100"]["sensitivity"] = {"value": 0.6, "low": 0.5, "high": 0.7}
+    text = tables.across_verdict(travels)
+    assert "wanted 0.9, found 0.600 (0.500–0.700) on two" in text
+    assert "for a sensitivity of 0.95 finds 0.970 (0.900–0.990) on one and" in text
+    assert "bus-hf calibrate" in text
+    assert "one source" in tables.across_verdict(whole | {"across_sources": {}})
+
+
 def test_a_member_card_tells_its_own_figures_and_its_vote(whole):
     card = ModelCard(cards.member_card(whole, RECORD, "fair"))
     assert "vote in the ensemble is 0.430" in card.text
@@ -226,7 +265,13 @@ def test_the_ensemble_card_holds_every_table(whole):
         tables.rates_table(whole),
         tables.comparison_text(whole),
         tables.leave_out_table(whole),
+        tables.leave_out_text(whole),
+        tables.readers_title(whole),
         tables.across_text(whole),
+        tables.across_verdict(whole),
+        tables.abstention_text(whole),
+        cards.PLOTS_NOTE,
+        "(plots/training_history_fair.png)",
         tables.disagreement_text(whole),
         tables.strata_table(whole),
         tables.predecessor_table(whole),

@@ -51,8 +51,15 @@ def test_a_better_trial_gains_and_the_same_again_does_not():
     rows = trials.table({"baseline": weak, "again": other, "strong": strong}, VIEWS, n=200)
     assert rows[1]["gain"]["low"] < 0 < rows[1]["gain"]["high"]
     assert rows[2]["gain"]["low"] > 0
+    areas = [{key: area["value"] for key, area in row["auroc"].items()} for row in rows]
+    for key, pairs in (("gain_in_source", ("a > a", "b > b")), ("gain_cross_source", ("a > b", "b > a"))):
+        gained = np.mean([areas[2][pair] - areas[0][pair] for pair in pairs])
+        assert rows[2][key]["value"] == pytest.approx(gained, abs=2e-6)
+        assert rows[2][key]["low"] <= rows[2][key]["value"] <= rows[2][key]["high"]
     text = trials.markdown(rows, {"baseline": "none", "again": "seed=1", "strong": "x=2"})
     assert f"{rows[2]['gain']['value']:+.3f}" in text
+    assert f"{rows[2]['gain_cross_source']['value']:+.3f}" in text
+    assert "| gain | gain in-source | gain cross-source |" in text
     assert text.count("\n") == 4
 
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -120,6 +122,11 @@ def test_gain_is_seen_where_there_is_one_and_not_on_shuffled_labels():
     found = votes.gain(read, VIEWS)
     assert found["pays"]
     assert found["auroc_difference"]["low"] > 0
+    # Images are ordered by the logits, not by what each part's own temperature makes of them.
+    logits, temperatures = votes.cross_fitted(read, partial(votes.by_separation, default_views=VIEWS))
+    assert found["auroc"]["fitted"] == pytest.approx(roc_auc_score(read.labels, logits), abs=1e-6)
+    assert len(set(temperatures.tolist())) == 10
+    assert logits / temperatures != pytest.approx(logits)
     found = []
     for seed in range(6):
         labels = np.random.default_rng(seed).permutation(read.labels)

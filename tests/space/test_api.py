@@ -16,7 +16,7 @@ from PIL import Image
 from bus_hf.data.phantoms import phantom
 from bus_hf.detector import BreastCancerDetector
 from bus_hf.errors import BusError
-from bus_hf.space.about import about
+from bus_hf.space.about import about, pictures
 from bus_hf.space.page import build, settings
 from bus_hf.space.reader import Reader, parse_box
 
@@ -177,3 +177,11 @@ def test_about_of_the_shipped_ensemble_holds_its_figures():
     assert "| busbra |" in text
     assert "miss at most 5 in 100 cancers" in text
     assert "What it was trained on" in text
+    assert "Of 129 malignant images" in text
+
+
+def test_plots_of_the_shipped_ensemble_lie_inside_the_page(tmp_path):
+    shown = pictures(str(Path(__file__).parents[2] / "checkpoints"))
+    assert shown.count('src="data:image/png;base64,iVBOR') == 4
+    assert "fitted on these images" in shown
+    assert pictures(str(tmp_path)) == ""

@@ -32,6 +32,7 @@ def address(tiny_ensemble, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shipped") / "ensemble"
     shutil.copytree(tiny_ensemble, folder)
     shutil.copy(ROOT / "checkpoints" / "report.json", folder)
+    shutil.copytree(ROOT / "checkpoints" / "plots", folder / "plots")
     page = build(str(folder))
     _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, **settings())
     yield url
@@ -175,4 +176,6 @@ def test_about_says_what_it_is_not(tab):
     tab.get_by_role("tab", name="About").click()
     tab.wait_for_selector("#about >> text=not a medical device")
     assert "busbra" in tab.locator("#about table").first.inner_text()
+    assert tab.locator("#plots img").count() == 4
+    assert tab.evaluate("[...document.querySelectorAll('#plots img')].every(image => image.naturalWidth > 300)")
     assert fits(tab)
