@@ -133,8 +133,9 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
             go = gr.Button("Read them", variant="primary", elem_id="go")
             rows = gr.HTML("", elem_id="rows")
         with gr.Tab("About"):
-            gr.Markdown(about(_folder(reader)), elem_id="about")
-            gr.HTML(pictures(_folder(reader)), elem_id="plots")
+            told = _folder(reader)
+            gr.Markdown(about(told), elem_id="about")
+            gr.HTML(pictures(told), elem_id="plots")
         asked: dict[str, Any] = {"concurrency_id": "read", "concurrency_limit": _READERS, "api_visibility": "private"}
         shown = [answer, scan, kept]
         upload.change(read_upload, [upload, point, light, second], [upload, *shown, roi], **asked)
