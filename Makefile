@@ -35,7 +35,7 @@ HEAT := steps steps-no-inside steps-lesion2 steps-lesion5
 VOTES := steps+steps-seed1+full-b0+full-b1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format figures docs ensemble reports setup weights clean
+.PHONY: help serve test lint format figures figures-ensemble figures-reports figures-log docs ensemble reports setup weights clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -59,8 +59,15 @@ format: $(EVERYTHING) ## put the code in the project's format
 	@$(BIN)/python -m ruff format .
 
 figures: $(EVERYTHING) ## every figure, plot and card again from the stored out-of-fold logits, without training
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target figures-ensemble figures-reports figures-log
+
+figures-ensemble: $(EVERYTHING)
 	@$(BIN)/python -m bus_hf.cli figures checkpoints --readme README.md
+
+figures-reports: $(EVERYTHING)
 	@for report in $(wildcard reports/*/); do $(BIN)/python -m bus_hf.cli folds --again "$$report" || exit; done
+
+figures-log: $(EVERYTHING)
 	@$(BIN)/python -m bus_hf.cli trials --base scanner --log LOG.md
 	@$(BIN)/python -m bus_hf.cli trials --looks steps-lesion5 --log LOG.md
 	@$(BIN)/python -m bus_hf.cli trials --thresholds steps-lesion5 --log LOG.md

@@ -177,10 +177,7 @@ def readme_figures(folder: Path, home: Path | None = None) -> str:
     """The figures of an ensemble folder as Markdown, for a README; with two plots where its folder `home` is known."""
     figures = _json(folder / REPORT)
     drawn = Path(os.path.relpath(folder, home or folder), "plots").as_posix()
-    pictures = [
-        f"![{text}]({drawn}/{name}.png)"
-        for name, text in (("roc_curve", "ROC curve with its 95 % band"), ("reliability", "Calibration"))
-    ]
+    pictures = [f"![{cards.PLOTS[name]}]({drawn}/{name}.png)" for name in ("roc_curve", "reliability")]
     parts = (
         tables.figures_table(figures),
         tables.readers_title(figures),

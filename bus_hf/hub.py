@@ -9,15 +9,10 @@ from pathlib import Path, PurePosixPath
 from bus_hf.ensemble import FILE, WEIGHTS, Ensemble, parts, read
 from bus_hf.errors import BusError
 
+# Plots that the page shows.
+PICTURES = tuple(f"plots/{name}.png" for name in ("roc_curve", "reliability", "confusion_matrix", "decision_curve"))
 # What the page tells about an ensemble, beside the manifest.
-TOLD = ("report.json", "training.json", "second_reading/report.json")
-# Plots that the page shows, with what they show.
-PICTURES = {
-    "plots/roc_curve.png": "ROC curve of the ensemble with its 95 % band, and of each member",
-    "plots/reliability.png": "Predicted probability against the observed share of malignant images",
-    "plots/confusion_matrix.png": "Confusion matrix at the default operating point",
-    "plots/decision_curve.png": "Decision curve: net benefit against the threshold probability",
-}
+TOLD = ("report.json", "training.json", "second_reading/report.json", *PICTURES)
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -46,7 +41,7 @@ def pull(folder_or_id: str | Path, revision: str | None = None, members: Sequenc
         inside = [member.path for member in parts(ensemble, members) if member.path is not None]
         names = _member_files(ensemble.lesion_map.file)
         files = [PurePosixPath(path, name).as_posix() for path in inside for name in names]
-        folder = _snapshot(repo_id, commit, [FILE, *TOLD, *PICTURES, *files])
+        folder = _snapshot(repo_id, commit, [FILE, *TOLD, *files])
     else:
         what = "this is a file" if folder.is_file() else "there is no such folder"
         raise BusError(what, where=folder_or_id, remedy=f"give a folder that holds {FILE}, or a Hub id owner/name")

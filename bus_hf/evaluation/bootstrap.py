@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -82,10 +83,22 @@ def paired_difference(
 def resamples(groups: Sequence[Any] | np.ndarray, n: int = RESAMPLES, seed: int = 0) -> list[np.ndarray]:
     """Row weights of `n` resamples of whole groups: how often each row was drawn, in chunks of float (<=250, rows)."""
     _, place = np.unique(np.asarray(groups), return_inverse=True)
-    count = int(place.max()) + 1
+    return list(_resamples(place.astype(np.intp).tobytes(), n, seed))
+
+
+# One report asks for the same resamples hundreds of times, and drawing them takes longer than reading them.
+@lru_cache(maxsize=8)
+def _resamples(place: bytes, n: int, seed: int) -> tuple[np.ndarray, ...]:
+    """`resamples` of rows whose groups are numbered from 0, as bytes of intp (rows,); nobody may write into them."""
+    rows = np.frombuffer(place, np.intp)
+    count = int(rows.max()) + 1
     rng = np.random.default_rng(seed)
     sizes = [min(_CHUNK, n - start) for start in range(0, n, _CHUNK)]
-    return [rng.multinomial(count, np.full(count, 1 / count), size=size).astype(float)[:, place] for size in sizes]
+    chances = np.full(count, 1 / count)
+    drawn = tuple(rng.multinomial(count, chances, size=size).astype(float)[:, rows] for size in sizes)
+    for chunk in drawn:
+        chunk.flags.writeable = False
+    return drawn
 
 
 def interval(draws: np.ndarray) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -152,16 +153,25 @@ def cross_fits(labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> list[tu
     Raises:
         BusError: a class has fewer than two groups, so that some part would be fitted without it.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
     least = min(len(np.unique(groups[labels == value])) for value in (0, 1))
     if least < 2:
         raise BusError(
             "a class has fewer than two groups of images, so thresholds cannot be fitted and tested apart",
             remedy="give more cases of both classes",
         )
-    parts = StratifiedGroupKFold(min(_CROSS_FIT, least), shuffle=True, random_state=seed)
-    return list(parts.split(labels, labels, groups))
+    _, place = np.unique(groups, return_inverse=True)
+    parts = min(_CROSS_FIT, least)
+    return list(_parts(labels.astype(np.int64).tobytes(), place.astype(np.intp).tobytes(), parts, seed))
+
+
+# One report splits the same cases dozens of times, and each split takes half a second.
+@lru_cache(maxsize=8)
+def _parts(labels: bytes, place: bytes, parts: int, seed: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """`cross_fits` of labels, int64 (n,), and numbers of groups, intp (n,), both as bytes."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    ill, group = np.frombuffer(labels, np.int64), np.frombuffer(place, np.intp)
+    return tuple(StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(ill, ill, group))
 
 
 def rounded(estimate: figures.Estimate) -> list[float]:

@@ -15,6 +15,13 @@ PLOTS_NOTE = (
     "Out-of-fold. Votes, temperature and thresholds of the plots are those that ship, fitted on these images; the "
     "tables say what is cross-fitted."
 )
+# Plots that `assemble.describe` draws of every ensemble, with what they show.
+PLOTS = {
+    "roc_curve": "ROC curve of the ensemble with its 95 % band, and of each member",
+    "reliability": "Predicted probability against the observed share of malignant images",
+    "decision_curve": "Decision curve: net benefit against the threshold probability",
+    "confusion_matrix": "Confusion matrix at the default operating point",
+}
 # A vote below this changes no answer that anybody would notice.
 _NEAR_ZERO = 0.02
 
@@ -121,14 +128,12 @@ def ensemble_card(report: Mapping[str, Any], name: str, members: Mapping[str, Ma
 
 
 def _plots(report: Mapping[str, Any]) -> str:
-    """Links to the plots that `assemble.describe` draws."""
+    """Links to `PLOTS`, to the matrices at the other operating points and to the members' training."""
     default = report["default_operating_point"]
     others = [row["name"] for row in report["operating_points"] if row["name"] != default]
     named = {
-        "roc_curve": "ROC curve with its 95 % band, and of each member",
-        "reliability": "Predicted probability against the observed share of malignant images",
-        "decision_curve": "Decision curve",
-        "confusion_matrix": f"Confusion matrix at {default}",
+        **PLOTS,
+        "confusion_matrix": f"{PLOTS['confusion_matrix']}, {default}",
         **{f"confusion_matrix_{name}": f"Confusion matrix at {name}" for name in others},
         **{f"training_history_{member}": f"Training of {member}" for member in report["member_weights"]},
     }

@@ -125,9 +125,10 @@ def _by_score(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
     ill = np.asarray(labels)[order] == 1
     sorted_rows = rows[..., order]
-    positive = np.add.reduceat(sorted_rows * ill, starts, axis=-1)
-    negative = np.add.reduceat(sorted_rows * ~ill, starts, axis=-1)
-    return positive, negative
+    positive, negative = sorted_rows * ill, sorted_rows * ~ill
+    if len(starts) == len(ordered):  # without ties there is nothing to add up, which spares most of the time
+        return positive, negative
+    return np.add.reduceat(positive, starts, axis=-1), np.add.reduceat(negative, starts, axis=-1)
 
 
 def _mean(values: np.ndarray, weights: np.ndarray | None) -> Any:

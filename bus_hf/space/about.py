@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from bus_hf.evaluation import cards, classes, tables
-from bus_hf.evaluation.cards import PLOTS_NOTE
 from bus_hf.hub import PICTURES
 from bus_hf.space.words import DISCLAIMER, point_words
 
@@ -35,15 +34,16 @@ def about(ensemble: str) -> str:
 def pictures(ensemble: str) -> str:
     """HTML of the plots that lie in an ensemble folder, each inside the page; empty where there are none."""
     shown = ""
-    for name, text in PICTURES.items():
+    for name in PICTURES:
         try:
             data = base64.b64encode((Path(ensemble) / name).read_bytes()).decode()
         except OSError:
             continue
+        text = cards.PLOTS[Path(name).stem]
         shown += (
             f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
         )
-    return f'<h2>Plots</h2><p>{PLOTS_NOTE}</p><div class="plots">{shown}</div>' if shown else ""
+    return f'<h2>Plots</h2><p>{cards.PLOTS_NOTE}</p><div class="plots">{shown}</div>' if shown else ""
 
 
 def _members(path: Path) -> list[str]:

@@ -81,3 +81,12 @@ def test_other_rates_keep_their_bootstrap():
 def test_undefined_draws():
     assert interval(np.array([np.nan, np.nan, 1.0])) == pytest.approx((np.nan, np.nan), nan_ok=True)
     assert interval(np.array([np.nan, 1.0, 1.0])) == (1, 1)
+
+
+def test_resamples_are_drawn_once_and_cannot_be_changed():
+    groups = np.array(["b", "a", "b", "c"])
+    first, again = resamples(groups, 20), resamples(list(groups), 20)
+    assert first[0] is again[0]
+    assert resamples(groups, 20, seed=1)[0] is not first[0]
+    with pytest.raises(ValueError, match="read-only"):
+        first[0][0, 0] = 1

@@ -39,7 +39,7 @@ def client(hub, tmp_path):
 
 @pytest.fixture(scope="session")
 def described(tmp_path_factory, make_ensemble):
-    """A tiny ensemble with everything that a push sends: cards, report, a plot. Not to be changed."""
+    """A tiny ensemble with everything that a push sends: cards, report, plots. Not to be changed."""
     folder = tmp_path_factory.mktemp("described")
     manifest = make_ensemble(folder)
     for part in (".", *(member.name for member in manifest.members)):
@@ -48,7 +48,8 @@ def described(tmp_path_factory, make_ensemble):
     trained = {"net": {"n_train": 7, "sources": {"busi": 7}, "epochs": 3, "start": {"source": "weights of a test"}}}
     (folder / "training.json").write_text(json.dumps(trained))
     (folder / "plots").mkdir()
-    (folder / "plots" / "roc_curve.png").write_bytes(b"\x89PNG of a test")
+    for plot in ("roc_curve", "training_history_net"):
+        (folder / "plots" / f"{plot}.png").write_bytes(b"\x89PNG of a test")
     (folder / "out_of_fold.parquet").write_bytes(b"stays here")
     (folder / "notes.txt").write_text("stays here")
     return folder

@@ -40,7 +40,8 @@ def test_members_are_pinned_to_their_commits_and_nothing_else_is_sent(hub, push,
         assert ensemble.sha256(tmp_path / "weights") == member["sha256"]
     assert "lesion_head.safetensors" in hub.model(MEMBERS[0]).head.files
     sent = set(hub.model("org/tiny").head.files) - {".gitattributes"}
-    assert sent == {"README.md", "report.json", "training.json", "ensemble.json", "plots/roc_curve.png"}
+    plots = {"plots/roc_curve.png", "plots/training_history_net.png"}
+    assert sent == {"README.md", "report.json", "training.json", "ensemble.json"} | plots
     assert {name for _, name in hub.repos} == {"org/tiny", *MEMBERS}
     assert len(hub.model("org/tiny").commits) == 2, "one commit after the Hub's first"
     local = json.loads((described / "ensemble.json").read_text())
