@@ -150,18 +150,31 @@ def describe(
         card = cards.member_card(figures, training[member], member)
         (folder / member / "README.md").write_text(card, encoding="utf-8")
     (folder / "README.md").write_text(cards.ensemble_card(figures, name, training), encoding="utf-8")
-    drawn = folder / "plots"
-    drawn.mkdir(exist_ok=True)
     alone = {member: combine.combine(frame, {member: 1.0}, views)["logit_0"].to_numpy() for member in members}
-    plots.roc_curve(drawn / "roc_curve.png", truth, probabilities, groups, others=alone if len(alone) > 1 else {})
-    for point in points:
-        name = "confusion_matrix" if point["name"] == DEFAULT_POINT else f"confusion_matrix_{point['name']}"
-        plots.confusion_matrix(drawn / f"{name}.png", truth, probabilities, point["threshold"])
-    plots.reliability(drawn / "reliability.png", truth, probabilities)
-    plots.decision_curve(drawn / "decision_curve.png", truth, probabilities)
-    for member in members:
-        plots.training_history(drawn / f"training_history_{member}.png", training[member]["history"])
+    _draw(folder / "plots", truth, logits[:, 0] / temperature, groups, alone if len(alone) > 1 else {})
+    for member, own in alone.items():
+        _draw(folder / member / "plots", truth, own / temperature, groups)
+        plots.training_history(folder / member / "plots" / "training_history.png", training[member]["history"])
     return folder
+
+
+def _draw(
+    drawn: Path,
+    labels: np.ndarray,
+    logits: np.ndarray,
+    groups: np.ndarray,
+    others: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Draw `cards.PLOTS` of one reader, and its confusion matrix at each operating point, thresholds of its own."""
+    drawn.mkdir(exist_ok=True)
+    chances = 1 / (1 + np.exp(-logits))
+    plots.roc_curve(drawn / "roc_curve.png", labels, chances, groups, others=others)
+    plots.reliability(drawn / "reliability.png", labels, chances)
+    plots.decision_curve(drawn / "decision_curve.png", labels, chances)
+    for point, target in calibration.POINTS.items():
+        name = "confusion_matrix" if point == DEFAULT_POINT else f"confusion_matrix_{point}"
+        threshold = calibration.threshold_for_sensitivity(labels, chances, target)
+        plots.confusion_matrix(drawn / f"{name}.png", labels, chances, threshold)
 
 
 def redescribe(folder: Path) -> Path:

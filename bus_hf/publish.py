@@ -15,8 +15,9 @@ from bus_hf.hub import REPO
 
 _MEMBER_FILES = ("README.md", "config.json", ensembles.WEIGHTS)
 _ENSEMBLE_FILES = ("README.md", "report.json", "training.json")
-# Sent where it is there.
-_FURTHER = ("second_reading/report.json", "plots/*.png")
+# Sent where they are there, of a member and of the ensemble.
+_PLOTS = "plots/*.png"
+_FURTHER = ("second_reading/report.json", _PLOTS)
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,14 @@ def plan(folder: str | Path, repo_id: str) -> tuple[Upload, ...]:
     uploads = []
     for member in everything:
         names = list(_MEMBER_FILES)
-        if (folder / str(member.path) / manifest.lesion_map.file).is_file():
+        home = folder / str(member.path)
+        if (home / manifest.lesion_map.file).is_file():
             names.append(manifest.lesion_map.file)
-        files = _files(folder / str(member.path), names)
+        files = _files(home, [*names, *_found(home, _PLOTS)])
         uploads.append(
             Upload(f"{repo_id}-{member.name}", f"{member.name} of {manifest.name} {manifest.version}", files)
         )
-    further = sorted(path.relative_to(folder).as_posix() for kind in _FURTHER for path in folder.glob(kind))
-    files = _files(folder, [*_ENSEMBLE_FILES, *further]) | {ensembles.FILE: folder / ensembles.FILE}
+    files = _files(folder, [*_ENSEMBLE_FILES, *_found(folder, *_FURTHER)]) | {ensembles.FILE: folder / ensembles.FILE}
     return (*uploads, Upload(repo_id, f"{manifest.name} {manifest.version}", files))
 
 
@@ -133,16 +134,22 @@ def push(
 
 
 def push_member(folder: str | Path, repo_id: str, *, private: bool = False, revision: str | None = None) -> Pushed:
-    """Push one member's folder (`config.json`, weights, card, lesion head where it has one) to a repository."""
+    """Push one member's folder to a repository: `config.json`, weights, card; lesion head and plots where there."""
     checked(repo_id)
-    heads = [path.name for path in Path(folder).glob("*.safetensors") if path.name != ensembles.WEIGHTS]
-    return send(Upload(repo_id, "member", _files(Path(folder), [*_MEMBER_FILES, *heads])), private, revision)
+    folder = Path(folder)
+    heads = [name for name in _found(folder, "*.safetensors") if name != ensembles.WEIGHTS]
+    files = _files(folder, [*_MEMBER_FILES, *heads, *_found(folder, _PLOTS)])
+    return send(Upload(repo_id, "member", files), private, revision)
 
 
 def checked(repo_id: str) -> None:
     """BusError where `repo_id` is no Hub id."""
     if not REPO.fullmatch(repo_id):
         raise BusError("this is no Hub id", where=repo_id, remedy="write owner/name")
+
+
+def _found(folder: Path, *patterns: str) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for pattern in patterns for path in folder.glob(pattern))
 
 
 def _files(folder: Path, names: list[str]) -> dict[str, Path | bytes]:

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from bus_hf.assemble import assemble, readme_figures, redescribe
 from bus_hf.config import TrainConfig
 from bus_hf.data.dataset import cases, load
 from bus_hf.errors import BusError
+from bus_hf.evaluation import calibration, cards
 from bus_hf.training.run import run
 
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
@@ -55,7 +57,13 @@ def test_folder_is_a_whole_ensemble(made):
     assert [member.weight for member in manifest.members] == [0.75, 0.25]
     assert manifest.light == manifest.lesion_map.member == "test_efficientnet"
     assert manifest.fitted_on.out_of_fold_sha256 == ensemble.sha256(made / "out_of_fold.parquet")
-    assert len(list((made / "plots").glob("*.png"))) == 8
+    drawn = {path.name for path in (made / "plots").glob("*.png")}
+    assert drawn == {f"{name}.png" for name in cards.PLOTS} | {
+        f"confusion_matrix_{name}.png" for name in calibration.POINTS if name != manifest.default_operating_point
+    }
+    for home, plots in ((made, drawn), (made / "test_resnet", drawn | {"training_history.png"})):
+        assert {path.name for path in (home / "plots").iterdir()} == plots
+        assert set(re.findall(r"\(plots/([^)]+)\)", (home / "README.md").read_text())) == plots
     for card in (made / "README.md", made / "test_resnet" / "README.md"):
         assert "Intended use" in card.read_text()
 

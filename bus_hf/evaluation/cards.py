@@ -15,7 +15,11 @@ PLOTS_NOTE = (
     "Out-of-fold. Votes, temperature and thresholds of the plots are those that ship, fitted on these images; the "
     "tables say what is cross-fitted."
 )
-# Plots that `assemble.describe` draws of every ensemble, with what they show.
+_MEMBER_PLOTS_NOTE = (
+    "Out-of-fold, of this member alone. The temperature is the ensemble's, the thresholds are the member's own, both "
+    "fitted on these images; the tables say what is cross-fitted."
+)
+# Plots that `assemble.describe` draws of an ensemble and of each member, with what they show.
 PLOTS = {
     "roc_curve": "ROC curve of the ensemble with its 95 % band, and of each member",
     "reliability": "Predicted probability against the observed share of malignant images",
@@ -73,7 +77,11 @@ def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str,
         ),
         heat=f"{_boxes(record, lone)}\n\n{tables.heat_table(report, [name])}",
         evidence=None,
-        plots=None,
+        plots=_plots(
+            report,
+            PLOTS_NOTE if lone else _MEMBER_PLOTS_NOTE,
+            {"roc_curve": "ROC curve with its 95 % band", "training_history": "Training, epoch by epoch"},
+        ),
         held_out=_held_out(record),
         report=report,
     )
@@ -121,24 +129,24 @@ def ensemble_card(report: Mapping[str, Any], name: str, members: Mapping[str, Ma
             else tables.heat_table(report)
         ),
         evidence=evidence(report),
-        plots=_plots(report),
+        plots=_plots(report, f"{PLOTS_NOTE} Each member's own plots and its training are in its card.", {}),
         held_out=_held_out(record),
         report=report,
     )
 
 
-def _plots(report: Mapping[str, Any]) -> str:
-    """Links to `PLOTS`, to the matrices at the other operating points and to the members' training."""
+def _plots(report: Mapping[str, Any], note: str, others: Mapping[str, str]) -> str:
+    """Links to `PLOTS`, to the matrices at the other operating points and to `others`, captions by name."""
     default = report["default_operating_point"]
-    others = [row["name"] for row in report["operating_points"] if row["name"] != default]
+    points = [row["name"] for row in report["operating_points"] if row["name"] != default]
     named = {
         **PLOTS,
         "confusion_matrix": f"{PLOTS['confusion_matrix']}, {default}",
-        **{f"confusion_matrix_{name}": f"Confusion matrix at {name}" for name in others},
-        **{f"training_history_{member}": f"Training of {member}" for member in report["member_weights"]},
+        **{f"confusion_matrix_{name}": f"Confusion matrix at {name}" for name in points},
+        **others,
     }
     lines = [f"![{text}](plots/{name}.png)" for name, text in named.items()]
-    return "\n\n".join([PLOTS_NOTE, *lines])
+    return "\n\n".join([note, *lines])
 
 
 def evidence(report: Mapping[str, Any], level: str = "##") -> str:

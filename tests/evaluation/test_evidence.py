@@ -246,6 +246,10 @@ def test_a_member_card_tells_its_own_figures_and_its_vote(whole):
     card = ModelCard(cards.member_card(whole, RECORD, "fair"))
     assert "vote in the ensemble is 0.430" in card.text
     assert "near zero" not in card.text
+    for plot in (*cards.PLOTS, "training_history"):
+        assert f"(plots/{plot}.png)" in card.text
+    assert "the thresholds are the member's own" in card.text
+    assert cards.PLOTS_NOTE in cards.member_card(whole, RECORD, "fair", lone=True)
     values = {result.metric_value for result in card.data.eval_results}
     assert whole["readers"]["fair"]["one"]["auroc"]["value"] in values
     assert whole["by_source"]["one"]["auroc"]["value"] not in values
@@ -271,7 +275,7 @@ def test_the_ensemble_card_holds_every_table(whole):
         tables.across_verdict(whole),
         tables.abstention_text(whole),
         cards.PLOTS_NOTE,
-        "(plots/training_history_fair.png)",
+        "(plots/roc_curve.png)",
         tables.disagreement_text(whole),
         tables.strata_table(whole),
         tables.predecessor_table(whole),

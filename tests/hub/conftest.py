@@ -48,8 +48,9 @@ def described(tmp_path_factory, make_ensemble):
     trained = {"net": {"n_train": 7, "sources": {"busi": 7}, "epochs": 3, "start": {"source": "weights of a test"}}}
     (folder / "training.json").write_text(json.dumps(trained))
     (folder / "plots").mkdir()
-    for plot in ("roc_curve", "training_history_net"):
-        (folder / "plots" / f"{plot}.png").write_bytes(b"\x89PNG of a test")
+    (folder / manifest.members[0].name / "plots").mkdir()
+    for plot in ("plots/roc_curve", "plots/confusion_matrix_other", f"{manifest.members[0].name}/plots/roc_curve"):
+        (folder / f"{plot}.png").write_bytes(b"\x89PNG of a test")
     (folder / "out_of_fold.parquet").write_bytes(b"stays here")
     (folder / "notes.txt").write_text("stays here")
     return folder

@@ -38,9 +38,9 @@ def test_members_are_pinned_to_their_commits_and_nothing_else_is_sent(hub, push,
         assert held["model.safetensors"][1], "weights are no LFS file"
         (tmp_path / "weights").write_bytes(held["model.safetensors"][0])
         assert ensemble.sha256(tmp_path / "weights") == member["sha256"]
-    assert "lesion_head.safetensors" in hub.model(MEMBERS[0]).head.files
+    assert {"lesion_head.safetensors", "plots/roc_curve.png"} <= set(hub.model(MEMBERS[0]).head.files)
     sent = set(hub.model("org/tiny").head.files) - {".gitattributes"}
-    plots = {"plots/roc_curve.png", "plots/training_history_net.png"}
+    plots = {"plots/roc_curve.png", "plots/confusion_matrix_other.png"}
     assert sent == {"README.md", "report.json", "training.json", "ensemble.json"} | plots
     assert {name for _, name in hub.repos} == {"org/tiny", *MEMBERS}
     assert len(hub.model("org/tiny").commits) == 2, "one commit after the Hub's first"
