@@ -59,25 +59,32 @@ format: $(EVERYTHING) ## put the code in the project's format
 	@$(BIN)/python -m ruff format .
 
 figures: $(EVERYTHING) ## every figure, plot and card again from the stored out-of-fold logits, without training
-	@$(MAKE) --no-print-directory -j 2 --output-sync=target figures-ensemble figures-reports figures-log
+	@$(MAKE) --no-print-directory -j 2 figures-ensemble figures-reports figures-log
+	@# README.md is written by one after the other.
+	@$(BIN)/python -m bus_hf.cli folds --again reports/lite0-folds --readme README.md > /dev/null
+	@$(BIN)/python -m bus_hf.cli trials --thresholds steps-lesion5 --log README.md > /dev/null
+	@echo "[figures] done"
 
 figures-ensemble: $(EVERYTHING)
-	@$(BIN)/python -m bus_hf.cli figures checkpoints --readme README.md
+	@echo "[figures] checkpoints/ and README.md"
+	@$(BIN)/python -m bus_hf.cli figures checkpoints --readme README.md > /dev/null
 
 figures-reports: $(EVERYTHING)
-	@for report in $(wildcard reports/*/); do $(BIN)/python -m bus_hf.cli folds --again "$$report" || exit; done
+	@echo "[figures] reports/"
+	@for report in $(filter-out reports/lite0-folds/, $(wildcard reports/*/)); do $(BIN)/python -m bus_hf.cli folds --again "$$report" > /dev/null || exit; done
 
 figures-log: $(EVERYTHING)
-	@$(BIN)/python -m bus_hf.cli trials --base scanner --log LOG.md
-	@$(BIN)/python -m bus_hf.cli trials --looks steps-lesion5 --log LOG.md
-	@$(BIN)/python -m bus_hf.cli trials --thresholds steps-lesion5 --log LOG.md
-	@$(BIN)/python -m bus_hf.cli trials --repeats $(SCANNERS) --marker scanners --log LOG.md
-	@$(BIN)/python -m bus_hf.cli trials --repeats $(FULL) --marker full --log LOG.md
-	@$(BIN)/python -m bus_hf.cli trials --repeats $(REPEATS) --log LOG.md
-	@$(BIN)/python -m bus_hf.cli trials --repeats $(TRIES) --marker tries --log LOG.md
-	@$(BIN)/python -m bus_hf.cli trials --base steps --together $(TOGETHER) --log LOG.md
-	@$(BIN)/python -m bus_hf.cli trials --heat $(HEAT) --log LOG.md
-	@$(BIN)/python -m bus_hf.cli trials --votes $(VOTES) --log LOG.md
+	@echo "[figures] tables of LOG.md"
+	@$(BIN)/python -m bus_hf.cli trials --base scanner --log LOG.md > /dev/null
+	@$(BIN)/python -m bus_hf.cli trials --looks steps-lesion5 --log LOG.md > /dev/null
+	@$(BIN)/python -m bus_hf.cli trials --thresholds steps-lesion5 --log LOG.md > /dev/null
+	@$(BIN)/python -m bus_hf.cli trials --repeats $(SCANNERS) --marker scanners --log LOG.md > /dev/null
+	@$(BIN)/python -m bus_hf.cli trials --repeats $(FULL) --marker full --log LOG.md > /dev/null
+	@$(BIN)/python -m bus_hf.cli trials --repeats $(REPEATS) --log LOG.md > /dev/null
+	@$(BIN)/python -m bus_hf.cli trials --repeats $(TRIES) --marker tries --log LOG.md > /dev/null
+	@$(BIN)/python -m bus_hf.cli trials --base steps --together $(TOGETHER) --log LOG.md > /dev/null
+	@$(BIN)/python -m bus_hf.cli trials --heat $(HEAT) --log LOG.md > /dev/null
+	@$(BIN)/python -m bus_hf.cli trials --votes $(VOTES) --log LOG.md > /dev/null
 
 docs: $(EVERYTHING) ## docs/hub.md again, with what its commands print
 	@$(BIN)/python -m tests.hub.document

@@ -167,6 +167,8 @@ def _draw(
 ) -> None:
     """Draw `cards.PLOTS` of one reader, and its confusion matrix at each operating point, thresholds of its own."""
     drawn.mkdir(exist_ok=True)
+    for stale in drawn.glob("*.png"):
+        stale.unlink()
     chances = 1 / (1 + np.exp(-logits))
     plots.roc_curve(drawn / "roc_curve.png", labels, chances, groups, others=others)
     plots.reliability(drawn / "reliability.png", labels, chances)
@@ -189,6 +191,7 @@ def redescribe(folder: Path) -> Path:
 def readme_figures(folder: Path, home: Path | None = None) -> str:
     """The figures of an ensemble folder as Markdown, for a README; with two plots where its folder `home` is known."""
     figures = _json(folder / REPORT)
+    members = list(figures["as_used"])
     drawn = Path(os.path.relpath(folder, home or folder), "plots").as_posix()
     pictures = [f"![{cards.PLOTS[name]}]({drawn}/{name}.png)" for name in ("roc_curve", "reliability")]
     parts = (
@@ -201,6 +204,8 @@ def readme_figures(folder: Path, home: Path | None = None) -> str:
         tables.points_table(figures),
         "Every rate of the ensemble, predictive values at other shares of cancers too, and Wilson's intervals:",
         tables.rates_table(figures),
+        f"The light choice, `{members[0]}` alone, at the temperature and the thresholds that ship:",
+        tables.as_used_table(figures, members[0]),
         tables.across_verdict(figures),
         tables.abstention_text(figures),
         tables.disagreement_text(figures),

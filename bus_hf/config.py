@@ -42,7 +42,10 @@ class TrainConfig:
     # Splits
     folds: int = _setting(5, "number of grouped folds")
     fold: int = _setting(0, "the fold that is left out of training, for validation and out-of-fold logits")
-    split_seed: int = _setting(0, "seed of the folds")
+    split_seed: int = _setting(0, "seed of the folds that are dealt")
+    folds_from: str | None = _setting(
+        None, "CSV (name, fold) of folds that were dealt before and are kept; groups that are not in it are dealt anew"
+    )
     set_apart: tuple[str, ...] = _setting((), "further folds that are neither trained on nor read")
     train_sources: tuple[str, ...] = _setting(
         (), "train on these sources alone and read every image of the others too; empty: on all"

@@ -13,6 +13,8 @@ from bus_hf.labels import label_set
 from bus_hf.views import VIEW_WEIGHTS
 
 _LOGITS, _RECORDS = "out_of_fold.parquet", "training.json"
+# Images beside stored logits that no figure is to count, with the reason (columns name and why).
+_LEFT_OUT = "left_out.csv"
 _SAME = ("label_set", "architecture", "folds", "input_size", "epochs")
 # Settings in which the runs of one network may differ.
 _FREE = ("fold", "seed", "boxes", "init_from", "teacher", *MACHINE)
@@ -57,16 +59,33 @@ def join(runs: Sequence[Path], folder: Path) -> None:
     (folder / _RECORDS).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
+def left_out(folder: Path) -> dict[str, str]:
+    """Images that no figure of the logits in `folder` counts, and why: its `left_out.csv`, where there is one."""
+    import csv
+
+    path = folder / _LEFT_OUT
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {row["name"]: row["why"] for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, csv.Error):
+        raise BusError(
+            "it cannot be read", where=path, remedy="give a CSV file with the columns name and why"
+        ) from None
+
+
 def stored(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
-    """Joined logits and records that `join` wrote into `folder`; BusError where there are none."""
+    """Logits, but for images `left_out`, and records that `join` wrote into `folder`; BusError where there are none."""
     import pandas as pd
 
     try:
-        return pd.read_parquet(folder / _LOGITS), json.loads((folder / _RECORDS).read_text(encoding="utf-8"))
+        frame, records = pd.read_parquet(folder / _LOGITS), json.loads((folder / _RECORDS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise BusError(
             "there is no report here", where=folder, remedy="give a folder that bus-hf folds wrote"
         ) from None
+    return frame[~frame["name"].isin(left_out(folder))].reset_index(drop=True), records
 
 
 def describe(folder: Path, views: Mapping[str, float] = VIEW_WEIGHTS) -> tuple[dict[str, Any], str]:
@@ -92,6 +111,10 @@ def describe(folder: Path, views: Mapping[str, float] = VIEW_WEIGHTS) -> tuple[d
         own = frame.drop_duplicates("name")["fold"].to_numpy()
         found = cross_validation.report(read, own, views)
         text = cross_validation.markdown(found, records)
+    without = left_out(folder)
+    if without:
+        found["left_out"] = without
+        text += f"\nLeft out: {'; '.join(f'{name} ({why})' for name, why in without.items())}.\n"
     (folder / "report.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(text, encoding="utf-8")
     return found, text

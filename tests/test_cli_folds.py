@@ -42,6 +42,8 @@ def test_every_image_is_read_once_and_the_report_comes_again(runs, tmp_path, cap
     assert ((to / "report.json").read_bytes(), (to / "README.md").read_bytes()) == before
     assert "0.802 ± 0.018" in before[1].decode()
     assert (to / "confusion_matrix.png").stat().st_size > 5000
+    assert main(["folds", "--again", str(to), "--readme", str(to / "README.md")]) == 2
+    assert "no such sentence" in capsys.readouterr().err
 
 
 def test_what_is_no_set_of_folds_is_refused(runs, tmp_path, capsys):
@@ -77,6 +79,21 @@ def test_a_member_trained_once_a_fold_is_measured_over_all_images(runs, tmp_path
     assert f"| 1 | {by_fold[1]:.3f} |" in before
     assert main(["folds", "--again", str(to)]) == 0
     assert (to / "README.md").read_text() == before
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- folds:start -->\n<!-- folds:end -->\n")
+    name = images.index[0]
+    (to / "left_out.csv").write_text(f'name,why\n"{name}",a copy\n')
+    assert main(["folds", "--again", str(to), "--readme", str(readme)]) == 0
+    kept = images.drop(name)
+    first = roc_auc_score(*(kept.loc[kept["fold"] == 0, column] for column in ("label", "logit")))
+    assert f"AUROC on fold 0 against that of all folds (mean ± sd) {first:.3f} against" in readme.read_text()
+    assert f"Left out: {name} (a copy)." in (to / "README.md").read_text()
+    found = json.loads((to / "report.json").read_text())
+    assert (found["pooled"]["all"]["n"], found["left_out"]) == (29, {name: "a copy"})
+    (to / "left_out.csv").write_text("image\nx\n")
+    capsys.readouterr()
+    assert main(["folds", "--again", str(to)]) == 2
+    assert "give a CSV file with the columns name and why" in capsys.readouterr().err
     # Two runs of different settings are not one network.
     trained(runs / "data", tmp_path / "other", 1, folds=2, lr=0.01)
     assert main(["folds", str(tmp_path / "f0"), str(tmp_path / "other" / "f1"), "--to", str(tmp_path / "x")]) == 2

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -19,7 +20,14 @@ def test_a_trial_and_its_table(tmp_path, monkeypatch, capsys):
         write_phantoms(tmp_path / source, 9, seed)
     settings = yaml.safe_load((ROOT / "configs" / "trial.yaml").read_text())
     settings |= {"backbone": "test_resnet", "init": "random", "freeze": [], "input_size": 64, "epochs": 1}
-    settings |= {"epoch_images": 16, "batch_size": 8, "folds": 3, "num_workers": 0, "drop_path_rate": 0.0}
+    settings |= {
+        "epoch_images": 16,
+        "batch_size": 8,
+        "folds": 3,
+        "folds_from": None,
+        "num_workers": 0,
+        "drop_path_rate": 0.0,
+    }
     (tmp_path / "trial.yaml").write_text(yaml.safe_dump(settings))
     (tmp_path / "train_accelerate.py").symlink_to(ROOT / "train_accelerate.py")
     command = ["--data", "one", "two", "--sources", "one", "two", "--config", "trial.yaml"]
@@ -43,9 +51,15 @@ def test_a_trial_and_its_table(tmp_path, monkeypatch, capsys):
     assert [row["name"] for row in rows] == ["baseline", "wider"]
     assert set(rows[0]["auroc"]) == {"one > one", "one > two", "two > one", "two > two"}
     assert main(["trials", "--thresholds", "wider", "--json"]) == 0
-    assert [row["read"] for row in json.loads(capsys.readouterr().out)] == ["two", "one"]
+    read = json.loads(capsys.readouterr().out)
+    assert [row["read"] for row in read] == ["two", "one"]
     assert main(["trials", "--looks", "wider", "--json"]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)][:2] == ["both looks", "first look"]
+    twin = pd.read_parquet(tmp_path / "trials" / "wider" / "one.parquet")["name"].iloc[0]
+    (tmp_path / "trials" / "left_out.csv").write_text(f'name,why\n"{twin}",a copy\n')
+    assert main(["trials", "--thresholds", "wider", "--json"]) == 0
+    fewer = json.loads(capsys.readouterr().out)
+    assert sum(row["n"] for row in fewer) == sum(row["n"] for row in read) - 1
     log.write_text("<!-- together:start -->\n<!-- together:end -->\n")
     assert main(["trials", "--together", "baseline+wider", "--log", "LOG.md"]) == 0
     assert [line.split("|")[1].strip() for line in log.read_text().splitlines()[3:-1]] == [

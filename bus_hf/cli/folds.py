@@ -26,6 +26,9 @@ def add(commands: Any) -> None:
     command.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="output folder of train_accelerate.py")
     command.add_argument("--to", type=Path, metavar="FOLDER", help="report folder to write")
     command.add_argument("--again", type=Path, metavar="FOLDER", help="report folder whose figures to write again")
+    command.add_argument(
+        "--readme", type=Path, metavar="FILE", help="say between its folds markers how the first run's fold compares"
+    )
     command.add_argument("--json", action="store_true", help="print every figure as JSON")
     command.set_defaults(run=run)
 
@@ -40,5 +43,12 @@ def run(given: argparse.Namespace) -> int:
         folds.join(given.runs, given.to)
         print(f"written: {given.to}", file=sys.stderr)
     found, text = folds.describe(given.to or given.again)
+    if given.readme:
+        from bus_hf.evaluation.cross_validation import first_fold_text
+
+        if "folds" not in found:
+            raise BusError("figures of several classes have no such sentence", remedy="leave --readme out")
+        sentence = first_fold_text(found, folds.stored(given.to or given.again)[1])
+        shared.replace_figures(given.readme, sentence, "folds")
     print(json.dumps(found, indent=1) if given.json else text)
     return 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import warnings
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -55,6 +58,57 @@ def grouped_folds(
         for fold, (_, rows) in enumerate(splitter.split(np.zeros(len(classes)), classes, group_ids)):
             folds[rows] = fold
     return folds
+
+
+def read_folds(path: str | Path, k: int) -> dict[str, int]:
+    """Folds that were dealt before: fold by name of the image, from a CSV file with the columns name and fold.
+
+    Raises:
+        BusError: it cannot be read, lacks a column, names an image twice, or deals another number of folds than k.
+    """
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            rows = [(row["name"], int(row["fold"])) for row in csv.DictReader(file)]
+    except OSError as error:
+        raise BusError(
+            f"the folds cannot be read ({error.strerror})",
+            where=path,
+            remedy="name the file that folds_from is to read",
+        ) from None
+    except (ValueError, KeyError, TypeError, csv.Error):
+        raise BusError(
+            "this is no list of folds", where=path, remedy="give a CSV file with the columns name and fold"
+        ) from None
+    found = dict(rows)
+    if len(found) < len(rows) or set(found.values()) != set(range(k)):
+        raise BusError(
+            f"an image stands in it twice, or its folds are not 0 to {k - 1}",
+            where=path,
+            remedy="set folds to their number, or deal them anew with --folds_from ''",
+        )
+    return found
+
+
+def kept_folds(names: Sequence[str], groups: Sequence[str], known: Mapping[str, int]) -> np.ndarray:
+    """Folds of groups that have been dealt before, each whole group in one.
+
+    Groups may have grown since, because near-duplicates are found that were not; a group goes where most of its images
+    were, on a tie into the lower fold.
+
+    Args:
+        names: name of each row, (n,).
+        groups: group of each row, (n,).
+        known: fold by name, of `read_folds`.
+
+    Returns:
+        int64 (n,); -1 where no image of the group is known.
+    """
+    homes: dict[str, list[int]] = defaultdict(list)
+    for name, group in zip(names, groups, strict=True):
+        if name in known:
+            homes[group].append(known[name])
+    home = {group: Counter(sorted(folds)).most_common(1)[0][0] for group, folds in homes.items()}
+    return np.array([home.get(group, -1) for group in groups], dtype=np.int64)
 
 
 def assert_disjoint(folds: Sequence[int] | np.ndarray, groups: Sequence[str] | np.ndarray) -> None:

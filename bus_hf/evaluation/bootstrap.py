@@ -13,6 +13,8 @@ from bus_hf.evaluation.figures import Estimate, wilson
 RESAMPLES = 2000
 # Resamples that are computed at a time: bounds memory.
 _CHUNK = 250
+# Resamples times rows that are kept for the next call (8 bytes each).
+_KEPT = 8_000_000
 
 Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray | None], Any]
 
@@ -83,12 +85,11 @@ def paired_difference(
 def resamples(groups: Sequence[Any] | np.ndarray, n: int = RESAMPLES, seed: int = 0) -> list[np.ndarray]:
     """Row weights of `n` resamples of whole groups: how often each row was drawn, in chunks of float (<=250, rows)."""
     _, place = np.unique(np.asarray(groups), return_inverse=True)
-    return list(_resamples(place.astype(np.intp).tobytes(), n, seed))
+    draw = _kept if n * len(place) <= _KEPT else _drawn
+    return list(draw(place.astype(np.intp).tobytes(), n, seed))
 
 
-# One report asks for the same resamples hundreds of times, and drawing them takes longer than reading them.
-@lru_cache(maxsize=8)
-def _resamples(place: bytes, n: int, seed: int) -> tuple[np.ndarray, ...]:
+def _drawn(place: bytes, n: int, seed: int) -> tuple[np.ndarray, ...]:
     """`resamples` of rows whose groups are numbered from 0, as bytes of intp (rows,); nobody may write into them."""
     rows = np.frombuffer(place, np.intp)
     count = int(rows.max()) + 1
@@ -99,6 +100,10 @@ def _resamples(place: bytes, n: int, seed: int) -> tuple[np.ndarray, ...]:
     for chunk in drawn:
         chunk.flags.writeable = False
     return drawn
+
+
+# One report asks for the same resamples hundreds of times, and drawing them takes longer than reading them.
+_kept = lru_cache(maxsize=4)(_drawn)
 
 
 def interval(draws: np.ndarray) -> tuple[float, float]:

@@ -107,10 +107,17 @@ def cross_fitted_calls(
     Returns:
         bool (n,).
     """
-    called = np.zeros(len(labels), bool)
+    return probabilities >= cross_fitted_thresholds(labels, probabilities, groups, target, seed)
+
+
+def cross_fitted_thresholds(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, target: float, seed: int = 0
+) -> np.ndarray:
+    """For each case the threshold that a sensitivity of `target` takes on other groups, float (n,)."""
+    found = np.zeros(len(labels))
     for fit, test in cross_fits(labels, groups, seed):
-        called[test] = probabilities[test] >= threshold_for_sensitivity(labels[fit], probabilities[fit], target)
-    return called
+        found[test] = threshold_for_sensitivity(labels[fit], probabilities[fit], target)
+    return found
 
 
 def cross_fitted_probabilities(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -171,7 +178,11 @@ def _parts(labels: bytes, place: bytes, parts: int, seed: int) -> tuple[tuple[np
     from sklearn.model_selection import StratifiedGroupKFold
 
     ill, group = np.frombuffer(labels, np.int64), np.frombuffer(place, np.intp)
-    return tuple(StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(ill, ill, group))
+    found = tuple(StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(ill, ill, group))
+    for part in found:
+        for rows in part:
+            rows.flags.writeable = False
+    return found
 
 
 def rounded(estimate: figures.Estimate) -> list[float]:

@@ -26,6 +26,16 @@ PLOTS = {
     "decision_curve": "Decision curve: net benefit against the threshold probability",
     "confusion_matrix": "Confusion matrix at the default operating point",
 }
+_FITTED = (
+    "Weights of members and views, temperature and thresholds that ship were fitted on the held-out images. In the "
+    "readers' tables temperature and thresholds are cross-fitted (fitted on other groups than they are read on); the "
+    'votes are not, and what that flatters an ensemble of several stands under "Votes". Strata and plots are read at '
+    "the shipped temperature and threshold."
+)
+_MEMBER_FITTED = (
+    "Temperature and thresholds that ship are the ensemble's, fitted on the held-out images. Those of this member "
+    "alone are cross-fitted in the tables that say so, and fitted on the images that are shown in the plots."
+)
 # A vote below this changes no answer that anybody would notice.
 _NEAR_ZERO = 0.02
 
@@ -44,7 +54,7 @@ def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str,
         f"one logit is that of malignancy. Images are letterboxed, never stretched."
     )
     if not lone:
-        summary += f"\n\nIts vote in the ensemble is {vote:.3f}."
+        summary += f"\n\nIts vote in the ensemble is {vote:.3f}. {tables.adds_text(report, name)}".rstrip()
     if vote < _NEAR_ZERO:
         summary += " **That is near zero: the ensemble reads no better with this member than without it.**"
     lines = [
@@ -67,8 +77,13 @@ def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str,
         data=_data(record),
         start=_start(record),
         training=_training(record),
-        figures="This member alone:\n\n" + "\n".join(lines),
-        points="This member alone, at thresholds of its own:\n\n" + tables.rates_table(report, reader),
+        figures="This member alone, its temperature cross-fitted (fitted on other groups than it is read on):\n\n"
+        + "\n".join(lines),
+        points=(
+            f"This member alone, at thresholds of its own, cross-fitted:\n\n{tables.rates_table(report, reader)}\n\n"
+            "This member alone as the detector reads it (`members=[...]`), at the temperature and thresholds that "
+            f"ship, which were fitted on these images:\n\n{tables.as_used_table(report, name)}"
+        ),
         calibration=(
             f"Its logits divided by {report['temperature']:.3f}, fitted on the held-out images, go through a sigmoid."
             if lone
@@ -83,6 +98,8 @@ def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str,
             {"roc_curve": "ROC curve with its 95 % band", "training_history": "Training, epoch by epoch"},
         ),
         held_out=_held_out(record),
+        fitted=_FITTED if lone else _MEMBER_FITTED,
+        lift=_lift(report, record),
         report=report,
     )
 
@@ -129,9 +146,25 @@ def ensemble_card(report: Mapping[str, Any], name: str, members: Mapping[str, Ma
             else tables.heat_table(report)
         ),
         evidence=evidence(report),
+        fitted=_FITTED,
+        lift=_lift(report, record),
         plots=_plots(report, f"{PLOTS_NOTE} Each member's own plots and its training are in its card.", {}),
         held_out=_held_out(record),
         report=report,
+    )
+
+
+def _lift(report: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    drawn = (
+        "Training draws every class equally often, which lifts the logits of a network; a temperature scales that lift "
+        "and does not take it away. "
+        if record["config"].get("balanced_sampling")
+        else ""
+    )
+    return (
+        f"{drawn}On the held-out images the mean probability is {report['mean_probability']:.3f}, and "
+        f"{report['share_malignant']:.3f} of them are malignant. At "
+        "another share of cancers, or on other devices, probabilities may be off while ranks hold."
     )
 
 

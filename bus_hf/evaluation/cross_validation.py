@@ -44,6 +44,21 @@ def report(read: Readings, folds: np.ndarray, view_weights: Mapping[str, float])
     }
 
 
+def first_fold_text(found: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
+    """Sentence on how the fold that the first run left out is read, beside the mean of all folds."""
+    record, fold = records[0], str(records[0]["fold"])
+    parts = [
+        f"{'' if name == 'all' else f'{name} '}{row['auroc'][fold]:.3f} against {tables.spread(row)}"
+        for name, row in found["folds"].items()
+        if fold in row["auroc"]
+    ]
+    return (
+        f"`{record['architecture']}` at {record['input_size']} pixels and {record['epochs']} epochs, trained once a "
+        f"fold ({len(records)} networks): AUROC on fold {fold} against that of all folds (mean ± sd) "
+        f"{', '.join(parts)}."
+    )
+
+
 def markdown(found: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
     """Page of a report."""
     record = records[0]

@@ -211,17 +211,18 @@ def disagreement(
 
     Returns:
         n_wrong; by_disagreement and by_closeness, the AUROC of telling wrong calls from right ones by the standard
-        deviation of the members' probabilities and by how close the logit lies to the threshold; and the difference,
-        paired.
+        deviation of the members' probabilities and by how close the logit lies to the threshold that it was called by;
+        and the difference, paired.
     """
     if len(alone) < 2:
         return None
     target = calibration.POINTS[default_point]
-    called = calibration.cross_fitted_calls(read.labels, whole, read.groups, target)
+    threshold = calibration.cross_fitted_thresholds(read.labels, whole, read.groups, target)
+    called = whole >= threshold
     wrong = (called != (read.labels == 1)).astype(int)
     temperature = calibration.fit_temperature(whole[:, None], read.labels)
     chances = 1 / (1 + np.exp(-np.stack(list(alone.values())) / temperature))
-    close = -np.abs(whole - calibration.threshold_for_sensitivity(read.labels, whole, target))
+    close = -np.abs(whole - threshold)
     spread = chances.std(axis=0)
     difference, p = paired_difference(figures.auroc, wrong, spread, close, read.groups)
     return {

@@ -43,8 +43,9 @@ def report(
 
     Returns:
         overall, by_source, by_birads, by_device, by_size, by_histology (figures by name, with n, n_malignant and
-        n_groups), views and members (AUROC by source), heat_maps (by member and source), and what they were computed
-        with.
+        n_groups), as_used (rates of each member that answers alone, at the same temperature and thresholds),
+        mean_probability and share_malignant, views and members (AUROC by source), heat_maps (by member and source), and
+        what they were computed with.
 
     Raises:
         BusError: the logits are of more than two classes.
@@ -56,8 +57,13 @@ def report(
             "these logits are of more than two classes, and the figures are those of malignant against benign",
             remedy="give logits of the label set 'malignancy'",
         )
-    images = combine(frame, member_weights, view_weights)
-    images["probability"] = 1 / (1 + np.exp(-images["logit_0"] / temperature))
+
+    def read(weights: Mapping[str, float]) -> pd.DataFrame:
+        images = combine(frame, weights, view_weights)
+        images["probability"] = 1 / (1 + np.exp(-images["logit_0"] / temperature))
+        return images
+
+    images = read(member_weights)
     thresholds = {str(point["name"]): float(point["threshold"]) for point in operating_points}
     describe = partial(_described, thresholds=thresholds)
     side = images[["mask_w", "mask_h"]].max(axis=1) / images[["height", "width"]].max(axis=1)
@@ -69,6 +75,9 @@ def report(
         "by_device": _strata(images, images["device"], describe),
         "by_size": _strata(images, size.astype(object), describe),
         "by_histology": _strata(images, images["histology"], describe),
+        "as_used": {member: describe(read({member: 1.0}))["operating_points"] for member in member_weights},
+        "mean_probability": round(float(images["probability"].mean()), 6),
+        "share_malignant": round(float(images["label"].mean()), 6),
         "views": {
             name: _areas(frame[frame["name"].isin(rows["name"])], member_weights, view_weights)
             for name, rows in _sources(images).items()

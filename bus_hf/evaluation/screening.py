@@ -107,12 +107,14 @@ def screening(
         add(name, settled(group_bootstrap(rate, labels, called, of, n, seed), of[among]))
     add("f1", group_bootstrap(figures.f1, labels, called, of, n, seed))
     for place, name in enumerate(("ppv", "npv")):
-        add(name, group_bootstrap(figures.predictive_value(share, place), labels, called, of, n, seed))
+        stated = group_bootstrap(figures.predictive_value(share, place), labels, called, of, n, seed)
+        # At another share than the references' own it is no rate of these cases, which Wilson could speak of.
+        add(name, stated if prevalence is not None else settled(stated, of[called if name == "ppv" else ~called]))
     for target in sensitivities:
         at = calibration.threshold_for_sensitivity(labels, chances, target)
         draws = calibration.refitted_specificities(labels, chances, of, target, n, seed)
         value = float(figures.specificity(labels, chances >= at))
-        add(f"specificity_at_{target:g}", figures.Estimate(value, *interval(draws)))
+        add(f"specificity_at_{target:g}", settled(figures.Estimate(value, *interval(draws)), of[labels == 0]))
     return found | {
         "n": len(labels),
         "n_positive": int(labels.sum()),

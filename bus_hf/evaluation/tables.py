@@ -174,6 +174,25 @@ def leave_out_text(report: Mapping[str, Any]) -> str:
     return text + f"The smallest vote is that of `{least}`, which adds {signed(adds[least])}."
 
 
+def adds_text(report: Mapping[str, Any], member: str) -> str:
+    """Sentence on what a member adds to the AUROC of the others, over all images; empty where that was not read."""
+    row = report["leave_out"].get(f"member {member}", {}).get("all")
+    if row is None:
+        return ""
+    shown = "" if (row["adds"]["low"] or 0) > 0 else " **No gain from this member is shown on these images.**"
+    return f"It adds {signed(row['adds'])} to the AUROC of the others.{shown}"
+
+
+def as_used_table(report: Mapping[str, Any], member: str) -> str:
+    """Markdown table of a member that answers alone, as the detector reads it: temperature and thresholds that ship."""
+    lines = ["| operating point | threshold | sensitivity | specificity |", "|---|---|---|---|"]
+    for point in report["operating_points"]:
+        row = report["as_used"][member][point["name"]]
+        rates = f"{estimate(row['sensitivity'])} | {estimate(row['specificity'])}"
+        lines.append(f"| {point['name']} | {point['threshold']:.3f} | {rates} |")
+    return "\n".join(lines)
+
+
 def leave_out_table(report: Mapping[str, Any]) -> str:
     """Markdown table of what each member, look and view adds to the AUROC."""
     parts = list(report["readers"][ENSEMBLE])
@@ -210,7 +229,12 @@ def across_verdict(report: Mapping[str, Any]) -> str:
         for row in points.values()
         if row["sensitivity"]["high"] is not None and row["sensitivity"]["high"] < row["target"]
     ]
-    text = f"A threshold that is fitted on the other source alone for a sensitivity of {target:g} finds {found}"
+    text = (
+        f"A threshold that is fitted on the other source's held-out images alone (by networks that learned from "
+        f"both) for a sensitivity of {target:g} finds {found}"
+    )
+    if any((row["sensitivity"]["low"] or 0) < target for row in default.values()):
+        text += f", so that it holds {target:g} on a source it was not fitted on is not shown"
     text += f"; thresholds shown to find fewer cancers than they are meant to: {'; '.join(short)}" if short else ""
     return f"{text}. On images of your own, fit thresholds of your own: `bus-hf calibrate`."
 
@@ -248,7 +272,7 @@ def disagreement_text(report: Mapping[str, Any]) -> str:
     return (
         f"Of {found['n']} calls at the default operating point {found['n_wrong']} were wrong. Disagreement of the "
         f"members tells wrong calls from right ones with an AUROC of {estimate(found['by_disagreement'])}, closeness "
-        f"of the probability to the threshold with {estimate(found['by_closeness'])}: {verdict}."
+        f"of the logit to the threshold with {estimate(found['by_closeness'])}: {verdict}."
     )
 
 

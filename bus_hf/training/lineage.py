@@ -11,7 +11,7 @@ from bus_hf.config import TrainConfig
 from bus_hf.errors import BusError
 
 # What has to be equal for two runs on the same data to leave out the same images.
-_SPLIT = ("label_set", "folds", "fold", "split_seed", "near_duplicates", "train_sources")
+_SPLIT = ("label_set", "folds", "fold", "split_seed", "folds_from", "near_duplicates", "train_sources")
 
 
 def record_of(name: str) -> dict[str, Any] | None:

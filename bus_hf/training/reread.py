@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from accelerate import PartialState
 from safetensors.torch import load_file
@@ -16,7 +17,7 @@ from bus_hf.labels import label_set
 from bus_hf.models import LESION_HEAD_FILE, TrainingNet, load_member
 from bus_hf.training.lineage import history_of, record_of
 from bus_hf.training.out_of_fold import read_boxes, read_fold
-from bus_hf.training.record import RECORD, told, write_run
+from bus_hf.training.record import LOGITS, RECORD, told, write_run
 from bus_hf.training.splits import split
 
 
@@ -71,6 +72,7 @@ def reread(member: str, given: dict[str, Any]) -> Path:
             where=" ".join(config.data),
             remedy="give the data that it was trained on",
         )
+    _same_images(folder, {case.name for case in cases}, config)
     frame = read_fold(net, cases, config, read_boxes(config.boxes, cases) if config.boxes else None)
     output.mkdir(parents=True, exist_ok=True)
     if not own:
@@ -78,6 +80,17 @@ def reread(member: str, given: dict[str, Any]) -> Path:
     plain = {key: value for key, value in record.items() if key != "history"}
     write_run(frame, label_set(config.label_set), plain | {"config": told(config)}, history, output)
     return output
+
+
+def _same_images(folder: Path, held_out: set[str], config: TrainConfig) -> None:
+    """Refuse images that the member may have learned from: folds can be dealt otherwise than they were for it."""
+    stored = folder.parent / LOGITS
+    if stored.is_file() and held_out != set(pd.read_parquet(stored, columns=["name"])["name"]):
+        raise BusError(
+            "the folds of this data are not those that the member left out one of",
+            where=" ".join(config.data),
+            remedy=f"give the data it was trained on, all of it, so that fold {config.fold} is that of {stored}",
+        )
 
 
 def _net(folder: Path, config: TrainConfig) -> TrainingNet:

@@ -12,7 +12,7 @@ import numpy as np
 from bus_hf.config import TrainConfig
 from bus_hf.data.dataset import Case, cases, check_once, load
 from bus_hf.data.duplicates import conflicting, join_groups, near_duplicates
-from bus_hf.data.splits import assert_disjoint, grouped_folds
+from bus_hf.data.splits import assert_disjoint, grouped_folds, kept_folds, read_folds
 from bus_hf.data.streaming import stream
 from bus_hf.errors import BusError
 
@@ -55,6 +55,22 @@ def _read(config: TrainConfig) -> list[Case]:
     return found
 
 
+def _deal(kept: Sequence[Case], config: TrainConfig) -> np.ndarray:
+    """Fold of each case: of `config.folds_from` where its group stands there, else dealt by class and source."""
+    known = read_folds(config.folds_from, config.folds) if config.folds_from else {}
+    folds = kept_folds([case.name for case in kept], [case.group for case in kept], known)
+    new = [row for row, fold in enumerate(folds) if fold < 0]
+    if new:
+        folds[new] = grouped_folds(
+            [kept[row].label for row in new],
+            [kept[row].group for row in new],
+            [f"{kept[row].source} {kept[row].label}" for row in new],
+            config.folds,
+            config.split_seed,
+        )
+    return folds
+
+
 def split(config: TrainConfig) -> Split:
     """Read `config.data` and split it into folds that share no patient and no near-duplicate.
 
@@ -79,11 +95,8 @@ def split(config: TrainConfig) -> Split:
                 where=" ".join(config.data),
                 remedy="give more images or fewer folds",
             )
-    labels = [case.label for case in kept]
-    strata = [f"{case.source} {case.label}" for case in kept]
-    own_groups = [case.group for case in kept]
-    folds = grouped_folds(labels, own_groups, strata, config.folds, config.split_seed)
-    assert_disjoint(folds, own_groups)
+    folds = _deal(kept, config)
+    assert_disjoint(folds, [case.group for case in kept])
     unknown = set(config.train_sources) - {case.source for case in kept}
     if unknown:
         raise BusError(

@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from bus_hf.data.splits import assert_disjoint, grouped_folds
+from bus_hf.data.splits import assert_disjoint, grouped_folds, kept_folds, read_folds
 from bus_hf.errors import BusError
 
 
@@ -87,3 +87,23 @@ def test_a_rare_stratum_is_dealt_without_a_warning(recwarn):
     folds = grouped_folds([0] * 10 + [1] * 2, list("abcdefghijkl"), ["s"] * 12, k=5)
     assert folds[10] != folds[11]
     assert not recwarn.list
+
+
+def test_folds_that_were_dealt_are_kept_and_a_group_that_grew_lies_in_one(tmp_path):
+    known = {"a": 1, "b": 2, "c": 2, "d": 0, "e": 1, "f": 0}
+    names, groups = ["a", "b", "c", "d", "e", "f", "new"], ["abc", "abc", "abc", "d", "ef", "ef", "new"]
+    assert kept_folds(names, groups, known).tolist() == [2, 2, 2, 0, 0, 0, -1]
+    path = tmp_path / "folds.csv"
+    path.write_text("name,fold\n" + "".join(f"{name},{fold}\n" for name, fold in known.items()))
+    assert read_folds(path, 3) == known
+    for text, sentence in (
+        ("name,fold\na,0\na,1\n", "stands in it twice"),
+        ("name,fold\na,0\nb,2\n", "folds are not 0 to 1"),
+        ("name,fold\na,x\n", "no list of folds"),
+        ("image,fold\na,0\n", "no list of folds"),
+    ):
+        path.write_text(text)
+        with pytest.raises(BusError, match=sentence):
+            read_folds(path, 2)
+    with pytest.raises(BusError, match="cannot be read"):
+        read_folds(tmp_path / "none.csv", 2)

@@ -234,17 +234,22 @@ def test_thresholds_that_do_not_travel_are_named(whole):
         for row in points.values():
             row["sensitivity"] = {"value": 0.97, "low": 0.9, "high": 0.99}
     assert "shown to find fewer" not in tables.across_verdict(travels)
+    assert "not fitted on is not shown" in tables.across_verdict(travels)
+    for points in travels["across_sources"].values():
+        points[whole["default_operating_point"]]["sensitivity"]["low"] = 0.96
+    assert "is not shown" not in tables.across_verdict(travels)
     travels["across_sources"]["two"]["miss_10_in_100"]["sensitivity"] = {"value": 0.6, "low": 0.5, "high": 0.7}
     text = tables.across_verdict(travels)
     assert "wanted 0.9, found 0.600 (0.500–0.700) on two" in text
-    assert "for a sensitivity of 0.95 finds 0.970 (0.900–0.990) on one and" in text
+    assert "for a sensitivity of 0.95 finds 0.970 (0.960–0.990) on one and" in text
     assert "bus-hf calibrate" in text
     assert "one source" in tables.across_verdict(whole | {"across_sources": {}})
 
 
 def test_a_member_card_tells_its_own_figures_and_its_vote(whole):
     card = ModelCard(cards.member_card(whole, RECORD, "fair"))
-    assert "vote in the ensemble is 0.430" in card.text
+    assert "vote in the ensemble is 0.430. It adds " in card.text
+    assert tables.as_used_table(whole, "fair") in card.text
     assert "near zero" not in card.text
     for plot in (*cards.PLOTS, "training_history"):
         assert f"(plots/{plot}.png)" in card.text
@@ -253,6 +258,15 @@ def test_a_member_card_tells_its_own_figures_and_its_vote(whole):
     values = {result.metric_value for result in card.data.eval_results}
     assert whole["readers"]["fair"]["one"]["auroc"]["value"] in values
     assert whole["by_source"]["one"]["auroc"]["value"] not in values
+
+
+def test_what_a_member_adds_is_told_with_whether_it_is_shown(whole):
+    shown = json.loads(json.dumps(whole))
+    shown["leave_out"]["member fair"]["all"]["adds"] = {"value": 0.02, "low": 0.01, "high": 0.03}
+    assert tables.adds_text(shown, "fair") == "It adds +0.020 (+0.010 to +0.030) to the AUROC of the others."
+    shown["leave_out"]["member fair"]["all"]["adds"]["low"] = -0.01
+    assert "No gain from this member is shown" in tables.adds_text(shown, "fair")
+    assert tables.adds_text(shown, "unknown") == ""
 
 
 def test_a_silent_member_is_called_silent(whole):

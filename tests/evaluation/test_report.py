@@ -7,7 +7,7 @@ from huggingface_hub import ModelCard
 from sklearn.metrics import roc_auc_score
 
 from bus_hf.errors import BusError
-from bus_hf.evaluation import bootstrap, cards, evidence, figures, plots, report, tables, votes
+from bus_hf.evaluation import bootstrap, cards, combine, evidence, figures, plots, report, tables, votes
 from bus_hf.views import VIEW_WEIGHTS, VIEWS
 
 POINTS = [{"name": "miss_5_in_100", "threshold": 0.3, "sensitivity": [0.95, 0.9, 0.98], "specificity": [0.7, 0.6, 0.8]}]
@@ -210,3 +210,14 @@ def test_plots_are_drawn(tmp_path):
     plots.training_history(tmp_path / "history.png", [row | {"epoch": float(n)} for n in range(3)])
     assert len(list(tmp_path.glob("*.png"))) == 5
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in tmp_path.glob("*.png"))
+
+
+def test_a_member_alone_is_read_at_the_thresholds_that_ship(found):
+    frame = logits()
+    images = combine.combine(frame, {"net": 1.0}, VIEW_WEIGHTS)
+    chances = 1 / (1 + np.exp(-images["logit_0"].to_numpy() / found["temperature"]))
+    for point in POINTS:
+        called = chances[images["label"].to_numpy() == 1] >= point["threshold"]
+        assert found["as_used"]["net"][point["name"]]["sensitivity"]["value"] == pytest.approx(called.mean(), abs=1e-6)
+    assert found["mean_probability"] == pytest.approx(chances.mean(), abs=1e-6)
+    assert found["share_malignant"] == pytest.approx(images["label"].mean(), abs=1e-6)

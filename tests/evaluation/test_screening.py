@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, recall_score, roc_auc_score
 
 from bus_hf.errors import BusError
+from bus_hf.evaluation.figures import wilson
 from bus_hf.evaluation.screening import BusScreening, screening
 
 FOLDER = Path(__file__).resolve().parents[2] / "metrics" / "bus_screening"
@@ -106,3 +107,13 @@ def test_bad_input_is_one_sentence(change, sentence):
     given = {"predictions": [0.1, 0.9, 0.4, 0.6], "references": [0, 1, 0, 1]} | change
     with pytest.raises(BusError, match=sentence):
         screening(**given)
+
+
+def test_rates_of_one_have_the_bounds_of_wilson_where_they_are_rates_of_these_cases():
+    found = screening([0.1, 0.2, 0.1, 0.2, 0.8, 0.9, 0.8, 0.9], [0, 0, 0, 0, 1, 1, 1, 1], n=50)
+    for name in ("sensitivity", "specificity", "ppv", "npv", "specificity_at_0.95"):
+        assert found[name] == found[f"{name}_high"] == 1
+        assert found[f"{name}_low"] == pytest.approx(wilson(4, 4).low), name
+    assert found["accuracy_low"] == pytest.approx(wilson(8, 8).low)
+    stated = screening([0.1, 0.2, 0.1, 0.2, 0.8, 0.9, 0.8, 0.9], [0, 0, 0, 0, 1, 1, 1, 1], prevalence=0.01, n=50)
+    assert stated["npv_low"] == 1

@@ -31,6 +31,7 @@ def test_a_run_on_the_same_split_is_told_without_its_history(checkpoint):
         ({"fold": 2}, "fold 0 then, 2 now"),
         ({"folds": 4}, "folds 5 then, 4 now"),
         ({"split_seed": 3}, "split_seed 0 then, 3 now"),
+        ({"folds_from": "a.csv"}, "folds_from None then, a.csv now"),
         ({"set_apart": ("2",)}, "set_apart"),
         ({"train_sources": ("busi",)}, "train_sources"),
         # Folds are balanced by class, so those of another label set hold other images.

@@ -90,6 +90,12 @@ def test_what_cannot_be_read_honestly_is_refused(tiny, finished, tmp_path):
     with pytest.raises(BusError, match="the data that it was trained on"):
         reread(member, {"data": data, "output": again})
     (finished / "run.json").write_text(json.dumps(record))
+    # As many images, of which one is another.
+    stored = pd.read_parquet(finished / "out_of_fold.parquet")
+    stored.replace({"name": {stored["name"].iloc[0]: "elsewhere"}}).to_parquet(finished / "out_of_fold.parquet")
+    with pytest.raises(BusError, match="folds of this data are not those"):
+        reread(member, {"data": data, "output": again})
+    stored.to_parquet(finished / "out_of_fold.parquet")
     (finished / "checkpoint" / "lesion_head.safetensors").unlink()
     with pytest.raises(BusError, match=r"lesion_head\.safetensors is missing"):
         reread(member, {"data": data, "output": again})

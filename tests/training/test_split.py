@@ -50,6 +50,23 @@ def test_a_source_that_is_not_trained_on_is_read_whole(two_sources):
     assert names(data.watched(0)) < names(held_out)
 
 
+def test_folds_of_a_file_are_kept_and_only_the_rest_is_dealt(two_sources, tmp_path):
+    data = split(two_sources)
+    path = tmp_path / "folds.csv"
+    rows = [(case.name, (fold + 1) % 4) for case, fold in zip(data.cases, data.folds, strict=True)]
+    pd.DataFrame(rows, columns=["name", "fold"]).to_csv(path, index=False)
+    moved = split(replace(two_sources, folds_from=str(path), split_seed=5))
+    assert names(moved.held_out(1)) == names(data.held_out(0))
+    one = [row for row in rows if row[0].startswith("one/")]
+    pd.DataFrame(one, columns=["name", "fold"]).to_csv(path, index=False)
+    part = split(replace(two_sources, folds_from=str(path)))
+    of_one = {name for name, fold in one if fold == 2}
+    assert of_one == {name for name in names(part.held_out(2)) if name.startswith("one/")}
+    assert {case.source for case in part.held_out(2)} == {"one", "two"}
+    with pytest.raises(BusError, match="folds are not 0 to 4"):
+        split(replace(two_sources, folds_from=str(path), folds=5))
+
+
 def test_unknown_sources_and_folds_are_refused(two_sources):
     with pytest.raises(BusError, match=r"no source 'three'.*one, two"):
         split(replace(two_sources, train_sources=("three",)))
