@@ -28,7 +28,8 @@ FULL := full+full-seed1 full-no-inside+full-no-inside-seed1 full-taught+full-tau
 REPEATS := steps+steps-seed1 full+full-seed1 steps-no-inside+steps-no-inside-seed1 steps-taught+steps-taught-seed2 \
   steps-lesion2+steps-lesion2-seed1 steps-lesion5+steps-lesion5-seed1
 TRIES := steps-lesion5+steps-lesion5-seed1 steps-lesion10+steps-lesion10-seed1 \
-  steps-lesion5-augment07+steps-lesion5-augment07-seed1 steps-lesion5-taught+steps-lesion5-taught-seed2
+  steps-lesion5-augment07+steps-lesion5-augment07-seed1 steps-lesion5-taught+steps-lesion5-taught-seed2 \
+  steps-lesion5-224+steps-lesion5-224-seed1
 TOGETHER := steps+steps-seed1 steps+full-b0 steps+steps-seed1+full-b0+full-b1 steps-taught+steps-taught-seed2 \
   steps-lesion2+steps-lesion2-seed1 steps-taught+steps-lesion2 steps-lesion5+steps-lesion5-seed1
 HEAT := steps steps-no-inside steps-lesion2 steps-lesion5

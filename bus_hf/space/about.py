@@ -77,7 +77,7 @@ def _figures(path: Path) -> list[str]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         trained = report["overall"]["n"]
-        report["readers"]  # written since the ensemble's members are measured one by one
+        light = next(iter(report["as_used"]))  # written since members are measured as they answer alone
     except (OSError, ValueError, KeyError, TypeError):
         return ["There are no measured figures beside this ensemble (report.json)."]
     points = "\n".join(
@@ -93,6 +93,8 @@ def _figures(path: Path) -> list[str]:
         "### Operating points",
         points,
         tables.rates_table(report),
+        f"The light choice, `{light}` alone, at the temperature and the thresholds that ship:",
+        tables.as_used_table(report, light),
         "### Members and ensemble",
         tables.readers_title(report),
         tables.readers_table(report),
