@@ -57,18 +57,13 @@ def _read(config: TrainConfig) -> list[Case]:
 
 def _deal(kept: Sequence[Case], config: TrainConfig) -> np.ndarray:
     """Fold of each case: of `config.folds_from` where its group stands there, else dealt by class and source."""
-    known = read_folds(config.folds_from, config.folds) if config.folds_from else {}
-    folds = kept_folds([case.name for case in kept], [case.group for case in kept], known)
-    new = [row for row, fold in enumerate(folds) if fold < 0]
-    if new:
-        folds[new] = grouped_folds(
-            [kept[row].label for row in new],
-            [kept[row].group for row in new],
-            [f"{kept[row].source} {kept[row].label}" for row in new],
-            config.folds,
-            config.split_seed,
-        )
-    return folds
+    groups, strata = [case.group for case in kept], [f"{case.source} {case.label}" for case in kept]
+    # All are dealt, so that a few groups that the file lacks find folds too.
+    folds = grouped_folds([case.label for case in kept], groups, strata, config.folds, config.split_seed)
+    if not config.folds_from:
+        return folds
+    before = kept_folds([case.name for case in kept], groups, read_folds(config.folds_from, config.folds))
+    return np.where(before < 0, folds, before)
 
 
 def split(config: TrainConfig) -> Split:

@@ -63,6 +63,10 @@ def test_folds_of_a_file_are_kept_and_only_the_rest_is_dealt(two_sources, tmp_pa
     of_one = {name for name, fold in one if fold == 2}
     assert of_one == {name for name in names(part.held_out(2)) if name.startswith("one/")}
     assert {case.source for case in part.held_out(2)} == {"one", "two"}
+    # A single group that the file lacks finds a fold.
+    pd.DataFrame([row for row in rows if row[0] != one[0][0]], columns=["name", "fold"]).to_csv(path, index=False)
+    assert len(split(replace(two_sources, folds_from=str(path))).cases) == len(rows)
+    assert names(split(replace(two_sources, folds_from="")).held_out(0)) == names(data.held_out(0))
     with pytest.raises(BusError, match="folds are not 0 to 4"):
         split(replace(two_sources, folds_from=str(path), folds=5))
 
