@@ -151,6 +151,9 @@ def describe(
         (folder / member / "README.md").write_text(card, encoding="utf-8")
     (folder / "README.md").write_text(cards.ensemble_card(figures, name, training), encoding="utf-8")
     alone = {member: combine.combine(frame, {member: 1.0}, views)["logit_0"].to_numpy() for member in members}
+    # Members' histories lay there before each had plots of its own.
+    for stale in (folder / "plots").glob("training_history_*.png"):
+        stale.unlink()
     _draw(folder / "plots", truth, logits[:, 0] / temperature, groups, alone if len(alone) > 1 else {})
     for member, own in alone.items():
         _draw(folder / member / "plots", truth, own / temperature, groups)
@@ -167,8 +170,6 @@ def _draw(
 ) -> None:
     """Draw `cards.PLOTS` of one reader, and its confusion matrix at each operating point, thresholds of its own."""
     drawn.mkdir(exist_ok=True)
-    for stale in drawn.glob("*.png"):
-        stale.unlink()
     chances = 1 / (1 + np.exp(-logits))
     plots.roc_curve(drawn / "roc_curve.png", labels, chances, groups, others=others)
     plots.reliability(drawn / "reliability.png", labels, chances)

@@ -96,6 +96,8 @@ class TrainConfig:
     max_epochs_now: int = _setting(0, "stop after so many epochs in this call, to be resumed; 0: run to the end")
 
     def __post_init__(self) -> None:
+        if self.folds_from == "":  # as a flag takes back what a config names
+            object.__setattr__(self, "folds_from", None)
         for name, low, high in (
             ("phantoms", 0, 10_000),
             ("input_size", 32, 1024),

@@ -39,6 +39,8 @@ _ALIGNED = 0.8
 _COARSE_SIDE = 32
 _COARSE_SHIFT = 3
 _ALIKE = 0.4
+# So many of the most alike are compared for one image: bounds the cost where all images share a frame or an overlay.
+_MOST = 64
 _BLOCK = 1024
 
 
@@ -76,10 +78,11 @@ def near_duplicates(images: Sequence[np.ndarray], threshold: float = 0.6) -> lis
 
     Args:
         images: uint8 (H, W) each, of any sizes.
-        threshold: normalised cross-correlation from which two images count as one.
+        threshold: normalised cross-correlation from which two images count as one; well below the default the sieve
+            loses some.
 
     Returns:
-        Pairs, best first.
+        Pairs, best first. Of a cluster of more than 64 copies only the nearest are paired, which still connects it.
     """
     # OpenCV lets other threads run while it computes.
     with ThreadPoolExecutor() as pool:
@@ -258,12 +261,16 @@ def _candidates(pictures: np.ndarray) -> dict[int, list[int]]:
     inner = _standardised(coarse[:, _COARSE_SHIFT:-_COARSE_SHIFT, _COARSE_SHIFT:-_COARSE_SHIFT])
     found: dict[int, list[int]] = {}
     for start in range(0, len(coarse), _BLOCK):
-        block, likeness = coarse[start : start + _BLOCK], np.float32(-1)
+        block = coarse[start : start + _BLOCK]
+        likeness = np.full((len(block), len(coarse) - start), -1, np.float32)
         for down, right in product(shifts, shifts):
             moved = _standardised(block[:, down : down + side, right : right + side])
-            likeness = np.maximum(likeness, moved @ inner[start:].T)
-        for row, column in zip(*np.nonzero(np.triu(likeness >= _ALIKE, 1)), strict=True):
-            found.setdefault(start + int(row), []).append(start + int(column))
+            np.maximum(likeness, moved @ inner[start:].T, out=likeness)
+        for row, alike in enumerate(likeness):
+            others = row + 1 + np.flatnonzero(alike[row + 1 :] >= _ALIKE)
+            if len(others):
+                nearest = np.argsort(-alike[others], kind="stable")[:_MOST]
+                found[start + row] = sorted((start + others[nearest]).tolist())
     return found
 
 

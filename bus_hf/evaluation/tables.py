@@ -179,8 +179,14 @@ def adds_text(report: Mapping[str, Any], member: str) -> str:
     row = report["leave_out"].get(f"member {member}", {}).get("all")
     if row is None:
         return ""
-    shown = "" if (row["adds"]["low"] or 0) > 0 else " **No gain from this member is shown on these images.**"
-    return f"It adds {signed(row['adds'])} to the AUROC of the others.{shown}"
+    text = f"It adds {signed(row['adds'])} to the AUROC of the others."
+    if (row["adds"]["low"] or 0) > 0:
+        return text
+    text += " **No gain from this member is shown on these images.**"
+    if (row["adds"]["high"] or 0) < 0:
+        members = sum(name.startswith("member ") for name in report["leave_out"])
+        text += f" Without it they are read better, by one of {members} such intervals."
+    return text
 
 
 def as_used_table(report: Mapping[str, Any], member: str) -> str:

@@ -77,7 +77,7 @@ def _figures(path: Path) -> list[str]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         trained = report["overall"]["n"]
-        light = next(iter(report["as_used"]))  # written since members are measured as they answer alone
+        report["readers"]  # written since the ensemble's members are measured one by one
     except (OSError, ValueError, KeyError, TypeError):
         return ["There are no measured figures beside this ensemble (report.json)."]
     points = "\n".join(
@@ -85,6 +85,14 @@ def _figures(path: Path) -> list[str]:
         f"specificity {tables.estimate(point['specificity'])}"
         for point in report["operating_points"]
     )
+    light = [
+        text
+        for member in list(report.get("as_used", ()))[:1]
+        for text in (
+            f"The light choice, `{member}` alone, at the temperature and the thresholds that ship:",
+            tables.as_used_table(report, member),
+        )
+    ]
     return [
         "## What was measured",
         f"On {trained} images whose patients and near-duplicates the networks never saw; in brackets 95 % intervals by "
@@ -93,8 +101,7 @@ def _figures(path: Path) -> list[str]:
         "### Operating points",
         points,
         tables.rates_table(report),
-        f"The light choice, `{light}` alone, at the temperature and the thresholds that ship:",
-        tables.as_used_table(report, light),
+        *light,
         "### Members and ensemble",
         tables.readers_title(report),
         tables.readers_table(report),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ _UNTOLD = ("data", "output", "push_to_hub", "hub_private")
 def told(config: TrainConfig) -> dict[str, Any]:
     """The settings that a run's record tells."""
     return {key: value for key, value in to_mapping(config).items() if key not in _UNTOLD}
+
+
+def digest(names: Iterable[str]) -> str:
+    """SHA-256 of the names of the images that a run held out, in whatever order they come."""
+    return hashlib.sha256("\n".join(sorted(set(names))).encode()).hexdigest()
 
 
 def write_run(

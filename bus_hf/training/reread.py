@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from bus_hf.labels import label_set
 from bus_hf.models import LESION_HEAD_FILE, TrainingNet, load_member
 from bus_hf.training.lineage import history_of, record_of
 from bus_hf.training.out_of_fold import read_boxes, read_fold
-from bus_hf.training.record import LOGITS, RECORD, told, write_run
+from bus_hf.training.record import LOGITS, RECORD, digest, told, write_run
 from bus_hf.training.splits import split
 
 
@@ -72,7 +73,12 @@ def reread(member: str, given: dict[str, Any]) -> Path:
             where=" ".join(config.data),
             remedy="give the data that it was trained on",
         )
-    _same_images(folder, {case.name for case in cases}, config)
+    if digest(case.name for case in cases) != _held_out(folder, record):
+        raise BusError(
+            f"fold {config.fold} of this data is not known to be the one that the member left out",
+            where=" ".join(config.data),
+            remedy="give the data that it was trained on, all of it, and run where the folds_from of its record lies",
+        )
     frame = read_fold(net, cases, config, read_boxes(config.boxes, cases) if config.boxes else None)
     output.mkdir(parents=True, exist_ok=True)
     if not own:
@@ -82,15 +88,12 @@ def reread(member: str, given: dict[str, Any]) -> Path:
     return output
 
 
-def _same_images(folder: Path, held_out: set[str], config: TrainConfig) -> None:
-    """Refuse images that the member may have learned from: folds can be dealt otherwise than they were for it."""
+def _held_out(folder: Path, record: Mapping[str, Any]) -> str | None:
+    """Digest of the images that a member left out: of its record, or of the logits beside it; None where none is."""
     stored = folder.parent / LOGITS
-    if stored.is_file() and held_out != set(pd.read_parquet(stored, columns=["name"])["name"]):
-        raise BusError(
-            "the folds of this data are not those that the member left out one of",
-            where=" ".join(config.data),
-            remedy=f"give the data it was trained on, all of it, so that fold {config.fold} is that of {stored}",
-        )
+    if "held_out_sha256" in record or not stored.is_file():
+        return record.get("held_out_sha256")
+    return digest(pd.read_parquet(stored, columns=["name"])["name"])
 
 
 def _net(folder: Path, config: TrainConfig) -> TrainingNet:

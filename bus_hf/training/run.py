@@ -34,7 +34,7 @@ from bus_hf.training.memory import hold_memory
 from bus_hf.training.optimisation import parameter_groups, schedule, set_training
 from bus_hf.training.out_of_fold import read_boxes, read_fold
 from bus_hf.training.precision import usable
-from bus_hf.training.record import told, write_run
+from bus_hf.training.record import digest, told, write_run
 from bus_hf.training.splits import Split, split
 from bus_hf.training.state import Progress, claim, resume, save
 from bus_hf.transforms import TrainTransform
@@ -324,6 +324,7 @@ def _finish(
         "folds": config.folds,
         "n_train": len(train),
         "n_held_out": len(held_out),
+        "held_out_sha256": digest(case.name for case in held_out),
         "n_left_out": data.left_out,
         "near_duplicate_pairs": data.near_duplicate_pairs,
         "sources": {

@@ -92,6 +92,13 @@ def split(config: TrainConfig) -> Split:
             )
     folds = _deal(kept, config)
     assert_disjoint(folds, [case.group for case in kept])
+    lacking = set(classes) - {case.label for case, fold in zip(kept, folds, strict=True) if fold == config.fold}
+    if lacking and config.folds_from:
+        raise BusError(
+            f"fold {config.fold} holds no image of class {min(lacking)} of this data",
+            where=config.folds_from,
+            remedy="deal the folds anew with --folds_from ''",
+        )
     unknown = set(config.train_sources) - {case.source for case in kept}
     if unknown:
         raise BusError(

@@ -100,6 +100,12 @@ def test_a_copy_in_a_crowd_of_copies_is_joined():
     assert len(set(groups)) == 40
 
 
+def test_the_sieve_holds_across_its_blocks(monkeypatch):
+    monkeypatch.setattr(duplicates, "_BLOCK", 7)
+    images = [*STRANGERS, _jpeg(STRANGERS[6]), _moved(STRANGERS[7]), _jpeg(STRANGERS[39])]
+    assert {(pair.i, pair.j) for pair in near_duplicates(images)} == {(6, 40), (7, 41), (39, 42)}
+
+
 def test_the_dear_comparison_is_made_for_few_pairs_only(monkeypatch):
     made = []
     real = duplicates._correlation
@@ -229,6 +235,7 @@ def test_the_sieve_loses_no_pair_of_cancers_of_busi(busi, monkeypatch):
     some = [images[row] for row in rows]
     sieved = near_duplicates(some)
     monkeypatch.setattr(duplicates, "_ALIKE", -2.0)
+    monkeypatch.setattr(duplicates, "_MOST", len(some))
     assert sieved == near_duplicates(some)
     group_of = dict(zip([names[row] for row in rows], join_groups(list(map(str, rows)), sieved), strict=True))
     # Crops and stretches of one scan that an earlier sieve lost.

@@ -266,6 +266,9 @@ def test_what_a_member_adds_is_told_with_whether_it_is_shown(whole):
     assert tables.adds_text(shown, "fair") == "It adds +0.020 (+0.010 to +0.030) to the AUROC of the others."
     shown["leave_out"]["member fair"]["all"]["adds"]["low"] = -0.01
     assert "No gain from this member is shown" in tables.adds_text(shown, "fair")
+    assert "read better" not in tables.adds_text(shown, "fair")
+    shown["leave_out"]["member fair"]["all"]["adds"] |= {"low": -0.02, "high": -0.001}
+    assert "Without it they are read better, by one of 3 such intervals" in tables.adds_text(shown, "fair")
     assert tables.adds_text(shown, "unknown") == ""
 
 

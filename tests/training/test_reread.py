@@ -11,6 +11,7 @@ import pytest
 
 import train_accelerate
 from bus_hf.errors import BusError
+from bus_hf.training.record import digest
 from bus_hf.training.reread import reread
 from bus_hf.training.run import run
 
@@ -90,12 +91,21 @@ def test_what_cannot_be_read_honestly_is_refused(tiny, finished, tmp_path):
     with pytest.raises(BusError, match="the data that it was trained on"):
         reread(member, {"data": data, "output": again})
     (finished / "run.json").write_text(json.dumps(record))
-    # As many images, of which one is another.
+    # As many images, of which one is another: by the record, and by the logits beside a member of an older one.
     stored = pd.read_parquet(finished / "out_of_fold.parquet")
-    stored.replace({"name": {stored["name"].iloc[0]: "elsewhere"}}).to_parquet(finished / "out_of_fold.parquet")
-    with pytest.raises(BusError, match="folds of this data are not those"):
+    assert record["held_out_sha256"] == digest(stored["name"])
+    older = {key: value for key, value in record.items() if key != "held_out_sha256"}
+    other = stored.replace({"name": {stored["name"].iloc[0]: "elsewhere"}})
+    for told in (record | {"held_out_sha256": digest(other["name"])}, older):
+        (finished / "run.json").write_text(json.dumps(told))
+        other.to_parquet(finished / "out_of_fold.parquet")
+        with pytest.raises(BusError, match="not known to be the one that the member left out"):
+            reread(member, {"data": data, "output": again})
+    (finished / "out_of_fold.parquet").unlink()
+    with pytest.raises(BusError, match="not known to be the one that the member left out"):
         reread(member, {"data": data, "output": again})
     stored.to_parquet(finished / "out_of_fold.parquet")
+    (finished / "run.json").write_text(json.dumps(record))
     (finished / "checkpoint" / "lesion_head.safetensors").unlink()
     with pytest.raises(BusError, match=r"lesion_head\.safetensors is missing"):
         reread(member, {"data": data, "output": again})

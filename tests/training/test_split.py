@@ -63,6 +63,10 @@ def test_folds_of_a_file_are_kept_and_only_the_rest_is_dealt(two_sources, tmp_pa
     of_one = {name for name, fold in one if fold == 2}
     assert of_one == {name for name in names(part.held_out(2)) if name.startswith("one/")}
     assert {case.source for case in part.held_out(2)} == {"one", "two"}
+    held = [(name, 2 if case.label else fold) for case, (name, fold) in zip(data.cases, rows, strict=True)]
+    pd.DataFrame(held, columns=["name", "fold"]).to_csv(tmp_path / "benign.csv", index=False)
+    with pytest.raises(BusError, match="fold 0 holds no image of class 1"):
+        split(replace(two_sources, folds_from=str(tmp_path / "benign.csv")))
     # A single group that the file lacks finds a fold.
     pd.DataFrame([row for row in rows if row[0] != one[0][0]], columns=["name", "fold"]).to_csv(path, index=False)
     assert len(split(replace(two_sources, folds_from=str(path))).cases) == len(rows)
