@@ -529,7 +529,12 @@ def test_serve_answers_until_ctrl_c(tiny_ensemble):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "bus_hf.cli", "serve", "--port", str(port), "--ensemble", str(tiny_ensemble)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+
+    def listen() -> None:
+        # Tests that run in the background ignore Ctrl-C, and what they start would inherit that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=listen) as process:
         try:
             for line in process.stderr:
                 if "serving on" in line:
