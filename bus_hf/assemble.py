@@ -192,7 +192,6 @@ def redescribe(folder: Path) -> Path:
 def readme_figures(folder: Path, home: Path | None = None) -> str:
     """The figures of an ensemble folder as Markdown, for a README; with two plots where its folder `home` is known."""
     figures = _json(folder / REPORT)
-    members = list(figures["as_used"])
     drawn = Path(os.path.relpath(folder, home or folder), "plots").as_posix()
     pictures = [f"![{cards.PLOTS[name]}]({drawn}/{name}.png)" for name in ("roc_curve", "reliability")]
     parts = (
@@ -205,8 +204,7 @@ def readme_figures(folder: Path, home: Path | None = None) -> str:
         tables.points_table(figures),
         "Every rate of the ensemble, predictive values at other shares of cancers too, and Wilson's intervals:",
         tables.rates_table(figures),
-        f"The light choice, `{members[0]}` alone, at the temperature and the thresholds that ship:",
-        tables.as_used_table(figures, members[0]),
+        tables.light_text(figures),
         tables.across_verdict(figures),
         tables.abstention_text(figures),
         tables.disagreement_text(figures),

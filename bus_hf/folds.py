@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bus_hf.config import MACHINE
 from bus_hf.errors import BusError
 from bus_hf.labels import label_set
 from bus_hf.views import VIEW_WEIGHTS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _LOGITS, _RECORDS = "out_of_fold.parquet", "training.json"
 # Images beside stored logits that no figure is to count, with the reason (columns name and why).
@@ -75,6 +78,11 @@ def left_out(folder: Path) -> dict[str, str]:
         ) from None
 
 
+def counted(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Logits that lie in `folder`, but for those of images `left_out`."""
+    return frame[~frame["name"].isin(left_out(folder))].reset_index(drop=True)
+
+
 def stored(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
     """Logits, but for images `left_out`, and records that `join` wrote into `folder`; BusError where there are none."""
     import pandas as pd
@@ -85,11 +93,13 @@ def stored(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
         raise BusError(
             "there is no report here", where=folder, remedy="give a folder that bus-hf folds wrote"
         ) from None
-    return frame[~frame["name"].isin(left_out(folder))].reset_index(drop=True), records
+    return counted(frame, folder), records
 
 
-def describe(folder: Path, views: Mapping[str, float] = VIEW_WEIGHTS) -> tuple[dict[str, Any], str]:
-    """Write report and page (and, of several classes, a picture) of joined logits; returns the first two.
+def describe(
+    folder: Path, views: Mapping[str, float] = VIEW_WEIGHTS
+) -> tuple[dict[str, Any], str, list[dict[str, Any]]]:
+    """Write report and page (and, of several classes, a picture) of joined logits; returns the two, and the records.
 
     Args:
         folder: that `join` wrote into.
@@ -117,4 +127,4 @@ def describe(folder: Path, views: Mapping[str, float] = VIEW_WEIGHTS) -> tuple[d
         text += f"\nLeft out: {'; '.join(f'{name} ({why})' for name, why in without.items())}.\n"
     (folder / "report.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(text, encoding="utf-8")
-    return found, text
+    return found, text, records

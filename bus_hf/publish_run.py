@@ -41,6 +41,6 @@ def push_run(output: str | Path, repo_id: str, *, private: bool = False) -> Push
             return push_member(home, repo_id, private=private)
         shutil.copytree(run / "checkpoint", folder / "member")
         folds.join([run], folder / "report")
-        _, page = folds.describe(folder / "report")
+        _, page, _ = folds.describe(folder / "report")
         (folder / "member" / "README.md").write_text(classes.card(page, [record], lone=True), encoding="utf-8")
         return push_member(folder / "member", repo_id, private=private)

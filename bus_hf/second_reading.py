@@ -19,8 +19,7 @@ FOLDER = "second_reading"
 
 def describe(home: Path, views: Mapping[str, float] = VIEW_WEIGHTS) -> dict[str, Any]:
     """Write report, card and picture of the reader in `home`, its views weighed by `views`; returns the report."""
-    found, page = folds.describe(home, views)
-    _, records = folds.stored(home)
+    found, page, records = folds.describe(home, views)
     (home / "README.md").write_text(classes.card(page, records), encoding="utf-8")
     return found
 

@@ -42,13 +42,12 @@ def run(given: argparse.Namespace) -> int:
     if given.runs:
         folds.join(given.runs, given.to)
         print(f"written: {given.to}", file=sys.stderr)
-    found, text = folds.describe(given.to or given.again)
+    found, text, records = folds.describe(given.to or given.again)
     if given.readme:
         from bus_hf.evaluation.cross_validation import first_fold_text
 
         if "folds" not in found:
             raise BusError("figures of several classes have no such sentence", remedy="leave --readme out")
-        sentence = first_fold_text(found, folds.stored(given.to or given.again)[1])
-        shared.replace_figures(given.readme, sentence, "folds")
+        shared.replace_figures(given.readme, first_fold_text(found, records), "folds")
     print(json.dumps(found, indent=1) if given.json else text)
     return 0

@@ -173,10 +173,8 @@ def _logits(folder: Path, name: str) -> dict[str, pd.DataFrame]:
     """Logits of a finished trial, by the source that each network trained on."""
     import pandas as pd
 
-    from bus_hf.folds import left_out
+    from bus_hf.folds import counted
 
     if not (folder / name / _CHANGE).is_file():
         raise BusError(f"no finished trial '{name}' is here", where=folder, remedy=f"bus-hf trial {name} ...")
-    without = left_out(folder)
-    found = {path.stem: pd.read_parquet(path) for path in sorted((folder / name).glob("*.parquet"))}
-    return {source: frame[~frame["name"].isin(without)].reset_index(drop=True) for source, frame in found.items()}
+    return {path.stem: counted(pd.read_parquet(path), folder) for path in sorted((folder / name).glob("*.parquet"))}

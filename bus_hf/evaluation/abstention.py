@@ -11,7 +11,7 @@ from bus_hf.evaluation import figures
 from bus_hf.evaluation.bootstrap import group_bootstrap, settled
 from bus_hf.evaluation.calibration import cross_fits
 
-# Error that is allowed among the malignant and among the benign; a missed cancer weighs more.
+# Share of malignant cases whose prediction set may lack "malignant", and of benign ones; a missed cancer weighs more.
 MALIGNANT_ERROR, BENIGN_ERROR = 0.05, 0.10
 # Among answers of 0, benign, and 1, malignant.
 NOT_SURE = -1
@@ -21,8 +21,6 @@ def band(
     labels: np.ndarray,
     probabilities: np.ndarray,
     groups: Sequence[Any] | np.ndarray,
-    malignant_error: float = MALIGNANT_ERROR,
-    benign_error: float = BENIGN_ERROR,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Fit the band by class-conditional conformal prediction (V. Vovk et al., 2005, sec. 4.5; `crepes`).
@@ -34,15 +32,13 @@ def band(
         labels: int (n,), 1 malignant.
         probabilities: float (n,), calibrated, of cases that no member trained on.
         groups: group of each case.
-        malignant_error: share of malignant cases whose prediction set may lack "malignant".
-        benign_error: the same for benign cases.
         seed: of the split into tenths.
 
     Returns:
         low, high (the band, both ends in it), coverage (share of cases outside it), error (among those) and method.
     """
-    low, high = _ends(labels, probabilities, malignant_error, benign_error)
-    answers = cross_fitted(labels, probabilities, groups, malignant_error, benign_error, seed)
+    low, high = _ends(labels, probabilities)
+    answers = cross_fitted(labels, probabilities, groups, seed)
     decided = answers != NOT_SURE
     wrong = decided & (answers != labels)
     return {
@@ -51,7 +47,7 @@ def band(
         "coverage": round(float(decided.mean()), 6),
         "error": round(float(wrong.sum() / decided.sum()), 6) if decided.any() else 0.0,
         "method": (
-            f"class-conditional conformal prediction, error {malignant_error:g} for malignant and {benign_error:g} for "
+            f"class-conditional conformal prediction, error {MALIGNANT_ERROR:g} for malignant and {BENIGN_ERROR:g} for "
             "benign; coverage and error cross-fitted over groups"
         ),
     }
@@ -61,14 +57,12 @@ def cross_fitted(
     labels: np.ndarray,
     probabilities: np.ndarray,
     groups: Sequence[Any] | np.ndarray,
-    malignant_error: float = MALIGNANT_ERROR,
-    benign_error: float = BENIGN_ERROR,
     seed: int = 0,
 ) -> np.ndarray:
     """Answers of bands fitted on other groups, as for `band`: int (n,), 1 malignant, 0 benign, -1 not sure."""
     answers = np.full(len(labels), NOT_SURE)
     for fit, test in cross_fits(labels, np.asarray(groups), seed):
-        low, high = _ends(labels[fit], probabilities[fit], malignant_error, benign_error)
+        low, high = _ends(labels[fit], probabilities[fit])
         read = probabilities[test]
         answers[test] = np.where(read > high, 1, np.where(read < low, 0, NOT_SURE))
     return answers
@@ -103,17 +97,15 @@ def answered(labels: np.ndarray, answers: np.ndarray, groups: Sequence[Any] | np
     return found
 
 
-def _ends(
-    labels: np.ndarray, probabilities: np.ndarray, malignant_error: float, benign_error: float
-) -> tuple[float, float]:
+def _ends(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
     """Ends of the band: where the prediction set changes, found on every probability that occurs."""
     from crepes import ConformalClassifier
 
     grid = np.unique(np.r_[0.0, probabilities, 1.0])
     held = {}
     for value, error, strangeness in (
-        (1, malignant_error, lambda p: 1 - p),
-        (0, benign_error, lambda p: p),
+        (1, MALIGNANT_ERROR, lambda p: 1 - p),
+        (0, BENIGN_ERROR, lambda p: p),
     ):
         classifier = ConformalClassifier()
         classifier.fit(strangeness(probabilities[labels == value]))

@@ -82,7 +82,7 @@ def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str,
         points=(
             f"This member alone, at thresholds of its own, cross-fitted:\n\n{tables.rates_table(report, reader)}\n\n"
             "This member alone as the detector reads it (`members=[...]`), at the temperature and thresholds that "
-            f"ship, which were fitted on these images:\n\n{tables.as_used_table(report, name)}"
+            f"ship, which were fitted on these images:\n\n{tables.points_table(report, name)}"
         ),
         calibration=(
             f"Its logits divided by {report['temperature']:.3f}, fitted on the held-out images, go through a sigmoid."

@@ -52,11 +52,12 @@ def figures_table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def points_table(report: Mapping[str, Any]) -> str:
-    """Markdown table of the operating points, with the rates to expect."""
+def points_table(report: Mapping[str, Any], member: str | None = None) -> str:
+    """Markdown table of the operating points with the rates to expect, or those of a member that answers alone."""
     lines = ["| operating point | threshold | sensitivity | specificity |", "|---|---|---|---|"]
     for point in report["operating_points"]:
-        rates = f"{estimate(point['sensitivity'])} | {estimate(point['specificity'])}"
+        row = point if member is None else report["as_used"][member][point["name"]]
+        rates = f"{estimate(row['sensitivity'])} | {estimate(row['specificity'])}"
         lines.append(f"| {point['name']} | {point['threshold']:.3f} | {rates} |")
     return "\n".join(lines)
 
@@ -157,11 +158,7 @@ def leave_out_text(report: Mapping[str, Any]) -> str:
     """Votes of the members, and whose absence is shown to cost or to win anything, over all images."""
     votes = ", ".join(f"`{name}` {weight:.3f}" for name, weight in report["member_weights"].items())
     text = f"Votes: {votes}."
-    adds = {
-        name.removeprefix("member "): row["all"]["adds"]
-        for name, row in report["leave_out"].items()
-        if name.startswith("member ") and "all" in row
-    }
+    adds = _member_adds(report)
     if not adds:
         return text
     helps = [f"`{name}` ({signed(entry)})" for name, entry in adds.items() if (entry["low"] or 0) > 0]
@@ -176,27 +173,35 @@ def leave_out_text(report: Mapping[str, Any]) -> str:
 
 def adds_text(report: Mapping[str, Any], member: str) -> str:
     """Sentence on what a member adds to the AUROC of the others, over all images; empty where that was not read."""
-    row = report["leave_out"].get(f"member {member}", {}).get("all")
-    if row is None:
+    adds = _member_adds(report)
+    if member not in adds:
         return ""
-    text = f"It adds {signed(row['adds'])} to the AUROC of the others."
-    if (row["adds"]["low"] or 0) > 0:
+    own = adds[member]
+    text = f"It adds {signed(own)} to the AUROC of the others."
+    if (own["low"] or 0) > 0:
         return text
     text += " **No gain from this member is shown on these images.**"
-    if (row["adds"]["high"] or 0) < 0:
-        members = sum(name.startswith("member ") for name in report["leave_out"])
-        text += f" Without it they are read better, by one of {members} such intervals."
+    if (own["high"] or 0) < 0:
+        text += f" Without it they are read better, by one of {len(adds)} such intervals."
     return text
 
 
-def as_used_table(report: Mapping[str, Any], member: str) -> str:
-    """Markdown table of a member that answers alone, as the detector reads it: temperature and thresholds that ship."""
-    lines = ["| operating point | threshold | sensitivity | specificity |", "|---|---|---|---|"]
-    for point in report["operating_points"]:
-        row = report["as_used"][member][point["name"]]
-        rates = f"{estimate(row['sensitivity'])} | {estimate(row['specificity'])}"
-        lines.append(f"| {point['name']} | {point['threshold']:.3f} | {rates} |")
-    return "\n".join(lines)
+def _member_adds(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """AUROC that each member adds to the others over all images, {value, low, high}, where that was read."""
+    return {
+        name.removeprefix("member "): row["all"]["adds"]
+        for name, row in report["leave_out"].items()
+        if name.startswith("member ") and "all" in row
+    }
+
+
+def light_text(report: Mapping[str, Any]) -> str:
+    """Table of the light choice as it is used; empty for a report from before members were read so."""
+    if not report.get("as_used"):
+        return ""
+    light = next(iter(report["as_used"]))
+    title = f"The light choice, `{light}` alone, at the temperature and the thresholds that ship:"
+    return f"{title}\n\n{points_table(report, light)}"
 
 
 def leave_out_table(report: Mapping[str, Any]) -> str:

@@ -85,14 +85,6 @@ def _figures(path: Path) -> list[str]:
         f"specificity {tables.estimate(point['specificity'])}"
         for point in report["operating_points"]
     )
-    light = [
-        text
-        for member in list(report.get("as_used", ()))[:1]
-        for text in (
-            f"The light choice, `{member}` alone, at the temperature and the thresholds that ship:",
-            tables.as_used_table(report, member),
-        )
-    ]
     return [
         "## What was measured",
         f"On {trained} images whose patients and near-duplicates the networks never saw; in brackets 95 % intervals by "
@@ -101,7 +93,7 @@ def _figures(path: Path) -> list[str]:
         "### Operating points",
         points,
         tables.rates_table(report),
-        *light,
+        tables.light_text(report),
         "### Members and ensemble",
         tables.readers_title(report),
         tables.readers_table(report),

@@ -249,7 +249,7 @@ def test_thresholds_that_do_not_travel_are_named(whole):
 def test_a_member_card_tells_its_own_figures_and_its_vote(whole):
     card = ModelCard(cards.member_card(whole, RECORD, "fair"))
     assert "vote in the ensemble is 0.430. It adds " in card.text
-    assert tables.as_used_table(whole, "fair") in card.text
+    assert tables.points_table(whole, "fair") in card.text
     assert "near zero" not in card.text
     for plot in (*cards.PLOTS, "training_history"):
         assert f"(plots/{plot}.png)" in card.text
