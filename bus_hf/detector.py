@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from PIL.Image import Image
 
 from bus_hf import ensemble as ensembles
 from bus_hf import hub
@@ -204,9 +205,14 @@ class BreastCancerDetector:
             second_reading: ask the second reading too.
 
         Raises:
-            BusError: at once, for an unknown operating point, a batch size below 1, or a second reading where the
-                ensemble has none.
+            BusError: at once, for a single image instead of several, an unknown operating point, a batch size below 1,
+                or a second reading where the ensemble has none.
         """
+        if isinstance(sources, str | Path | bytes | np.ndarray | Image) or not isinstance(sources, Iterable):
+            raise BusError(
+                f"predict_many reads several images, and this is one {type(sources).__name__}",
+                remedy="give a list of images, or call predict",
+            )
         point = self._point(operating_point)
         self._check_second(second_reading)
         if batch_size < 1:
@@ -388,7 +394,8 @@ def _checked(roi: Box | Sequence[float], shape: tuple[int, ...], name: str) -> B
     height, width = shape[:2]
     remedy = f"give left, top, width and height in pixels, inside {width} x {height}"
     try:
-        box = Box(*map(float, roi))
+        # The digits of a text would count as numbers.
+        box = Box(*map(float, () if isinstance(roi, str | bytes) else roi))
     except (TypeError, ValueError):
         raise BusError("the lesion box is not four numbers", where=name, remedy=remedy) from None
     if not all(map(math.isfinite, box)):

@@ -6,6 +6,7 @@ import math
 import shutil
 import threading
 import tracemalloc
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -434,6 +435,19 @@ def test_one_bad_file_is_an_error_by_itself(tmp_path):
 def test_a_batch_size_below_one_is_refused():
     with pytest.raises(BusError, match="batch size is 0"):
         detector().predict_many([], batch_size=0)
+
+
+@pytest.mark.parametrize(
+    "one", ["a.png", Path("a.png"), b"bytes", np.zeros((32, 32), np.uint8), Image.new("L", (32, 32)), None, 3]
+)
+def test_one_image_is_not_taken_for_several(one):
+    with pytest.raises(BusError, match="give a list of images, or call predict"):
+        detector().predict_many(one)
+
+
+def test_the_digits_of_a_text_are_no_box():
+    with pytest.raises(BusError, match="not four numbers"):
+        detector().predict(lesion_image(), roi="1234")
 
 
 def test_sources_are_taken_as_they_are_needed():

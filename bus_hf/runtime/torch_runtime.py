@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from bus_hf.ensemble import Ensemble
 from bus_hf.errors import BusError
 from bus_hf.models import class_activation, lesion_logits, load_member
 from bus_hf.runtime import Outputs, member_configs
+
+# A forked child has none of the threads that its parent's OpenMP pool waits for: with more than one it would hang.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class TorchRuntime:
         autocast: bool = False,
     ) -> None:
         self.device = _device(device)
+        self._process = os.getpid()
         self._autocast = autocast and self.device.type == "cuda"
         self._members: dict[str, _Loaded] = {}
         for name, (home, config) in member_configs(folder, ensemble, members).items():
@@ -71,6 +76,11 @@ class TorchRuntime:
 
     def __call__(self, member: str, images: np.ndarray) -> Outputs:
         """Read uint8 grey squares (N, S, S), S the member's input size."""
+        if self.device.type == "cuda" and os.getpid() != self._process:
+            raise BusError(
+                "a forked process cannot use the GPU that its parent opened",
+                remedy="load the detector in the new process, or start it with the method 'spawn'",
+            )
         loaded = self._members[member]
         expected = (loaded.input_size, loaded.input_size)
         if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != expected:

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -241,3 +243,39 @@ def test_a_gpu_agrees_with_the_cpu(tiny_ensemble):
     assert np.allclose(exact.logits, expected.logits, atol=1e-2)
     assert np.allclose(exact.lesion, expected.lesion, atol=1e-2)
     assert np.allclose(half.logits, expected.logits, atol=0.1)
+
+
+_FORKING = """
+import os, signal, sys
+import numpy as np
+import torch
+torch.set_num_threads(2)
+from bus_hf import BreastCancerDetector
+detector = BreastCancerDetector.from_pretrained(sys.argv[1], device="cpu")
+image = np.random.default_rng(0).integers(0, 256, (300, 400), dtype=np.uint8)
+# Enough arithmetic for every thread of the pool.
+torch.ones(512, 512) @ torch.ones(512, 512)
+torch.ones(4_000_000).add_(1)
+before = detector.predict(image).probability
+if os.fork() == 0:
+    signal.alarm(30)
+    torch.ones(4_000_000).add_(1)
+    os._exit(0 if abs(detector.predict(image).probability - before) < 1e-5 else 3)
+_, status = os.wait()
+after = detector.predict(image).probability
+sys.exit(os.waitstatus_to_exitcode(status) if abs(after - before) < 1e-9 else 4)
+"""
+
+
+def test_a_forked_child_reads_and_so_does_its_parent_afterwards(tiny_ensemble):
+    done = subprocess.run(
+        [sys.executable, "-c", _FORKING, str(tiny_ensemble)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_forked_process_does_not_use_its_parents_gpu(folder):
+    runtime = opened(folder)
+    runtime.device, runtime._process = torch.device("cuda"), -1
+    with pytest.raises(BusError, match="load the detector in the new process"):
+        runtime("test_resnet", images(1, 96))
