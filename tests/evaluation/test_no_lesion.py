@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from bus_hf.evaluation import no_lesion
+
+
+def test_the_peak_leaves_out_five_in_a_hundred_lesions_at_most():
+    rng = np.random.default_rng(0)
+    peaks, has_lesion = rng.uniform(0.5, 1, 400), np.arange(400) % 4 != 0
+    found = no_lesion.found_peak(peaks, has_lesion, 0.3)
+    assert (peaks[has_lesion] < found).mean() <= 0.05
+    # A little higher would be too many.
+    assert (peaks[has_lesion] < found + 0.02).mean() > 0.05
+
+
+@pytest.mark.parametrize(("n", "peak"), [(10, 0.99), (400, 0.2)])
+def test_the_peak_is_never_lower_than_that_of_the_box(n, peak):
+    assert no_lesion.found_peak(np.full(n, peak), np.ones(n, bool), 0.6) == 0.6
+
+
+def test_an_image_without_a_lesion_needs_more_to_be_predicted_malignant():
+    logits, peaks = np.array([0.0, 0.0, 2.0, -3.0]), np.array([0.9, 0.5, 0.5, 0.9])
+    called = no_lesion.predicted_positive(logits, peaks, 0.8, -1.0, 1.0)
+    assert called.tolist() == [True, False, True, False]
+    # An operating point above the other threshold stays as strict as it is.
+    assert not no_lesion.predicted_positive(logits, peaks, 0.8, 3.0, 1.0).any()
+
+
+def test_the_measure_counts_what_the_rule_changes():
+    y_true = np.array([1, 1, 0, 0, 0, 0])
+    logits = np.array([3.0, 0.0, 0.0, 0.0, -4.0, -4.0])
+    peaks = np.array([0.99, 0.3, 0.99, 0.3, 0.3, 0.99])
+    kinds = np.array(["malignant", "malignant", "benign", "normal", "normal", "benign"])
+    measured = no_lesion.measure(
+        y_true, logits, peaks, kinds, np.arange(6), found=0.8, threshold=-1.0, without_lesion=1.0
+    )
+    assert measured["pathologies"]["normal"] == {
+        "n": 2,
+        "no_lesion_found": 2,
+        "predicted_malignant_without_the_rule": 1,
+        "predicted_malignant": 0,
+    }
+    assert measured["pathologies"]["malignant"]["predicted_malignant_without_the_rule"] == 1
+    assert measured["sensitivity"]["value"] == 0.5
+    assert measured["specificity"]["value"] == 0.75
