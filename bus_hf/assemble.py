@@ -95,11 +95,17 @@ def describe(
     weights, views, fit = _weights(frame, members, given)
     images = combine.combine(frame, weights, views)
     truth, groups = images["label"].to_numpy(), images["group"].to_numpy()
-    logits = images[["logit_0"]].to_numpy()
-    temperature = round(calibration.fit_temperature(logits, truth), 6)
-    probabilities = 1 / (1 + np.exp(-logits[:, 0] / temperature))
-    points = calibration.operating_points(truth, probabilities, groups)
-    band = abstention.band(truth, probabilities, groups)
+    raw = images["logit_0"].to_numpy()
+    scale = calibration.fit_scale(raw, truth)
+    if scale is None:
+        raise BusError(
+            "no temperature and bias fit the held-out logits",
+            where=folder,
+            remedy="train the members again, more slowly",
+        )
+    logits = scale.logits(raw)
+    points = calibration.operating_points(truth, logits, groups)
+    band = abstention.band(truth, logits, groups)
     first = members[0]
     labels = label_set(training[first]["label_set"])
     manifest = ensemble.Ensemble(
@@ -121,14 +127,16 @@ def describe(
         ),
         views=views,
         lesion_map=ensemble.LesionMap(first, LESION_HEAD, ensemble.sha256(folder / first / LESION_HEAD), MIN_PEAK),
-        temperature=temperature,
+        temperature=scale.temperature,
+        bias=scale.bias,
         operating_points=tuple(ensemble.OperatingPoint(**_triples(point)) for point in points),
         default_operating_point=DEFAULT_POINT,
-        abstain=ensemble.Abstain(**band),
+        abstain=None if band is None else ensemble.Abstain(**band),
         light=first,
         fitted_on=ensemble.FittedOn(
             sources={str(source): int(count) for source, count in sorted(images["source"].value_counts().items())},
             groups=int(images["group"].nunique()),
+            prevalence=round(float(truth.mean()), 6),
             out_of_fold_sha256=ensemble.sha256(folder / LOGITS),
         ),
         second_reading=second_reading.found(folder, views),
@@ -136,12 +144,12 @@ def describe(
     if manifest.second_reading is not None:
         second_reading.describe(folder / second_reading.FOLDER, views)
     read = votes.readings(frame, members, list(VIEW_WEIGHTS))
-    figures = report.report(frame, weights, views, temperature, points)
+    figures = report.report(frame, weights, views, scale, points)
     figures |= evidence.evidence(read, weights, views, DEFAULT_POINT)
-    answers = abstention.cross_fitted(truth, probabilities, groups)
+    answers = abstention.cross_fitted(truth, logits, groups)
     figures |= {
         "weights": fit,
-        "abstain": band | {"answered": abstention.answered(truth, answers, groups)},
+        "abstain": None if band is None else _shown(band) | {"answered": abstention.answered(truth, answers, groups)},
         "default_operating_point": DEFAULT_POINT,
     }
     report.write_report(figures, folder / REPORT)
@@ -154,9 +162,9 @@ def describe(
     # Members' histories lay there before each had plots of its own.
     for stale in (folder / "plots").glob("training_history_*.png"):
         stale.unlink()
-    _draw(folder / "plots", truth, logits[:, 0] / temperature, groups, alone if len(alone) > 1 else {})
+    _draw(folder / "plots", truth, logits, groups, alone if len(alone) > 1 else {})
     for member, own in alone.items():
-        _draw(folder / member / "plots", truth, own / temperature, groups)
+        _draw(folder / member / "plots", truth, scale.logits(own), groups)
         plots.training_history(folder / member / "plots" / "training_history.png", training[member]["history"])
     return folder
 
@@ -170,14 +178,14 @@ def _draw(
 ) -> None:
     """Draw `cards.PLOTS` of one reader, and its confusion matrix at each operating point, thresholds of its own."""
     drawn.mkdir(exist_ok=True)
-    chances = 1 / (1 + np.exp(-logits))
+    chances = calibration.PLAIN.probabilities(logits)
     plots.roc_curve(drawn / "roc_curve.png", labels, chances, groups, others=others)
     plots.reliability(drawn / "reliability.png", labels, chances)
     plots.decision_curve(drawn / "decision_curve.png", labels, chances)
     for point, target in calibration.POINTS.items():
         name = "confusion_matrix" if point == DEFAULT_POINT else f"confusion_matrix_{point}"
-        threshold = calibration.threshold_for_sensitivity(labels, chances, target)
-        plots.confusion_matrix(drawn / f"{name}.png", labels, chances, threshold)
+        threshold = calibration.threshold_for_sensitivity(labels, logits, target)
+        plots.confusion_matrix(drawn / f"{name}.png", labels, logits, threshold)
 
 
 def redescribe(folder: Path) -> Path:
@@ -276,6 +284,12 @@ def _votes(members: Sequence[str], given: Mapping[str, float]) -> dict[str, floa
         )
     total = sum(given.values())
     return {member: given[member] / total for member in members}
+
+
+def _shown(band: Mapping[str, Any]) -> dict[str, Any]:
+    """A band with its ends as probabilities too, for tables."""
+    ends = {end: ensemble.sigmoid(band[f"{end}_logit"]) for end in ("low", "high")}
+    return {**band, **{end: round(value, 6) for end, value in ends.items()}}
 
 
 def _triples(point: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from bus_hf import hub
 from bus_hf.data.images import Source, read_image
 from bus_hf.ensemble import Ensemble, OperatingPoint
 from bus_hf.errors import BusError
+from bus_hf.probabilities import class_probabilities, log_odds
 from bus_hf.runtime import Runtime, open_runtime
 from bus_hf.views import FIRST_LOOK, VIEWS, Box, Window, cut, find_box, merge, window
 
@@ -36,15 +37,16 @@ class Prediction(Mapping[str, Any]):
         prediction: "Malignant" or "Benign", by the operating point; the likeliest class, in title case, where the label
             set has more classes.
         probability: of malignancy, calibrated, 0..1.
+        logit: the calibrated logit of malignancy: log-odds of `probability`, exact where that saturates.
         confidence: probability of the predicted class, 0..1.
-        uncertain: the probability lies in the band in which the ensemble abstains: "not sure, refer".
+        uncertain: "not sure, refer": the logit lies in the band of abstention, or that contradicts the operating point.
         members: probability of malignancy by each member alone.
         views: the same by each view alone, over all members.
         disagreement: standard deviation of the members' probabilities; None with one member.
         box: of the lesion in pixels of the original image, left, top, width, height; None where none was found.
         box_source: "found" by the lesion map or "given" by the caller; None without a box.
         operating_point: name of the operating point used.
-        threshold: its threshold on the probability.
+        threshold: its threshold as a probability.
         shape: height and width of the image in pixels.
         heatmap: float32 (height, width), 0..1: evidence for malignancy; None unless asked for.
         heatmap_scale: logits that 1.0 in the heat map stands for; a place's evidence is what the logit would be, bias
@@ -52,11 +54,13 @@ class Prediction(Mapping[str, Any]):
         note: a sentence on what was unusual, or None.
         second_reading: probability of each class of the second reading, 0..1; None unless asked for. It has no say in
             the rest.
+        prevalence: share of malignant images that `probability` assumes, 0..1.
     """
 
     name: str
     prediction: str
     probability: float
+    logit: float
     confidence: float
     uncertain: bool
     members: dict[str, float]
@@ -71,6 +75,7 @@ class Prediction(Mapping[str, Any]):
     heatmap_scale: float | None = None
     note: str | None = None
     second_reading: dict[str, float] | None = None
+    prevalence: float | None = None
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.__dataclass_fields__:
@@ -284,7 +289,7 @@ class BreastCancerDetector:
             of_views = np.array(list(self._views.values()))
             for index in range(len(images)):
                 logits = [readings[other.member.name, index, view].logits for view in self._views]
-                chances = _probabilities(of_views @ np.array(logits, np.float64) / other.temperature)
+                chances = class_probabilities(of_views @ np.array(logits, np.float64) / other.temperature)
                 seconds[index] = dict(zip(other.labels, map(float, chances), strict=True))
         return [
             self._vote(
@@ -316,14 +321,15 @@ class BreastCancerDetector:
             [[readings[member, view].logits for view in self._views] for member in self._members], np.float64
         )
         # (members, K), (views, K), (K,): weighted means of logits, calibrated alike.
-        of_members = np.einsum("mvk,v->mk", logits, by_view) / manifest.temperature
-        of_views = np.einsum("mvk,m->vk", logits, by_member) / manifest.temperature
-        classes = _probabilities(np.einsum("mk,m->k", of_members, by_member))
+        of_members = np.einsum("mvk,v->mk", logits, by_view) / manifest.temperature + manifest.bias
+        of_views = np.einsum("mvk,m->vk", logits, by_member) / manifest.temperature + manifest.bias
+        calibrated = np.einsum("mk,m->k", of_members, by_member)
+        classes = class_probabilities(calibrated)
         malignant = manifest.malignant
-        probability = float(classes[malignant])
-        alone = [float(value) for value in _probabilities(of_members)[:, malignant]]
+        logit = log_odds(calibrated, malignant)
+        alone = [float(value) for value in class_probabilities(of_members)[:, malignant]]
         if len(classes) == 2:
-            predicted = malignant if probability >= point.threshold else 1 - malignant
+            predicted = malignant if logit >= point.logit else 1 - malignant
         else:
             predicted = int(classes.argmax())
         band = manifest.abstain
@@ -331,11 +337,12 @@ class BreastCancerDetector:
         return Prediction(
             name=image.name,
             prediction=manifest.labels[predicted].title(),
-            probability=probability,
+            probability=float(classes[malignant]),
+            logit=logit,
             confidence=float(classes[predicted]),
-            uncertain=band is not None and band.low <= probability <= band.high,
+            uncertain=band is not None and band.unsure(logit, predicted == malignant),
             members=dict(zip(self._members, alone, strict=True)),
-            views=dict(zip(self._views, map(float, _probabilities(of_views)[:, malignant]), strict=True)),
+            views=dict(zip(self._views, map(float, class_probabilities(of_views)[:, malignant]), strict=True)),
             disagreement=float(np.std(alone)) if len(alone) > 1 else None,
             box=box,
             box_source=None if box is None else "found" if image.given is None else "given",
@@ -346,6 +353,7 @@ class BreastCancerDetector:
             heatmap_scale=scale,
             note=NO_LESION if box is None else None,
             second_reading=second,
+            prevalence=manifest.fitted_on.prevalence,
         )
 
     def _heat(
@@ -365,14 +373,6 @@ class BreastCancerDetector:
     def _evidence(self, cam: np.ndarray) -> np.ndarray:
         """(h, w) evidence for malignancy: of one logit itself, of several how far it is above their mean."""
         return cam[0] if len(cam) == 1 else cam[self.manifest.malignant] - cam.mean(axis=0)
-
-
-def _probabilities(logits: np.ndarray) -> np.ndarray:
-    """Class probabilities (..., classes) of calibrated logits (..., K): sigmoid for K = 1, else softmax."""
-    if logits.shape[-1] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
-    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return raised / raised.sum(axis=-1, keepdims=True)
 
 
 def _title(source: Source, name: str | None, number: int) -> str:

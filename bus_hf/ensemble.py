@@ -24,6 +24,7 @@ from bus_hf.manifest import (
     SecondReading,
     Triple,
     parse,
+    sigmoid,
 )
 from bus_hf.strict_json import load, typed
 
@@ -47,6 +48,7 @@ __all__ = [
     "parts",
     "read",
     "sha256",
+    "sigmoid",
     "verify",
     "write",
 ]

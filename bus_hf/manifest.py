@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from bus_hf.labels import label_set
 from bus_hf.strict_json import typed
 from bus_hf.views import VIEWS
 
-SCHEMA = 1
+SCHEMA = 2
 COMBINE = "weighted_mean_logit"
 
 _SUM_ERROR = 1e-6
@@ -64,31 +65,64 @@ class LesionMap:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold on the probability, with its measured rates as (value, lower, upper), each 0..1."""
+    """A threshold, with its measured rates as (value, lower, upper), each 0..1.
+
+    A calibrated logit (after temperature and bias) at or above `logit` is predicted positive.
+    """
 
     name: str
-    threshold: float
+    logit: float
     sensitivity: Triple
     specificity: Triple
+
+    @property
+    def threshold(self) -> float:
+        """The threshold as a probability, to be shown: 1.0 where a logit is so high that probabilities saturate."""
+        return sigmoid(self.logit)
 
 
 @dataclass(frozen=True)
 class Abstain:
-    """Probabilities from `low` to `high` are answered "not sure"; `coverage` is answered, with `error`, each 0..1."""
+    """Calibrated logits from `low_logit` to `high_logit` are answered "not sure".
 
-    low: float
-    high: float
+    `coverage` is the share of images outside, `error` the share of wrong answers among those, each 0..1.
+    """
+
+    low_logit: float
+    high_logit: float
     coverage: float
     error: float
     method: str
 
+    @property
+    def low(self) -> float:
+        """The lower end as a probability, to be shown."""
+        return sigmoid(self.low_logit)
+
+    @property
+    def high(self) -> float:
+        """The upper end as a probability, to be shown."""
+        return sigmoid(self.high_logit)
+
+    def unsure(self, logit: float, positive: bool) -> bool:
+        """Whether an answer is "not sure": its calibrated logit lies in the band, or on the other answer's side of it.
+
+        An operating point may lie outside the band: what it predicts is sure only where the band agrees.
+        """
+        return logit <= self.high_logit if positive else logit >= self.low_logit
+
 
 @dataclass(frozen=True)
 class FittedOn:
-    """Images of each source and groups that weights and thresholds were fitted on, and the hash of their logits."""
+    """What weights, calibration and thresholds were fitted on.
+
+    Images of each source, number of groups, share of malignant images (0..1), which the probabilities assume, and the
+    hash of the out-of-fold logits.
+    """
 
     sources: dict[str, int]
     groups: int
+    prevalence: float
     out_of_fold_sha256: str | None
 
 
@@ -107,7 +141,11 @@ class SecondReading:
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
-    """The manifest, field by field as in the file; a view that `views` leaves out has weight 0."""
+    """The manifest, field by field as in the file; a view that `views` leaves out has weight 0.
+
+    The calibrated logit is the combined one, divided by `temperature`, plus `bias` (0 for several classes); a sigmoid,
+    or a softmax for several classes, makes a probability of it.
+    """
 
     schema: int = SCHEMA
     name: str
@@ -120,6 +158,7 @@ class Ensemble:
     lesion_map: LesionMap
     combine: str = COMBINE
     temperature: float
+    bias: float
     operating_points: tuple[OperatingPoint, ...]
     default_operating_point: str
     abstain: Abstain | None
@@ -133,14 +172,23 @@ class Ensemble:
         return next(index for index, name in enumerate(self.labels) if name in _MALIGNANT)
 
 
+def sigmoid(logit: float) -> float:
+    """Probability of a calibrated logit; no logit overflows."""
+    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
+
+
 def parse(data: Any) -> Ensemble:
-    """Check what `json.loads` gave; BusError for the first thing that is wrong (unknown key, newer schema, ...)."""
-    # First of all, since a newer schema has keys that are unknown here.
+    """Check what `json.loads` gave; BusError for the first thing that is wrong (unknown key, other schema, ...)."""
+    # First of all, since another schema has other keys.
     schema = data.get("schema") if isinstance(data, dict) else SCHEMA
     if isinstance(schema, int) and schema > SCHEMA:
         raise BusError(f"schema {schema} is newer than this bus_hf reads ({SCHEMA})", remedy="update bus_hf")
-    # Manifests of before there was a second reading lack its key.
-    ensemble = typed({"second_reading": None} | data if isinstance(data, dict) else data, Ensemble, "")
+    if isinstance(schema, int) and not isinstance(schema, bool) and schema < SCHEMA:
+        raise BusError(
+            f"schema {schema} is older than this bus_hf reads ({SCHEMA})",
+            remedy="write the ensemble again with bus-hf assemble, or read it with the version that wrote it",
+        )
+    ensemble = typed(data, Ensemble, "")
     _check(ensemble)
     return ensemble
 
@@ -179,8 +227,8 @@ def _check(ensemble: Ensemble) -> None:
     _require(lesion.min_peak > 0, "lesion_map.min_peak is 0", "give a value above 0")
     _require(ensemble.temperature > 0, f"temperature is {ensemble.temperature:g}", "give a value above 0")
     _require(len(set(points)) == len(points), "two operating points have the same name", "name each differently")
+    _require(len(ensemble.labels) == 2 or ensemble.bias == 0, "bias is set for several classes", "make it 0")
     for point in ensemble.operating_points:
-        _shares((f"the threshold of '{point.name}'", point.threshold))
         for rate, (value, low, high) in (("sensitivity", point.sensitivity), ("specificity", point.specificity)):
             _shares(*((f"the {rate} of '{point.name}'", number) for number in (value, low, high)))
             _require(
@@ -193,10 +241,12 @@ def _check(ensemble: Ensemble) -> None:
     _one_of("default_operating_point", ensemble.default_operating_point, points)
     if ensemble.abstain is not None:
         band = ensemble.abstain
-        _shares(*((f"abstain.{name}", getattr(band, name)) for name in ("low", "high", "coverage", "error")))
-        _require(band.low <= band.high, f"abstain.low {band.low:g} is above abstain.high {band.high:g}", "swap them")
+        _shares(*((f"abstain.{name}", getattr(band, name)) for name in ("coverage", "error")))
+        low, high = band.low_logit, band.high_logit
+        _require(low <= high, f"abstain.low_logit {low:g} is above abstain.high_logit {high:g}", "swap them")
     for source, count in (*ensemble.fitted_on.sources.items(), ("groups", ensemble.fitted_on.groups)):
         _require(count >= 0, f"fitted_on counts {count} for {source}", "give 0 or more")
+    _shares(("fitted_on.prevalence", ensemble.fitted_on.prevalence))
     if ensemble.fitted_on.out_of_fold_sha256 is not None:
         _hash("fitted_on.out_of_fold_sha256", ensemble.fitted_on.out_of_fold_sha256)
 

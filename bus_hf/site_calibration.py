@@ -67,9 +67,12 @@ def fit(manifest: ensemble.Ensemble, cases: SiteCases) -> tuple[ensemble.Ensembl
         for name, count in counts.items()
         if count < _FEW
     ]
-    temperature = round(calibration.fit_temperature(cases.logits[:, None], labels), 6)
-    chances = 1 / (1 + np.exp(-cases.logits / temperature))
-    points = calibration.operating_points(labels, chances, groups)
+    scale = calibration.fit_scale(cases.logits, labels, calibration.Scale(manifest.temperature, manifest.bias))
+    if scale is None:
+        scale = calibration.Scale(manifest.temperature, manifest.bias)
+    logits = scale.logits(cases.logits)
+    points = calibration.operating_points(labels, logits, groups)
+    band = abstention.band(labels, logits, groups)
     enough = {name for name, target in calibration.POINTS.items() if counts["malignant"] * (1 - target) >= 1 - 1e-9}
     for name in calibration.POINTS:
         if name not in enough:
@@ -79,15 +82,17 @@ def fit(manifest: ensemble.Ensemble, cases: SiteCases) -> tuple[ensemble.Ensembl
     after = dataclasses.replace(
         manifest,
         version=f"{manifest.version.partition('+')[0]}+site",
-        temperature=temperature,
+        temperature=scale.temperature,
+        bias=scale.bias,
         operating_points=kept,
         default_operating_point=default if default in enough else kept[-1].name,
-        abstain=ensemble.Abstain(**abstention.band(labels, chances, groups)),
+        abstain=None if band is None else ensemble.Abstain(**band),
         fitted_on=ensemble.FittedOn(
             sources={
                 str(name): int(count) for name, count in zip(*np.unique(cases.sources, return_counts=True), strict=True)
             },
             groups=len(np.unique(groups)),
+            prevalence=round(float(labels.mean()), 6),
             out_of_fold_sha256=None,
         ),
     )
@@ -133,12 +138,13 @@ def write(
 def _compared(before: ensemble.Ensemble, after: ensemble.Ensemble, cases: SiteCases) -> dict[str, Any]:
     """Rates on the site's cases at the old points as they are, and at the new ones cross-fitted."""
     labels, groups = cases.labels, cases.groups
-    old = 1 / (1 + np.exp(-cases.logits / before.temperature))
-    new = calibration.cross_fitted_probabilities(cases.logits, labels, groups)
+    scale = calibration.Scale(before.temperature, before.bias)
+    old, chances = scale.logits(cases.logits), scale.probabilities(cases.logits)
+    new = calibration.cross_fitted_probabilities(cases.logits, labels, groups, start=scale)
     rates = {
         point.name: {
             name: settled(
-                group_bootstrap(statistic, labels, old >= point.threshold, groups), groups[labels == value]
+                group_bootstrap(statistic, labels, old >= point.logit, groups), groups[labels == value]
             ).to_dict()
             for name, statistic, value in (
                 ("sensitivity", figures.sensitivity, 1),
@@ -153,7 +159,7 @@ def _compared(before: ensemble.Ensemble, after: ensemble.Ensemble, cases: SiteCa
         "n_malignant": int(labels.sum()),
         "n_groups": len(np.unique(groups)),
         "auroc": group_bootstrap(figures.auroc, labels, cases.logits, groups).to_dict(),
-        "before": {"temperature": before.temperature, "operating_points": rates} | _calibrated(labels, old, groups),
+        "before": {"temperature": before.temperature, "operating_points": rates} | _calibrated(labels, chances, groups),
         "after": {
             "temperature": after.temperature,
             "operating_points": {

@@ -50,6 +50,7 @@ def make_ensemble():
     ):
         import timm
         import torch
+        from scipy.special import logit as log_odds
 
         from bus_hf import ensemble, labels, models
 
@@ -75,14 +76,15 @@ def make_ensemble():
             "views": {"whole": 0.2, "flip": 0.2, "wider": 0.1, "lesion": 0.25, "around": 0.25},
             "lesion_map": ensemble.LesionMap(first, head.name, ensemble.sha256(head), 0.2),
             "temperature": 1.5,
+            "bias": 0.1 if classes.positive else 0.0,
             "operating_points": (
-                ensemble.OperatingPoint("miss_5_in_100", 0.3, (0.95, 0.93, 0.97), (0.7, 0.6, 0.8)),
-                ensemble.OperatingPoint("balanced", 0.5, (0.9, 0.85, 0.95), (0.8, 0.7, 0.9)),
+                ensemble.OperatingPoint("miss_5_in_100", log_odds(0.3), (0.95, 0.93, 0.97), (0.7, 0.6, 0.8)),
+                ensemble.OperatingPoint("balanced", log_odds(0.5), (0.9, 0.85, 0.95), (0.8, 0.7, 0.9)),
             ),
             "default_operating_point": "miss_5_in_100",
-            "abstain": ensemble.Abstain(0.25, 0.35, 0.9, 0.05, "of a test"),
+            "abstain": ensemble.Abstain(log_odds(0.25), log_odds(0.35), 0.9, 0.05, "of a test"),
             "light": first,
-            "fitted_on": ensemble.FittedOn({"phantoms": 10}, 10, None),
+            "fitted_on": ensemble.FittedOn({"phantoms": 10}, 10, 0.5, None),
         }
         manifest = ensemble.Ensemble(**(settings | changes))
         ensemble.write(manifest, folder)

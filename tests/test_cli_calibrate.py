@@ -56,8 +56,8 @@ def test_a_site_gets_an_ensemble_that_reads(site, tiny_ensemble, tmp_path, capsy
         BreastCancerDetector.from_pretrained(path, device="cpu").predict(image)
         for path in (tiny_ensemble, tmp_path / "mine")
     )
-    logit = np.log(one.probability / (1 - one.probability)) * before.temperature
-    assert other.probability == pytest.approx(1 / (1 + np.exp(-logit / manifest.temperature)), abs=1e-5)
+    logit = (one.logit - before.bias) * before.temperature
+    assert other.logit == pytest.approx(logit / manifest.temperature + manifest.bias, abs=1e-5)
     # Nothing of a patient or an image is stored.
     stored = "".join(path.read_text() for path in (tmp_path / "mine").glob("*.json"))
     assert "scan" not in stored
@@ -113,14 +113,13 @@ def test_the_fit_mends_what_is_wrong(tiny_ensemble):
     manifest, cases = ensemble.read(tiny_ensemble), site_cases()
     after, found, warnings = site_calibration.fit(manifest, cases)
     assert warnings == []
-    assert after.temperature == pytest.approx(
-        calibration.fit_temperature(cases.logits[:, None], cases.labels), abs=1e-5
-    )
+    kept = calibration.Scale(manifest.temperature, manifest.bias)
+    assert (after.temperature, after.bias) == calibration.fit_scale(cases.logits, cases.labels, kept)
     assert found["after"]["brier"]["value"] < found["before"]["brier"]["value"]
     for point in after.operating_points:
-        chances = 1 / (1 + np.exp(-cases.logits / after.temperature))
+        logits = cases.logits / after.temperature + after.bias
         target = calibration.POINTS[point.name]
-        assert figures.sensitivity(cases.labels, chances >= point.threshold) >= target - 1e-9
+        assert figures.sensitivity(cases.labels, logits >= point.logit) >= target - 1e-9
         assert point.sensitivity[0] == pytest.approx(target, abs=0.04)
     assert after.default_operating_point == manifest.default_operating_point
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.special import logit as log_odds
 
 from bus_hf import ensemble
 from bus_hf.detector import NO_LESION, BreastCancerDetector, Failure, Prediction
@@ -65,14 +66,15 @@ def manifest(**changes):
         "views": {"whole": 0.2, "flip": 0.1, "wider": 0.0, "lesion": 0.3, "around": 0.4},
         "lesion_map": ensemble.LesionMap("lite", "lesion_head.safetensors", HASH, 0.5),
         "temperature": 1.3,
+        "bias": 0.0,
         "operating_points": (
-            ensemble.OperatingPoint("miss_5_in_100", 0.3, (0.95, 0.93, 0.97), (0.7, 0.6, 0.8)),
-            ensemble.OperatingPoint("strict", 0.9, (0.8, 0.7, 0.9), (0.9, 0.8, 0.95)),
+            ensemble.OperatingPoint("miss_5_in_100", log_odds(0.3), (0.95, 0.93, 0.97), (0.7, 0.6, 0.8)),
+            ensemble.OperatingPoint("strict", log_odds(0.9), (0.8, 0.7, 0.9), (0.9, 0.8, 0.95)),
         ),
         "default_operating_point": "miss_5_in_100",
         "abstain": None,
         "light": "lite",
-        "fitted_on": ensemble.FittedOn({}, 0, None),
+        "fitted_on": ensemble.FittedOn({}, 0, 0.4, None),
     }
     return ensemble.Ensemble(**(settings | changes))
 
@@ -237,16 +239,17 @@ def test_the_operating_point_decides_and_confidence_is_of_the_answer():
     low, high = detector().predict(image), detector().predict(image, operating_point="strict")
     assert low.probability == high.probability
     assert 0.3 < low.probability < 0.9
-    assert (low.prediction, low.operating_point, low.threshold) == ("Malignant", "miss_5_in_100", 0.3)
-    assert (high.prediction, high.operating_point, high.threshold) == ("Benign", "strict", 0.9)
+    assert (low.prediction, low.operating_point) == ("Malignant", "miss_5_in_100")
+    assert (high.prediction, high.operating_point) == ("Benign", "strict")
+    assert (low.threshold, high.threshold) == pytest.approx((0.3, 0.9))
     assert low.confidence == pytest.approx(low.probability)
     assert high.confidence == pytest.approx(1 - high.probability)
 
 
 def test_a_probability_at_the_threshold_is_malignant():
     image = lesion_image()
-    probability = detector().predict(image).probability
-    point = ensemble.OperatingPoint("exact", probability, (1, 1, 1), (0, 0, 0))
+    logit = detector().predict(image).logit
+    point = ensemble.OperatingPoint("exact", logit, (1, 1, 1), (0, 0, 0))
     result = detector(operating_points=(point,), default_operating_point="exact").predict(image)
     assert result.prediction == "Malignant"
 
@@ -260,11 +263,41 @@ def test_an_unknown_operating_point_lists_the_known_ones():
 
 def test_inside_the_band_the_answer_is_uncertain():
     image = lesion_image()
-    probability = detector().predict(image).probability
-    for low, high, expected in ((0.0, 1.0, True), (0.0, probability - 0.01, False), (probability + 0.01, 1.0, False)):
-        band = ensemble.Abstain(low, high, 0.9, 0.1, "of a test")
-        assert detector(abstain=band).predict(image).uncertain is expected
+    logit = detector().predict(image).logit
+    below, above = (logit - 2, logit - 0.1), (logit + 0.1, logit + 2)
+    for band, point, expected in (
+        ((logit - 1, logit + 1), "miss_5_in_100", True),
+        ((logit, logit), "miss_5_in_100", True),
+        # Predicted positive above the band, predicted negative below it.
+        (below, "miss_5_in_100", False),
+        (above, "strict", False),
+        # The operating point says one thing and the band the other.
+        (below, "strict", True),
+        (above, "miss_5_in_100", True),
+    ):
+        reader = detector(abstain=ensemble.Abstain(*band, 0.9, 0.1, "of a test"))
+        assert reader.predict(image, operating_point=point).uncertain is expected, (band, point)
     assert detector().predict(image).uncertain is False
+
+
+def test_the_bias_moves_every_probability():
+    image = lesion_image()
+    plain, lower = detector().predict(image), detector(bias=-3.0).predict(image)
+    assert lower.logit == pytest.approx(plain.logit - 3, abs=1e-9)
+    assert lower.probability == pytest.approx(1 / (1 + math.exp(-lower.logit)))
+    for name, chance in plain.members.items():
+        assert log_odds(lower.members[name]) == pytest.approx(log_odds(chance) - 3, abs=1e-6)
+    assert lower.prevalence == 0.4
+
+
+def test_the_logit_decides_where_probabilities_saturate():
+    image = lesion_image()
+    sharp = {"temperature": 1e-4}
+    logit = detector(**sharp).predict(image).logit
+    for threshold, said in ((logit - 1, "Malignant"), (logit + 1, "Benign")):
+        point = ensemble.OperatingPoint("high", threshold, (1, 1, 1), (0, 0, 0))
+        result = detector(operating_points=(point,), default_operating_point="high", **sharp).predict(image)
+        assert (result.prediction, result.probability, result.threshold) == (said, 1.0, 1.0)
 
 
 def test_several_classes_are_read_by_softmax():

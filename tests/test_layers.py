@@ -39,7 +39,8 @@ ROOMS = {
     "publish_space": ("publish", "hub", "ensemble", "evaluation"),
     "publish_dataset": ("publish", "data", "evaluation"),
     "publish_run": ("publish", "assemble", "folds", "evaluation"),
-    "detector": ("hub", "runtime", "ensemble", "views", "data.images"),
+    "probabilities": (),
+    "detector": ("probabilities", "hub", "runtime", "ensemble", "views", "data.images"),
     # `import bus_hf` itself: the detector, on demand.
     "": ("detector",),
     "clinic": ("", "detector", "data.images"),

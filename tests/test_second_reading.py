@@ -81,14 +81,6 @@ def test_asking_where_there_is_none_is_one_sentence(tiny_ensemble, image):
         detector.predict_many([image], second_reading=True)
 
 
-def test_a_manifest_of_before_there_was_one_is_read(offered, tmp_path):
-    data = json.loads((offered / ensemble.FILE).read_text())
-    assert ensemble.read(offered).second_reading.temperature == 2.0
-    del data["second_reading"]
-    (tmp_path / ensemble.FILE).write_text(json.dumps(data))
-    assert ensemble.read(tmp_path).second_reading is None
-
-
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

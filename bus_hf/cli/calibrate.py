@@ -153,8 +153,8 @@ def _read(detector: Any, cases: Sequence[Case]) -> tuple[Any, bool]:
             _say(f"{case.name}: {result.error.partition(': ')[2]} It is left out.")
             failed = True
             continue
-        chance = float(np.clip(result.probability, 1e-12, 1 - 1e-12))
-        rows.append((np.log(chance / (1 - chance)) * detector.manifest.temperature, case.label, group, case.source))
+        logit = (result.logit - detector.manifest.bias) * detector.manifest.temperature
+        rows.append((logit, case.label, group, case.source))
     if not rows:
         raise BusError("no image is left to calibrate on", remedy="give readable, labelled images")
     logits, labels, of, sources = (np.array(column) for column in zip(*rows, strict=True))

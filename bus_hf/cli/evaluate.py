@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bus_hf.data.dataset import Case
     from bus_hf.detector import Prediction
     from bus_hf.ensemble import Ensemble
+    from bus_hf.evaluation.calibration import Scale
 
 _EXAMPLES = """\
   bus-hf evaluate DATA/hospital-b
@@ -48,17 +49,19 @@ def add(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print figures; 1 where images were left out because they could not be read."""
+    from bus_hf.evaluation.calibration import PLAIN, Scale
+
     if bool(given.data) == bool(given.oof):
         raise BusError("evaluate takes either DATA or --oof", remedy="give labelled images, or stored logits")
     if given.oof:
         frame, manifest = _stored(given)
         votes = {member.name: member.weight for member in manifest.members}
-        temperature, incomplete = manifest.temperature, False
+        scale, incomplete = Scale(manifest.temperature, manifest.bias), False
     else:
         frame, manifest, incomplete = _measured(given)
-        # The detector has combined the members and divided by the temperature already.
-        votes, temperature = {_MEMBER: 1.0}, 1.0
-    found = _figures(frame, votes, temperature, manifest, given)
+        # The detector has combined the members and calibrated already.
+        votes, scale = {_MEMBER: 1.0}, PLAIN
+    found = _figures(frame, votes, scale, manifest, given)
     if given.json:
         print(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False))
     else:
@@ -167,13 +170,11 @@ def _rows(case: Case, group: str, result: Prediction) -> list[dict[str, Any]]:
 def _figures(
     frame: pd.DataFrame,
     votes: Mapping[str, float],
-    temperature: float,
+    scale: Scale,
     manifest: Ensemble,
     given: argparse.Namespace,
 ) -> dict[str, Any]:
     """The report; its operating points carry the rates on these images."""
-    import numpy as np
-
     from bus_hf.evaluation.combine import combine
     from bus_hf.evaluation.report import report
 
@@ -185,32 +186,33 @@ def _figures(
             where=given.oof,
             remedy="give the out_of_fold.parquet that lies in its folder",
         ) from None
-    points = [{"name": point.name, "threshold": point.threshold} for point in manifest.operating_points]
-    found = report(frame, votes, manifest.views, temperature, points)
+    points = [{"name": point.name, "logit": point.logit} for point in manifest.operating_points]
+    found = report(frame, votes, manifest.views, scale, points)
     measured = found["overall"]["operating_points"]
     found["operating_points"] = [
-        point | {rate: measured[point["name"]][rate] for rate in ("sensitivity", "specificity")} for point in points
+        {**point, **{rate: measured[point["name"]][rate] for rate in ("sensitivity", "specificity")}}
+        for point in found["operating_points"]
     ]
     if given.plots:
-        chances = 1 / (1 + np.exp(-images["logit_0"].to_numpy() / temperature))
         default = next(p for p in manifest.operating_points if p.name == manifest.default_operating_point)
-        _draw(given.plots, images, chances, default.threshold)
+        _draw(given.plots, images, scale.logits(images["logit_0"].to_numpy()), default.logit)
     return found
 
 
-def _draw(folder: Path, images: pd.DataFrame, chances: Any, threshold: float) -> None:
+def _draw(folder: Path, images: pd.DataFrame, logits: Any, threshold: float) -> None:
     from bus_hf.evaluation import plots
+    from bus_hf.evaluation.calibration import PLAIN
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise shared.unwritable(folder, error) from None
-    labels = images["label"].to_numpy()
+    labels, chances = images["label"].to_numpy(), PLAIN.probabilities(logits)
     if len(set(labels.tolist())) == 2:
         plots.roc_curve(folder / "roc_curve.png", labels, chances, images["group"].to_numpy())
         plots.decision_curve(folder / "decision_curve.png", labels, chances)
     plots.reliability(folder / "reliability.png", labels, chances)
-    plots.confusion_matrix(folder / "confusion_matrix.png", labels, chances, threshold)
+    plots.confusion_matrix(folder / "confusion_matrix.png", labels, logits, threshold)
     _say(f"plots are in {folder}")
 
 

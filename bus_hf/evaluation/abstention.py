@@ -1,4 +1,4 @@
-"""The band of probabilities that is answered "not sure, refer"."""
+"""The band of calibrated logits that is answered "not sure, refer"."""
 
 from __future__ import annotations
 
@@ -19,31 +19,34 @@ NOT_SURE = -1
 
 def band(
     labels: np.ndarray,
-    probabilities: np.ndarray,
+    logits: np.ndarray,
     groups: Sequence[Any] | np.ndarray,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Fit the band by class-conditional conformal prediction (V. Vovk et al., 2005, sec. 4.5; `crepes`).
 
-    A probability whose prediction set holds both classes, or neither, lies in the band. Coverage and error are those
+    A logit whose prediction set holds both classes, or neither, lies in the band. Coverage and error are those
     of bands fitted on nine tenths of the groups and read on the tenth left out.
 
     Args:
         labels: int (n,), 1 malignant.
-        probabilities: float (n,), calibrated, of cases that no member trained on.
+        logits: float (n,), calibrated, of cases that no member trained on.
         groups: group of each case.
         seed: of the split into tenths.
 
     Returns:
-        low, high (the band, both ends in it), coverage (share of cases outside it), error (among those) and method.
+        low_logit, high_logit (the band, both ends in it), coverage (share of cases outside it), error (among those) and
+        method; None where there are too few cases of a class for the band to have two ends.
     """
-    low, high = _ends(labels, probabilities)
-    answers = cross_fitted(labels, probabilities, groups, seed)
+    low, high = _ends(labels, logits)
+    answers = cross_fitted(labels, logits, groups, seed)
+    if not np.isfinite((low, high)).all():
+        return None
     decided = answers != NOT_SURE
     wrong = decided & (answers != labels)
     return {
-        "low": low,
-        "high": high,
+        "low_logit": low,
+        "high_logit": high,
         "coverage": round(float(decided.mean()), 6),
         "error": round(float(wrong.sum() / decided.sum()), 6) if decided.any() else 0.0,
         "method": (
@@ -55,15 +58,15 @@ def band(
 
 def cross_fitted(
     labels: np.ndarray,
-    probabilities: np.ndarray,
+    logits: np.ndarray,
     groups: Sequence[Any] | np.ndarray,
     seed: int = 0,
 ) -> np.ndarray:
     """Answers of bands fitted on other groups, as for `band`: int (n,), 1 malignant, 0 benign, -1 not sure."""
     answers = np.full(len(labels), NOT_SURE)
     for fit, test in cross_fits(labels, np.asarray(groups), seed):
-        low, high = _ends(labels[fit], probabilities[fit])
-        read = probabilities[test]
+        low, high = _ends(labels[fit], logits[fit])
+        read = logits[test]
         answers[test] = np.where(read > high, 1, np.where(read < low, 0, NOT_SURE))
     return answers
 
@@ -97,21 +100,20 @@ def answered(labels: np.ndarray, answers: np.ndarray, groups: Sequence[Any] | np
     return found
 
 
-def _ends(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
-    """Ends of the band: where the prediction set changes, found on every probability that occurs."""
+def _ends(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
+    """Ends of the band: where the prediction set changes, found on every logit that occurs.
+
+    An end is infinite where too few cases are given for a class ever to leave the set.
+    """
     from crepes import ConformalClassifier
 
-    grid = np.unique(np.r_[0.0, probabilities, 1.0])
+    grid = np.r_[-np.inf, np.unique(logits), np.inf]
     held = {}
-    for value, error, strangeness in (
-        (1, MALIGNANT_ERROR, lambda p: 1 - p),
-        (0, BENIGN_ERROR, lambda p: p),
-    ):
+    for value, error, sign in ((1, MALIGNANT_ERROR, -1), (0, BENIGN_ERROR, 1)):
         classifier = ConformalClassifier()
-        classifier.fit(strangeness(probabilities[labels == value]))
-        chances = classifier.predict_p(strangeness(grid)[:, None], smoothing=False)[:, 0]
+        classifier.fit(sign * logits[labels == value])
+        chances = classifier.predict_p(sign * grid[:, None], smoothing=False)[:, 0]
         held[value] = grid[chances > error]
-    # "malignant" is in the set from the first of its probabilities up, "benign" up to the last of its own.
-    starts, ends = float(held[1].min(initial=1.0)), float(held[0].max(initial=0.0))
-    low, high = min(starts, ends), max(starts, ends)
-    return float(np.floor(low * 1e6) / 1e6), float(np.ceil(high * 1e6) / 1e6)
+    # "malignant" is in the set from the first of its logits up, "benign" up to the last of its own.
+    starts, ends = float(held[1].min(initial=np.inf)), float(held[0].max(initial=-np.inf))
+    return min(starts, ends), max(starts, ends)

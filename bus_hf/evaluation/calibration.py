@@ -1,10 +1,10 @@
-"""Temperature and operating points, fitted on logits of images that no member trained on."""
+"""Temperature, bias and operating points, fitted on logits of images that no member trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,15 +14,79 @@ from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, interval, re
 
 # How many of 1000 cancers an operating point may miss.
 POINTS = {"miss_10_in_100": 0.90, "miss_5_in_100": 0.95, "miss_25_in_1000": 0.975}
-_TEMPERATURES = (0.05, 20.0)
+_TEMPERATURES, _BIASES = (0.05, 20.0), (-20.0, 20.0)
+# Standard deviations of a normal prior on the logarithm of the temperature and on the bias, around the values that are
+# kept where the cases say nothing: what a few cases claim is held near those, and hundreds of cases outweigh it.
+_PRIOR = (1.0, 3.0)
 _CROSS_FIT = 10
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Temperature that minimises the cross-entropy (C. Guo et al., ICML 2017).
+class Scale(NamedTuple):
+    """Calibration of a reader with one logit: probability = sigmoid(logit / temperature + bias) (J. Platt, 1999)."""
+
+    temperature: float = 1.0
+    bias: float = 0.0
+
+    def logits(self, logits: np.ndarray) -> np.ndarray:
+        """Calibrated logits, float (n,)."""
+        return logits / self.temperature + self.bias
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities, float (n,)."""
+        from scipy.special import expit
+
+        return np.asarray(expit(self.logits(logits)))
+
+
+# Logits as they are: what is kept where there is nothing older.
+PLAIN = Scale()
+
+
+def fit_scale(
+    logits: np.ndarray, labels: np.ndarray, start: Scale = PLAIN, weights: np.ndarray | None = None
+) -> Scale | None:
+    """Temperature and bias of the highest posterior: a logistic regression that few cases cannot drive to its ends.
+
+    Where a threshold separates the classes, every temperature towards 0 fits better than the last: that of `start` is
+    kept, and the bias alone is fitted.
 
     Args:
-        logits: (n, K): K = 1 for a sigmoid, else softmax.
+        logits: float (n,).
+        labels: int (n,), 1 malignant, both classes.
+        start: what the prior lies around.
+        weights: float (n,), how many cases each one counts as; 1 where None.
+
+    Returns:
+        The fit, to six decimals; None where it lies at a bound (temperature 0.05 to 20, bias -20 to 20).
+    """
+    from scipy.optimize import minimize
+
+    ill, rows = labels == 1, np.ones(len(labels)) if weights is None else weights
+    separated = logits[ill].min() > logits[~ill].max()
+    centre = np.array([np.log(start.temperature), start.bias])
+
+    def loss(free: np.ndarray) -> tuple[float, np.ndarray]:
+        slopes = logits * np.exp(-free[0])
+        calibrated = slopes + free[1]
+        apart = (free - centre) / _PRIOR
+        # d/dz of log(1 + exp z) - y z; tanh does not overflow.
+        pull = rows * (0.5 * (1 + np.tanh(calibrated / 2)) - ill)
+        value = (rows * (np.logaddexp(0, calibrated) - ill * calibrated)).sum() + 0.5 * (apart**2).sum()
+        return float(value), np.array([-(pull * slopes).sum(), pull.sum()]) + apart / _PRIOR
+
+    kept = (centre[0], centre[0]) if separated else tuple(np.log(_TEMPERATURES))
+    found = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=[kept, _BIASES], options={"ftol": 1e-12}).x
+    inside = [low + 1e-3 < value < high - 1e-3 for value, (low, high) in zip(found, (kept, _BIASES), strict=True)]
+    if not (np.isfinite(found).all() and (separated or inside[0]) and inside[1]):
+        return None
+    return Scale(start.temperature if separated else round(float(np.exp(found[0])), 6), round(float(found[1]), 6))
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Temperature of a softmax that minimises the cross-entropy (C. Guo et al., ICML 2017), held as in `fit_scale`.
+
+    Args:
+        logits: (n, K).
         labels: int (n,).
 
     Returns:
@@ -30,34 +94,35 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    full = np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits
     rows = np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
-        scaled = full / np.exp(log_temperature)
+        scaled = logits / np.exp(log_temperature)
         top = scaled.max(axis=1)
-        return float(np.mean(top + np.log(np.exp(scaled - top[:, None]).sum(axis=1)) - scaled[rows, labels]))
+        terms = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1)) - scaled[rows, labels]
+        return float(terms.sum() + 0.5 * (log_temperature / _PRIOR[0]) ** 2)
 
     low, high = np.log(_TEMPERATURES)
     return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x))
 
 
-def threshold_for_sensitivity(labels: np.ndarray, probabilities: np.ndarray, target: float) -> float:
-    """The largest threshold at which `probability >= threshold` finds at least `target` of the positives given.
+def threshold_for_sensitivity(labels: np.ndarray, scores: np.ndarray, target: float) -> float:
+    """The largest threshold at which `score >= threshold` finds at least `target` of the positives given.
+
+    It is the score of one of them as it is: a rounded one could lose that case, or merge scores near 0 and 1.
 
     Raises:
         BusError: there is no positive.
     """
-    found = np.sort(probabilities[labels == 1])[::-1]
+    found = np.sort(scores[labels == 1])[::-1]
     if not len(found):
         raise BusError("there is no positive case to fit a threshold on", remedy="give malignant cases too")
     needed = int(np.ceil(target * len(found) - 1e-9))
-    # Rounded down: the manifest's decimals must not lose the case that the threshold stands on.
-    return float(np.floor(found[max(needed, 1) - 1] * 1e6) / 1e6)
+    return float(found[max(needed, 1) - 1])
 
 
 def operating_points(
-    labels: np.ndarray, probabilities: np.ndarray, groups: Sequence[Any] | np.ndarray, seed: int = 0
+    labels: np.ndarray, logits: np.ndarray, groups: Sequence[Any] | np.ndarray, seed: int = 0
 ) -> list[dict[str, Any]]:
     """Thresholds for each of `POINTS`, with the sensitivity and specificity to expect.
 
@@ -67,12 +132,12 @@ def operating_points(
 
     Args:
         labels: int (n,), 1 malignant.
-        probabilities: float (n,), calibrated.
+        logits: float (n,), calibrated.
         groups: group of each case.
         seed: of the split into tenths.
 
     Returns:
-        Dicts with name, threshold, sensitivity and specificity as [value, low, high].
+        Dicts with name, logit (the threshold), sensitivity and specificity as [value, low, high].
 
     Raises:
         BusError: a class has fewer than two groups.
@@ -80,18 +145,18 @@ def operating_points(
     groups = np.asarray(groups)
     points = []
     for name, target in POINTS.items():
-        called = cross_fitted_calls(labels, probabilities, groups, target, seed)
+        called = cross_fitted_calls(labels, logits, groups, target, seed)
         points.append(
             {
                 "name": name,
-                "threshold": threshold_for_sensitivity(labels, probabilities, target),
+                "logit": threshold_for_sensitivity(labels, logits, target),
                 "sensitivity": rounded(
                     settled(group_bootstrap(figures.sensitivity, labels, called, groups), groups[labels == 1])
                 ),
                 "specificity": rounded(
                     figures.Estimate(
                         float(figures.specificity(labels, called)),
-                        *interval(refitted_specificities(labels, probabilities, groups, target)),
+                        *interval(refitted_specificities(labels, logits, groups, target)),
                     )
                 ),
             }
@@ -100,47 +165,53 @@ def operating_points(
 
 
 def cross_fitted_calls(
-    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, target: float, seed: int = 0
+    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, target: float, seed: int = 0
 ) -> np.ndarray:
     """Whether each case is called malignant at a threshold fitted for a sensitivity of `target` on other groups.
 
     Returns:
         bool (n,).
     """
-    return probabilities >= cross_fitted_thresholds(labels, probabilities, groups, target, seed)
+    return scores >= cross_fitted_thresholds(labels, scores, groups, target, seed)
 
 
 def cross_fitted_thresholds(
-    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, target: float, seed: int = 0
+    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, target: float, seed: int = 0
 ) -> np.ndarray:
     """For each case the threshold that a sensitivity of `target` takes on other groups, float (n,)."""
     found = np.zeros(len(labels))
     for fit, test in cross_fits(labels, groups, seed):
-        found[test] = threshold_for_sensitivity(labels[fit], probabilities[fit], target)
+        found[test] = threshold_for_sensitivity(labels[fit], scores[fit], target)
     return found
 
 
-def cross_fitted_probabilities(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Probability of each case under a temperature fitted on other groups; logits float (n,), returns float (n,)."""
+def cross_fitted_probabilities(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    seed: int = 0,
+    start: Scale = PLAIN,
+) -> np.ndarray:
+    """Probability of each case under a `fit_scale` of other groups; logits float (n,), returns float (n,)."""
     found = np.zeros(len(labels))
     for fit, test in cross_fits(labels, groups, seed):
-        found[test] = 1 / (1 + np.exp(-logits[test] / fit_temperature(logits[fit, None], labels[fit])))
+        found[test] = (fit_scale(logits[fit], labels[fit], start) or start).probabilities(logits[test])
     return found
 
 
 def refitted_specificities(
     labels: np.ndarray,
-    probabilities: np.ndarray,
+    scores: np.ndarray,
     groups: np.ndarray,
     target: float,
     n: int = RESAMPLES,
     seed: int = 0,
 ) -> np.ndarray:
     """Specificity in resamples of groups, each at its own threshold: how far the threshold itself is uncertain."""
-    order = np.argsort(-probabilities, kind="stable")
+    order = np.argsort(-scores, kind="stable")
     ill, well = labels[order] == 1, labels[order] == 0
-    # A threshold calls all cases of one probability or none: the last place of each.
-    ordered = probabilities[order]
+    # A threshold calls all cases of one score or none: the last place of each.
+    ordered = scores[order]
     last = np.searchsorted(-ordered, -ordered, side="right") - 1
     found = []
     for chunk in resamples(groups, n, seed):

@@ -12,12 +12,12 @@ from bus_hf.evaluation.evidence import ENSEMBLE
 from bus_hf.evaluation.report import WITHOUT_NORMALS
 
 PLOTS_NOTE = (
-    "Out-of-fold. Votes, temperature and thresholds of the plots are those that ship, fitted on these images; the "
-    "tables say what is cross-fitted."
+    "Out-of-fold. Votes, temperature, bias and thresholds of the plots are those that ship, fitted on these images; "
+    "the tables say what is cross-fitted."
 )
 _MEMBER_PLOTS_NOTE = (
-    "Out-of-fold, of this member alone. The temperature is the ensemble's, the thresholds are the member's own, both "
-    "fitted on these images; the tables say what is cross-fitted."
+    "Out-of-fold, of this member alone. Temperature and bias are the ensemble's, the thresholds are the member's own, "
+    "all fitted on these images; the tables say what is cross-fitted."
 )
 # Plots that `assemble.describe` draws of an ensemble and of each member, with what they show.
 PLOTS = {
@@ -27,14 +27,14 @@ PLOTS = {
     "confusion_matrix": "Confusion matrix at the default operating point",
 }
 _FITTED = (
-    "Weights of members and views, temperature and thresholds that ship were fitted on the held-out images. In the "
-    "readers' tables temperature and thresholds are cross-fitted (fitted on other groups than they are read on); the "
-    'votes are not, and what that flatters an ensemble of several stands under "Votes". Strata and plots are read at '
-    "the shipped temperature and threshold."
+    "Weights of members and views, temperature, bias and thresholds that ship were fitted on the held-out images. In "
+    "the readers' tables calibration and thresholds are cross-fitted (fitted on other groups than they are read on); "
+    'the votes are not, and what that flatters an ensemble of several stands under "Votes". Strata and plots are read '
+    "at the shipped calibration and threshold."
 )
 _MEMBER_FITTED = (
-    "Temperature and thresholds that ship are the ensemble's, fitted on the held-out images. Those of this member "
-    "alone are cross-fitted in the tables that say so, and fitted on the images that are shown in the plots."
+    "Temperature, bias and thresholds that ship are the ensemble's, fitted on the held-out images. Those of this "
+    "member alone are cross-fitted in the tables that say so, and fitted on the images that are shown in the plots."
 )
 # A vote below this changes no answer that anybody would notice.
 _NEAR_ZERO = 0.02
@@ -77,18 +77,20 @@ def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str,
         data=_data(record),
         start=_start(record),
         training=_training(record),
-        figures="This member alone, its temperature cross-fitted (fitted on other groups than it is read on):\n\n"
+        figures="This member alone, its calibration cross-fitted (fitted on other groups than it is read on):\n\n"
         + "\n".join(lines),
         points=(
             f"This member alone, at thresholds of its own, cross-fitted:\n\n{tables.rates_table(report, reader)}\n\n"
-            "This member alone as the detector reads it (`members=[...]`), at the temperature and thresholds that "
+            "This member alone as the detector reads it (`members=[...]`), at the calibration and thresholds that "
             f"ship, which were fitted on these images:\n\n{tables.points_table(report, name)}"
         ),
         calibration=(
-            f"Its logits divided by {report['temperature']:.3f}, fitted on the held-out images, go through a sigmoid."
+            f"Its logits, divided by {report['temperature']:.3f}, plus {report['bias']:.3f} (both fitted on the "
+            "held-out images), go through a sigmoid."
             if lone
             else "In the ensemble the members' logits are averaged, divided by one temperature "
-            f"({report['temperature']:.3f}) and given to a sigmoid; this member alone takes the same one."
+            f"({report['temperature']:.3f}), shifted by one bias ({report['bias']:.3f}) and given to a sigmoid; "
+            "this member alone takes the same ones."
         ),
         heat=f"{_boxes(record, lone)}\n\n{tables.heat_table(report, [name])}",
         evidence=None,
@@ -119,12 +121,14 @@ def ensemble_card(report: Mapping[str, Any], name: str, members: Mapping[str, Ma
     silent = [f"`{member}`" for member, vote in votes.items() if vote < _NEAR_ZERO]
     summary = (
         f"{len(votes)} timm members behind one manifest: `ensemble.json` holds the weights of members and views, the "
-        f'temperature, the operating points and the band of "not sure". Read it with '
+        f'temperature and the bias, the operating points and the band of "not sure". Read it with '
         f"`bus_hf.BreastCancerDetector.from_pretrained(FOLDER)`."
     )
     if silent:
         summary += f" The vote of {', '.join(silent)} is near zero: it ships, and changes no answer."
-    calibration = f"Temperature {report['temperature']:.3f}. {tables.abstention_text(report)}"
+    calibration = (
+        f"Temperature {report['temperature']:.3f}, bias {report['bias']:.3f}. {tables.abstention_text(report)}"
+    )
     calibration += f"\n\n{tables.disagreement_text(report)}"
     readers = f"{tables.readers_title(report)}\n\n{tables.readers_table(report)}"
     return _card(
@@ -156,8 +160,8 @@ def ensemble_card(report: Mapping[str, Any], name: str, members: Mapping[str, Ma
 
 def _lift(report: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     drawn = (
-        "Training draws every class equally often, which lifts the logits of a network; a temperature scales that lift "
-        "and does not take it away. "
+        "Training draws every class equally often, which lifts the logits of a network; the bias takes that lift "
+        "away for the share of cancers that it was fitted on. "
         if record["config"].get("balanced_sampling")
         else ""
     )

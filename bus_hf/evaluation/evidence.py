@@ -50,7 +50,7 @@ def evidence(
 
 
 def reader(read: Readings, logits: np.ndarray) -> dict[str, Any]:
-    """Figures of one reader, by source and over all images; temperature and thresholds fitted on other groups.
+    """Figures of one reader, by source and over all images; calibration and thresholds fitted on other groups.
 
     Args:
         read: labels, groups and sources of the images.
@@ -71,7 +71,7 @@ def reader(read: Readings, logits: np.ndarray) -> dict[str, Any]:
         both = _enough(labels)
         row: dict[str, Any] = {"n": len(labels), "n_malignant": int(labels.sum()), "n_groups": len(np.unique(groups))}
         for key, statistic, scores in (
-            # Logits, not probabilities: each part has a temperature of its own, which would mix their order.
+            # Logits, not probabilities: each part has a calibration of its own, which would mix their order.
             ("auroc", figures.auroc, logits[rows]),
             ("auprc", figures.auprc, logits[rows]),
             ("brier", figures.brier, chances[rows]),
@@ -220,8 +220,8 @@ def disagreement(
     threshold = calibration.cross_fitted_thresholds(read.labels, whole, read.groups, target)
     called = whole >= threshold
     wrong = (called != (read.labels == 1)).astype(int)
-    temperature = calibration.fit_temperature(whole[:, None], read.labels)
-    chances = 1 / (1 + np.exp(-np.stack(list(alone.values())) / temperature))
+    scale = calibration.fit_scale(whole, read.labels) or calibration.PLAIN
+    chances = scale.probabilities(np.stack(list(alone.values())))
     close = -np.abs(whole - threshold)
     spread = chances.std(axis=0)
     difference, p = paired_difference(figures.auroc, wrong, spread, close, read.groups)

@@ -73,9 +73,9 @@ def reliability(path: Path, labels: np.ndarray, probabilities: np.ndarray, bins:
         axes.legend(loc="upper left")
 
 
-def confusion_matrix(path: Path, labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> None:
-    """Counts at a threshold: rows what it is, columns what is said."""
-    called = probabilities >= threshold
+def confusion_matrix(path: Path, labels: np.ndarray, logits: np.ndarray, threshold: float) -> None:
+    """Counts at a threshold on calibrated logits (n,): rows what it is, columns what is said."""
+    called = logits >= threshold
     counts = np.array([[np.sum((labels == truth) & (called == said)) for said in (0, 1)] for truth in (0, 1)])
     with canvas(path, "Said", "Is", size=(4.4, 4)) as axes:
         axes.imshow(counts, cmap="Blues", vmin=0, vmax=counts.sum())
@@ -85,7 +85,7 @@ def confusion_matrix(path: Path, labels: np.ndarray, probabilities: np.ndarray, 
                 axes.text(said, truth, f"{counts[truth, said]}\n{share:.0%} of row", ha="center", va="center")
         axes.set_xticks((0, 1), ("benign", "malignant"))
         axes.set_yticks((0, 1), ("benign", "malignant"), rotation=90, va="center")
-        axes.set_title(f"At a probability of {threshold:.3f}")
+        axes.set_title(f"At a probability of {1 / (1 + np.exp(-threshold)):.3f}")
         axes.grid(False)
 
 

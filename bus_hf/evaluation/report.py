@@ -13,6 +13,7 @@ import numpy as np
 from bus_hf.errors import BusError
 from bus_hf.evaluation import figures
 from bus_hf.evaluation.bootstrap import RESAMPLES, interval, resamples, settled
+from bus_hf.evaluation.calibration import Scale
 from bus_hf.evaluation.combine import combine
 from bus_hf.evaluation.evidence import LOOKS
 
@@ -29,7 +30,7 @@ def report(
     frame: pd.DataFrame,
     member_weights: Mapping[str, float],
     view_weights: Mapping[str, float],
-    temperature: float,
+    scale: Scale,
     operating_points: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Figures over all images and by stratum, each {value, low, high} with a 95 % interval by group bootstrap.
@@ -38,12 +39,12 @@ def report(
         frame: out-of-fold logits, one row an image, member and view, as training writes them.
         member_weights: vote of each member.
         view_weights: weight of each view.
-        temperature: divides the combined logit.
-        operating_points: dicts with name and threshold.
+        scale: temperature and bias of the combined logit.
+        operating_points: dicts with name and logit, the threshold after temperature and bias.
 
     Returns:
         overall, by_source, by_birads, by_device, by_size, by_histology (figures by name, with n, n_malignant and
-        n_groups), as_used (rates of each member that answers alone, at the same temperature and thresholds),
+        n_groups), as_used (rates of each member that answers alone, at the same calibration and thresholds),
         mean_probability and share_malignant, views and members (AUROC by source), heat_maps (by member and source), and
         what they were computed with.
 
@@ -51,6 +52,7 @@ def report(
         BusError: the logits are of more than two classes.
     """
     import pandas as pd
+    from scipy.special import expit
 
     if "logit_1" in frame:
         raise BusError(
@@ -60,11 +62,12 @@ def report(
 
     def read(weights: Mapping[str, float]) -> pd.DataFrame:
         images = combine(frame, weights, view_weights)
-        images["probability"] = 1 / (1 + np.exp(-images["logit_0"] / temperature))
+        images["calibrated"] = scale.logits(images["logit_0"].to_numpy())
+        images["probability"] = scale.probabilities(images["logit_0"].to_numpy())
         return images
 
     images = read(member_weights)
-    thresholds = {str(point["name"]): float(point["threshold"]) for point in operating_points}
+    thresholds = {str(point["name"]): float(point["logit"]) for point in operating_points}
     describe = partial(_described, thresholds=thresholds)
     side = images[["mask_w", "mask_h"]].max(axis=1) / images[["height", "width"]].max(axis=1)
     size = pd.cut(side, [0, 0.2, 0.4, np.inf], labels=["under 20 %", "20 to 40 %", "over 40 % of the image's side"])
@@ -89,8 +92,10 @@ def report(
             }
             for member in member_weights
         },
-        "operating_points": [dict(point) for point in operating_points],
-        "temperature": temperature,
+        "operating_points": [
+            {**point, "threshold": round(float(expit(point["logit"])), 6)} for point in operating_points
+        ],
+        **scale._asdict(),
         "member_weights": dict(member_weights),
         "view_weights": dict(view_weights),
         "interval": f"95 % by bootstrap of groups, {RESAMPLES} resamples; rates of 0 and 1 by Wilson over groups",
@@ -118,7 +123,9 @@ def _strata(images: pd.DataFrame, by: pd.Series, describe: Any) -> dict[str, Any
 
 
 def _described(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str, Any]:
-    labels, chances, groups = (rows[name].to_numpy() for name in ("label", "probability", "group"))
+    labels, logits, chances, groups = (
+        rows[name].to_numpy() for name in ("label", "calibrated", "probability", "group")
+    )
     weights = resamples(groups)
     malignant = int(labels.sum())
     enough = {"sensitivity": malignant >= LEAST, "specificity": len(rows) - malignant >= LEAST}
@@ -128,12 +135,17 @@ def _described(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str,
         found["reason"] = (
             f"fewer than {LEAST} images of a class: no AUROC, AUPRC or calibration error, and no rate of that class"
         )
-    for name, statistic in (("auroc", figures.auroc), ("auprc", figures.auprc), ("ece", figures.ece)):
-        found[name] = _estimate(statistic, labels, chances, weights) if both else None
+    for name, statistic, scores in (
+        # Logits, not probabilities, which tie where they saturate.
+        ("auroc", figures.auroc, logits),
+        ("auprc", figures.auprc, logits),
+        ("ece", figures.ece, chances),
+    ):
+        found[name] = _estimate(statistic, labels, scores, weights) if both else None
     found["brier"] = _estimate(figures.brier, labels, chances, weights)
     found["operating_points"] = {
         point: {
-            name: _estimate(statistic, labels, chances >= threshold, weights, counted)
+            name: _estimate(statistic, labels, logits >= threshold, weights, counted)
             if enough.get(name, both)
             else None
             for name, statistic, counted in (
@@ -143,7 +155,7 @@ def _described(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str,
                 ("accuracy", figures.accuracy, groups),
             )
         }
-        | {"missed": int((labels[chances < threshold] == 1).sum())}
+        | {"missed": int((labels[logits < threshold] == 1).sum())}
         for point, threshold in thresholds.items()
     }
     return found

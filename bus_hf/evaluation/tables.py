@@ -130,7 +130,7 @@ def rates_table(report: Mapping[str, Any], name: str = ENSEMBLE) -> str:
 def readers_title(report: Mapping[str, Any]) -> str:
     """What is cross-fitted in the table of readers, and what is not."""
     return (
-        f"Members and ensemble at `{report['default_operating_point']}`. Temperature and thresholds are cross-fitted "
+        f"Members and ensemble at `{report['default_operating_point']}`. Calibration and thresholds are cross-fitted "
         "(fitted on other groups than they are read on); the votes of the ensemble are those that ship, fitted on "
         'these images (what they give cross-fitted stands under "Votes" in the card of the ensemble):'
     )
@@ -200,7 +200,7 @@ def light_text(report: Mapping[str, Any]) -> str:
     if not report.get("as_used"):
         return ""
     light = next(iter(report["as_used"]))
-    title = f"The light choice, `{light}` alone, at the temperature and the thresholds that ship:"
+    title = f"The light choice, `{light}` alone, at the calibration and the thresholds that ship:"
     return f"{title}\n\n{points_table(report, light)}"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from bus_hf.errors import BusError
 from bus_hf.evaluation import figures
 from bus_hf.evaluation.bootstrap import paired_difference
-from bus_hf.evaluation.calibration import cross_fits
+from bus_hf.evaluation.calibration import PLAIN, cross_fits, fit_scale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,22 +147,25 @@ def combined(read: Readings, weights: Weights) -> np.ndarray:
 
 
 def cross_fitted(read: Readings, rule: Callable[[Readings], Weights], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (n,) of images whose groups the weights were not fitted on, and the temperature (n,) fitted with those.
+    """Logits (n,) of images whose groups the weights were not fitted on, and the same calibrated, fitted with those.
 
-    Order images by the logits: each part has a temperature of its own, which would mix their order.
+    Order images by the former: each part has a calibration of its own, which would mix their order.
 
     Args:
         read: logits and labels.
         rule: gives weights of members and views.
         seed: of the ten parts of groups, each of which is read with what was fitted on the others.
     """
-    found, temperatures = np.zeros(len(read.labels)), np.ones(len(read.labels))
+    found, calibrated = np.zeros(len(read.labels)), np.zeros(len(read.labels))
     for rows, test in cross_fits(read.labels, read.groups, seed):
         fitted = _rows(read, rows)
         logits = combined(read, rule(fitted))
         found[test] = logits[test]
-        temperatures[test] = _temperature(logits[rows], fitted.labels, _balance(fitted.sources))
-    return found, temperatures
+        # As many cases as there are, every source counted alike.
+        balance = len(rows) * _balance(fitted.sources)
+        scale = fit_scale(logits[rows], fitted.labels, weights=balance) or PLAIN
+        calibrated[test] = scale.logits(logits[test])
+    return found, calibrated
 
 
 def gain(read: Readings, default_views: Mapping[str, float], seed: int = 0) -> dict[str, Any]:
@@ -175,7 +178,7 @@ def gain(read: Readings, default_views: Mapping[str, float], seed: int = 0) -> d
 
     Returns:
         log_loss and auroc, each of `equal` and `fitted` (fitted on nine tenths of the groups, read on the tenth left
-        out, with the temperature fitted there too), the difference of AUROC with its interval and p, and `pays`:
+        out, with the calibration fitted there too), the difference of AUROC with its interval and p, and `pays`:
         whether the cross-fitted log loss, every source counted alike, is the lower one.
     """
     found = {
@@ -183,7 +186,7 @@ def gain(read: Readings, default_views: Mapping[str, float], seed: int = 0) -> d
         for name, rule in (("equal", equal), ("fitted", by_separation))
     }
     balance = _balance(read.sources)
-    losses = {name: _loss(logits / heat, read.labels, balance) for name, (logits, heat) in found.items()}
+    losses = {name: _loss(calibrated, read.labels, balance) for name, (_, calibrated) in found.items()}
     areas = {name: float(figures.auroc(read.labels, logits)) for name, (logits, _) in found.items()}
     difference, p = paired_difference(figures.auroc, read.labels, found["fitted"][0], found["equal"][0], read.groups)
     return {
@@ -199,13 +202,6 @@ def _rows(read: Readings, rows: np.ndarray) -> Readings:
     return replace(
         read, logits=read.logits[rows], labels=read.labels[rows], groups=read.groups[rows], sources=read.sources[rows]
     )
-
-
-def _temperature(logits: np.ndarray, labels: np.ndarray, balance: np.ndarray) -> float:
-    from scipy.optimize import minimize_scalar
-
-    found = minimize_scalar(lambda t: _loss(logits / np.exp(t), labels, balance), bounds=(-3, 3), method="bounded")
-    return float(np.exp(found.x))
 
 
 def _loss(logits: np.ndarray, labels: np.ndarray, balance: np.ndarray) -> float:

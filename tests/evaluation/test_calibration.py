@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from bus_hf.evaluation import abstention, calibration, combine, figures
@@ -15,9 +16,43 @@ def reader(n=600, seed=0, strength=2.0):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_temperature_is_found_again(temperature):
+@pytest.mark.parametrize("bias", [-3.0, 0.0, 1.5])
+def test_temperature_and_bias_are_found_again(temperature, bias):
     labels, true = reader(20_000)
-    assert calibration.fit_temperature((true * temperature)[:, None], labels) == pytest.approx(temperature, rel=0.06)
+    found = calibration.fit_scale((true - bias) * temperature, labels)
+    assert found.temperature == pytest.approx(temperature, rel=0.06)
+    assert found.bias == pytest.approx(bias, abs=0.15)
+
+
+def test_hundreds_of_cases_outweigh_the_prior():
+    labels, true = reader(600)
+    plain = LogisticRegression(C=1e9).fit(true[:, None], labels)
+    found = calibration.fit_scale(true, labels, calibration.Scale(3.0, -1.0))
+    assert 1 / found.temperature == pytest.approx(plain.coef_[0, 0], rel=0.05)
+    assert found.bias == pytest.approx(plain.intercept_[0], abs=0.05)
+
+
+def test_where_a_threshold_separates_the_classes_the_temperature_stays():
+    labels = np.repeat([0, 1], 12)
+    found = calibration.fit_scale(
+        np.r_[np.linspace(1, 3, 12), np.linspace(4, 6, 12)], labels, calibration.Scale(0.9, 0)
+    )
+    assert found.temperature == 0.9
+    # Every logit lies too high: the bias brings the middle of the gap near even odds.
+    assert found.logits(np.array([3.5]))[0] == pytest.approx(0, abs=0.5)
+
+
+@pytest.mark.parametrize("scale", [1e4, 1e12])
+def test_a_fit_at_a_bound_is_none(scale):
+    labels, true = reader(300)
+    assert calibration.fit_scale(true * scale, labels) is None
+    assert calibration.fit_scale(true + scale, labels) is None
+
+
+def test_one_logit_for_all_keeps_the_temperature_and_gives_the_share():
+    labels = np.repeat([0, 1], (300, 100))
+    found = calibration.fit_scale(np.full(400, 2.0), labels, calibration.Scale(1.2, 0.0))
+    assert found.probabilities(np.array([2.0]))[0] == pytest.approx(0.25, abs=0.01)
 
 
 def test_temperature_of_many_classes_lowers_the_loss():
@@ -36,10 +71,19 @@ def test_temperature_of_many_classes_lowers_the_loss():
 @pytest.mark.parametrize("target", [0.9, 0.95, 0.975, 1.0])
 def test_threshold_is_the_largest_that_reaches_the_target(target):
     labels, true = reader(333)
-    chances = 1 / (1 + np.exp(-true))
-    threshold = calibration.threshold_for_sensitivity(labels, chances, target)
-    assert figures.sensitivity(labels, chances >= threshold) >= target
-    assert figures.sensitivity(labels, chances >= threshold + 2e-6) < target or target < 1
+    threshold = calibration.threshold_for_sensitivity(labels, true, target)
+    assert figures.sensitivity(labels, true >= threshold) >= target
+    assert figures.sensitivity(labels, true > threshold) < target
+
+
+@pytest.mark.parametrize(
+    "scores", [np.linspace(1e-9, 2e-9, 40), 1 - np.linspace(1e-12, 2e-12, 40), np.arange(40) * 1e9]
+)
+def test_scores_near_an_end_are_told_apart(scores):
+    labels = np.repeat([0, 1], 20)
+    ordered = np.sort(scores)
+    threshold = calibration.threshold_for_sensitivity(labels, ordered, 1.0)
+    assert ((ordered >= threshold) == labels).all()
 
 
 def test_no_positive_has_no_threshold():
@@ -49,18 +93,16 @@ def test_no_positive_has_no_threshold():
 
 def test_operating_points_hold_on_new_cases():
     labels, true = reader()
-    chances = 1 / (1 + np.exp(-true))
-    points = calibration.operating_points(labels, chances, np.arange(len(labels)))
+    points = calibration.operating_points(labels, true, np.arange(len(labels)))
     new_labels, new_true = reader(50_000, seed=7)
-    new_chances = 1 / (1 + np.exp(-new_true))
     assert [point["name"] for point in points] == ["miss_10_in_100", "miss_5_in_100", "miss_25_in_1000"]
     for point in points:
         value, low, high = point["sensitivity"]
         assert low <= value <= high
-        assert low <= figures.sensitivity(new_labels, new_chances >= point["threshold"]) <= high + 0.01
+        assert low <= figures.sensitivity(new_labels, new_true >= point["logit"]) <= high + 0.01
         low, high = point["specificity"][1:]
-        assert low <= figures.specificity(new_labels, new_chances >= point["threshold"]) <= high
-    assert points[0]["threshold"] > points[1]["threshold"] > points[2]["threshold"]
+        assert low <= figures.specificity(new_labels, new_true >= point["logit"]) <= high
+    assert points[0]["logit"] > points[1]["logit"] > points[2]["logit"]
 
 
 def test_cross_fits_share_no_group():
@@ -75,24 +117,23 @@ def test_cross_fits_share_no_group():
 
 def test_band_keeps_its_promise_on_new_cases():
     labels, true = reader(2000)
-    found = abstention.band(labels, 1 / (1 + np.exp(-true)), np.arange(2000))
-    assert found["low"] < found["high"]
+    found = abstention.band(labels, true, np.arange(2000))
+    assert found["low_logit"] < found["high_logit"]
     new_labels, new_true = reader(50_000, seed=3)
-    chances = 1 / (1 + np.exp(-new_true))
     # Of the malignant ones, at most 5 % lie below the band; of the benign ones at most 10 % above it.
-    assert (chances[new_labels == 1] < found["low"]).mean() < 0.065
-    assert (chances[new_labels == 0] > found["high"]).mean() < 0.12
-    decided = (chances < found["low"]) | (chances > found["high"])
-    wrong = ((chances > found["high"]) != (new_labels == 1)) & decided
+    assert (new_true[new_labels == 1] < found["low_logit"]).mean() < 0.065
+    assert (new_true[new_labels == 0] > found["high_logit"]).mean() < 0.12
+    decided = (new_true < found["low_logit"]) | (new_true > found["high_logit"])
+    wrong = ((new_true > found["high_logit"]) != (new_labels == 1)) & decided
     assert decided.mean() == pytest.approx(found["coverage"], abs=0.04)
     assert wrong.sum() / decided.sum() == pytest.approx(found["error"], abs=0.02)
 
 
 def test_answers_by_class_add_up_to_the_band():
     labels, true = reader(600)
-    groups, chances = np.arange(600) // 2, 1 / (1 + np.exp(-true))
-    found = abstention.band(labels, chances, groups)
-    answers = abstention.cross_fitted(labels, chances, groups)
+    groups = np.arange(600) // 2
+    found = abstention.band(labels, true, groups)
+    answers = abstention.cross_fitted(labels, true, groups)
     by_class = abstention.answered(labels, answers, groups)
     given = sum(row["n_answered"] for row in by_class.values())
     wrong = sum(row["n_wrong"] for row in by_class.values())
@@ -108,7 +149,7 @@ def test_answers_by_class_add_up_to_the_band():
 def test_a_perfect_reader_still_has_an_ordered_band():
     labels = np.repeat([0, 1], 50)
     found = abstention.band(labels, labels * 0.8 + 0.1, np.arange(100))
-    assert found["low"] <= found["high"]
+    assert found["low_logit"] <= found["high_logit"]
     assert found["error"] <= 0.05
 
 

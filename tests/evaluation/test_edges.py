@@ -13,7 +13,7 @@ from bus_hf.evaluation import abstention, calibration, combine, figures, report
 from bus_hf.evaluation.bootstrap import group_bootstrap
 from bus_hf.views import VIEWS
 
-POINTS = [{"name": "miss_5_in_100", "threshold": 0.3}]
+POINTS = [{"name": "miss_5_in_100", "logit": -0.8}]
 
 
 def logits(n=80, views=VIEWS, members=("light", "other")):
@@ -44,7 +44,7 @@ def test_the_box_is_that_of_the_first_member_even_where_it_found_none(backwards)
 
 
 def test_heat_maps_do_not_find_boxes_that_the_lesion_map_has_not():
-    found = report.report(logits(), {"light": 0.5, "other": 0.5}, dict.fromkeys(VIEWS, 0.2), 1.0, POINTS)
+    found = report.report(logits(), {"light": 0.5, "other": 0.5}, dict.fromkeys(VIEWS, 0.2), calibration.PLAIN, POINTS)
     assert found["heat_maps"]["light"]["one"]["all"]["box_found"]["value"] == 0
 
 
@@ -57,7 +57,9 @@ def test_a_view_that_stands_twice_does_not_stand_in_for_a_missing_member():
 @pytest.mark.parametrize("weights", [{"whole": 1.0}, {"whole": 0.5, "flip": 0.5, "wider": 0, "lesion": 0, "around": 0}])
 def test_views_without_weight_need_not_be_there(weights):
     read = tuple(view for view, weight in weights.items() if weight)
-    areas = report.report(logits(views=read), {"light": 0.5, "other": 0.5}, weights, 1.0, POINTS)["views"]["one"]
+    areas = report.report(logits(views=read), {"light": 0.5, "other": 0.5}, weights, calibration.PLAIN, POINTS)[
+        "views"
+    ]["one"]
     assert areas["both looks"] is not None
     assert areas["both looks"] == areas["first look"]
     assert areas["whole"]["value"] > 0.5
@@ -83,9 +85,9 @@ def test_the_band_is_ordered_for_readers_of_every_strength():
     for seed, strength in enumerate((0.0, 0.3, 1.0, 3.0, 30.0, -3.0)):
         rng = np.random.default_rng(seed)
         labels = rng.integers(0, 2, 150)
-        chances = 1 / (1 + np.exp(-strength * (labels - 0.5) - rng.normal(size=150)))
-        found = abstention.band(labels, chances, np.arange(150))
-        assert 0 <= found["low"] <= found["high"] <= 1
+        logits = strength * (labels - 0.5) + rng.normal(size=150)
+        found = abstention.band(labels, logits, np.arange(150))
+        assert found["low_logit"] <= found["high_logit"]
         assert 0 <= found["error"] <= 1
         assert "0.05 for malignant and 0.1 for benign" in found["method"]
 
@@ -101,7 +103,7 @@ def test_rates_are_cross_fitted_not_those_of_the_fitted_threshold():
         threshold = calibration.threshold_for_sensitivity(labels[fit], chances[fit], 0.95)
         called[test] = chances[test] >= threshold
     assert point["sensitivity"][0] == pytest.approx(figures.sensitivity(labels, called), abs=1e-6)
-    assert point["sensitivity"][0] < figures.sensitivity(labels, chances >= point["threshold"])
+    assert point["sensitivity"][0] < figures.sensitivity(labels, chances >= point["logit"])
 
 
 def test_the_interval_matches_scipy_where_every_image_is_its_own_group():

@@ -96,8 +96,8 @@ def test_cross_fitted_probabilities_do_not_know_their_own_labels(read):
     fit, test = calibration.cross_fits(read.labels, read.groups)[0]
     # Labels of one part decide nothing about its own probabilities; they do about the others'.
     changed[test] = 1 - changed[test]
-    temperature = calibration.fit_temperature(scores[fit, None], read.labels[fit])
-    assert chances[test] == pytest.approx(1 / (1 + np.exp(-scores[test] / temperature)))
+    scale = calibration.fit_scale(scores[fit], read.labels[fit])
+    assert chances[test] == pytest.approx(1 / (1 + np.exp(-scores[test] / scale.temperature - scale.bias)))
 
 
 def test_delong_against_its_structure_and_resampling(read):
@@ -177,11 +177,11 @@ def test_one_member_has_nothing_to_compare_and_says_so():
 
 @pytest.fixture(scope="module")
 def whole(found, read):
-    points = [{"name": name, "threshold": 0.5} for name in calibration.POINTS]
+    points = [{"name": name, "logit": 0.0} for name in calibration.POINTS]
     points = [point | {"sensitivity": [0.9, 0.8, 1.0], "specificity": [0.5, 0.4, 0.6]} for point in points]
     weights = {"how": "by separation", **votes.gain(read, VIEW_WEIGHTS)}
     band = {"low": 0.1, "high": 0.4, "coverage": 0.7, "error": 0.1, "method": "conformal"}
-    made = report.report(logits(), MEMBERS, VIEW_WEIGHTS, 1.0, points) | found
+    made = report.report(logits(), MEMBERS, VIEW_WEIGHTS, calibration.PLAIN, points) | found
     return json.loads(json.dumps(made | {"weights": weights, "abstain": band, "default_operating_point": POINT}))
 
 

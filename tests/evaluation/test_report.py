@@ -8,9 +8,10 @@ from sklearn.metrics import roc_auc_score
 
 from bus_hf.errors import BusError
 from bus_hf.evaluation import bootstrap, cards, combine, evidence, figures, plots, report, tables, votes
+from bus_hf.evaluation.calibration import PLAIN
 from bus_hf.views import VIEW_WEIGHTS, VIEWS
 
-POINTS = [{"name": "miss_5_in_100", "threshold": 0.3, "sensitivity": [0.95, 0.9, 0.98], "specificity": [0.7, 0.6, 0.8]}]
+POINTS = [{"name": "miss_5_in_100", "logit": -0.8, "sensitivity": [0.95, 0.9, 0.98], "specificity": [0.7, 0.6, 0.8]}]
 RECORD = {
     "architecture": "test_resnet",
     "input_size": 64,
@@ -64,7 +65,7 @@ def whole_report(frame, members=None):
     members = members or {"net": 1.0}
     read = votes.readings(frame, list(members), list(VIEW_WEIGHTS))
     return (
-        report.report(frame, members, VIEW_WEIGHTS, 1.0, POINTS)
+        report.report(frame, members, VIEW_WEIGHTS, PLAIN, POINTS)
         | evidence.evidence(read, members, VIEW_WEIGHTS, "miss_5_in_100")
         | {"weights": {"how": "given"}, "default_operating_point": "miss_5_in_100"}
     )
@@ -86,7 +87,7 @@ def test_overall_against_scikit_learn(found):
 
 
 def test_shuffled_labels_destroy_every_figure(found):
-    chance = report.report(logits(shuffled=True), {"net": 1.0}, VIEW_WEIGHTS, 1.0, POINTS)
+    chance = report.report(logits(shuffled=True), {"net": 1.0}, VIEW_WEIGHTS, PLAIN, POINTS)
     assert found["overall"]["auroc"]["value"] > 0.9
     assert chance["overall"]["auroc"]["low"] < 0.5 < chance["overall"]["auroc"]["high"]
     for name, area in chance["views"]["one"].items():
@@ -104,7 +105,7 @@ def test_strata_and_normals(found):
 def test_a_small_stratum_says_why_it_has_no_area():
     frame = logits()
     few = frame[frame["name"].isin([f"i{n}" for n in range(8)])]
-    row = report.report(few, {"net": 1.0}, VIEW_WEIGHTS, 1.0, POINTS)["overall"]
+    row = report.report(few, {"net": 1.0}, VIEW_WEIGHTS, PLAIN, POINTS)["overall"]
     assert row["auroc"] is None
     assert "fewer than 10" in row["reason"]
 
@@ -148,7 +149,7 @@ def test_figures_without_normals_stand_by_themselves_on_the_hub(found):
 def test_rates_of_a_faultless_reader_keep_an_interval():
     frame = logits()
     frame["logit_0"] = frame["label"] * 20.0 - 10
-    rates = report.report(frame, {"net": 1.0}, VIEW_WEIGHTS, 1.0, POINTS)["overall"]["operating_points"]
+    rates = report.report(frame, {"net": 1.0}, VIEW_WEIGHTS, PLAIN, POINTS)["overall"]["operating_points"]
     for name, counted in (
         ("sensitivity", frame[frame["label"] == 1]),
         ("specificity", frame[frame["label"] == 0]),
@@ -176,7 +177,7 @@ def test_picture_and_table_have_one_interval(found, tmp_path, monkeypatch):
 
 def test_more_than_two_classes_are_refused():
     with pytest.raises(BusError, match="more than two classes"):
-        report.report(logits().assign(logit_1=0.0), {"net": 1.0}, VIEW_WEIGHTS, 1.0, POINTS)
+        report.report(logits().assign(logit_1=0.0), {"net": 1.0}, VIEW_WEIGHTS, PLAIN, POINTS)
 
 
 def test_changing_a_figure_changes_the_card(found):
@@ -215,9 +216,9 @@ def test_plots_are_drawn(tmp_path):
 def test_a_member_alone_is_read_at_the_thresholds_that_ship(found):
     frame = logits()
     images = combine.combine(frame, {"net": 1.0}, VIEW_WEIGHTS)
-    chances = 1 / (1 + np.exp(-images["logit_0"].to_numpy() / found["temperature"]))
+    calibrated = images["logit_0"].to_numpy() / found["temperature"] + found["bias"]
     for point in POINTS:
-        called = chances[images["label"].to_numpy() == 1] >= point["threshold"]
+        called = calibrated[images["label"].to_numpy() == 1] >= point["logit"]
         assert found["as_used"]["net"][point["name"]]["sensitivity"]["value"] == pytest.approx(called.mean(), abs=1e-6)
-    assert found["mean_probability"] == pytest.approx(chances.mean(), abs=1e-6)
+    assert found["mean_probability"] == pytest.approx((1 / (1 + np.exp(-calibrated))).mean(), abs=1e-6)
     assert found["share_malignant"] == pytest.approx(images["label"].mean(), abs=1e-6)

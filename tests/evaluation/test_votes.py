@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from bus_hf.errors import BusError
-from bus_hf.evaluation import combine, votes
+from bus_hf.evaluation import calibration, combine, votes
 
 VIEWS = {"whole": 0.5, "lesion": 0.5}
 
@@ -116,17 +116,26 @@ def test_the_plain_minimum_is_that_of_logistic_regression():
     assert members["m"] == pytest.approx(weights[0] / weights.sum(), abs=2e-3)
 
 
+def _slopes(read, logits, calibrated):
+    """Slope of the calibration of each part, which is a straight line."""
+    for _, test in calibration.cross_fits(read.labels, read.groups):
+        line = np.polyfit(logits[test], calibrated[test], 1)
+        assert calibrated[test] == pytest.approx(np.polyval(line, logits[test]))
+        yield line[0]
+
+
 def test_gain_is_seen_where_there_is_one_and_not_on_shuffled_labels():
     given = frame({"good": 1.5, "blind": 0.0, "blind2": 0.0})
     read = votes.readings(given, ["good", "blind", "blind2"], list(VIEWS))
     found = votes.gain(read, VIEWS)
     assert found["pays"]
     assert found["auroc_difference"]["low"] > 0
-    # Images are ordered by the logits, not by what each part's own temperature makes of them.
-    logits, temperatures = votes.cross_fitted(read, partial(votes.by_separation, default_views=VIEWS))
+    # Images are ordered by the logits, not by what each part's own calibration makes of them.
+    logits, calibrated = votes.cross_fitted(read, partial(votes.by_separation, default_views=VIEWS))
     assert found["auroc"]["fitted"] == pytest.approx(roc_auc_score(read.labels, logits), abs=1e-6)
-    assert len(set(temperatures.tolist())) == 10
-    assert logits / temperatures != pytest.approx(logits)
+    slopes = {round(slope, 9) for slope in _slopes(read, logits, calibrated)}
+    assert len(slopes) == 10
+    assert calibrated != pytest.approx(logits)
     found = []
     for seed in range(6):
         labels = np.random.default_rng(seed).permutation(read.labels)

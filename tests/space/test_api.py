@@ -173,7 +173,7 @@ def test_page_opens_without_an_ensemble_and_says_so_on_reading(tmp_path):
 
 def test_about_of_the_shipped_ensemble_holds_its_figures():
     text = about(str(Path(__file__).parents[2] / "checkpoints"))
-    assert "The light choice, `tf_efficientnet_lite0` alone, at the temperature and the thresholds that ship" in text
+    assert "The light choice, `tf_efficientnet_lite0` alone, at the calibration and the thresholds that ship" in text
     assert "images whose patients and near-duplicates the networks never saw" in text
     assert "| busbra |" in text
     assert "miss at most 5 in 100 cancers" in text

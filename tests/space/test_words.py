@@ -13,6 +13,7 @@ READING = Prediction(
     name="scan.png",
     prediction="Malignant",
     probability=0.731,
+    logit=1.0,
     confidence=0.731,
     uncertain=False,
     members={"one": 0.7, "two": 0.76},
