@@ -14,7 +14,19 @@ import pandas as pd
 
 from bus_hf import ensemble, second_reading
 from bus_hf.errors import BusError
-from bus_hf.evaluation import abstention, calibration, cards, classes, combine, evidence, plots, report, tables, votes
+from bus_hf.evaluation import (
+    abstention,
+    calibration,
+    cards,
+    classes,
+    combine,
+    evidence,
+    no_lesion,
+    plots,
+    report,
+    tables,
+    votes,
+)
 from bus_hf.labels import label_set
 from bus_hf.views import MIN_PEAK, VIEW_WEIGHTS
 
@@ -107,6 +119,8 @@ def describe(
     points = calibration.operating_points(truth, logits, groups)
     band = abstention.band(truth, logits, groups)
     first = members[0]
+    peaks = _peaks(frame, first, images["name"])
+    found_peak = no_lesion.found_peak(peaks, images["pathology"].to_numpy() != "normal", MIN_PEAK)
     labels = label_set(training[first]["label_set"])
     manifest = ensemble.Ensemble(
         name=name,
@@ -126,7 +140,9 @@ def describe(
             for member, weight in weights.items()
         ),
         views=views,
-        lesion_map=ensemble.LesionMap(first, LESION_HEAD, ensemble.sha256(folder / first / LESION_HEAD), MIN_PEAK),
+        lesion_map=ensemble.LesionMap(
+            first, LESION_HEAD, ensemble.sha256(folder / first / LESION_HEAD), MIN_PEAK, found_peak
+        ),
         temperature=scale.temperature,
         bias=scale.bias,
         operating_points=tuple(ensemble.OperatingPoint(**_triples(point)) for point in points),
@@ -147,7 +163,18 @@ def describe(
     figures = report.report(frame, weights, views, scale, points)
     figures |= evidence.evidence(read, weights, views, DEFAULT_POINT)
     answers = abstention.cross_fitted(truth, logits, groups)
+    default = next(point for point in manifest.operating_points if point.name == DEFAULT_POINT)
     figures |= {
+        "no_lesion": no_lesion.measure(
+            truth,
+            logits,
+            peaks,
+            images["pathology"].to_numpy(),
+            groups,
+            found=found_peak,
+            threshold=default.logit,
+            without_lesion=manifest.threshold_logit(default, lesion_found=False),
+        ),
         "weights": fit,
         "abstain": None if band is None else _shown(band) | {"answered": abstention.answered(truth, answers, groups)},
         "default_operating_point": DEFAULT_POINT,
@@ -167,6 +194,12 @@ def describe(
         _draw(folder / member / "plots", truth, scale.logits(own), groups)
         plots.training_history(folder / member / "plots" / "training_history.png", training[member]["history"])
     return folder
+
+
+def _peaks(frame: pd.DataFrame, member: str, names: pd.Series) -> np.ndarray:
+    """Peak of a member's lesion map on each of the images called `names`, float (n,)."""
+    rows = frame[frame["member"] == member].drop_duplicates("name").set_index("name")
+    return rows.loc[names, "peak"].to_numpy()
 
 
 def _draw(
@@ -215,6 +248,7 @@ def readme_figures(folder: Path, home: Path | None = None) -> str:
         tables.light_text(figures),
         tables.across_verdict(figures),
         tables.abstention_text(figures),
+        tables.no_lesion_text(figures),
         tables.disagreement_text(figures),
         tables.heat_table(figures),
         f"Beside what the predecessor of this project stated:\n\n{tables.predecessor_table(figures)}",

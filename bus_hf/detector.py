@@ -21,7 +21,7 @@ from bus_hf.probabilities import class_probabilities, log_odds
 from bus_hf.runtime import Runtime, open_runtime
 from bus_hf.views import FIRST_LOOK, VIEWS, Box, Window, cut, find_box, merge, window
 
-NO_LESION = "no lesion was found, so the second look read the middle of the image"
+NO_LESION = "no lesion was found; this model compares lesions and is not made to rule one out"
 
 # Logits that 1.0 in a heat map stands for at least, so that weak evidence stays pale: a lesion on a tenth of the image
 # that is this hot everywhere raises the whole logit by 2.
@@ -39,12 +39,15 @@ class Prediction(Mapping[str, Any]):
         probability: of malignancy, calibrated, 0..1.
         logit: the calibrated logit of malignancy: log-odds of `probability`, exact where that saturates.
         confidence: probability of the predicted class, 0..1.
-        uncertain: "not sure, refer": the logit lies in the band of abstention, or that contradicts the operating point.
+        uncertain: "not sure, refer": the logit lies in the band of abstention, or that contradicts the operating point,
+            or nothing speaks of a cancer but no lesion was found either.
         members: probability of malignancy by each member alone.
         views: the same by each view alone, over all members.
         disagreement: standard deviation of the members' probabilities; None with one member.
         box: of the lesion in pixels of the original image, left, top, width, height; None where none was found.
         box_source: "found" by the lesion map or "given" by the caller; None without a box.
+        lesion_confidence: peak of the lesion map, 0..1; None where the caller gave the box. A lesion counts as found
+            from the manifest's `found_peak` on.
         operating_point: name of the operating point used.
         threshold: its threshold as a probability.
         shape: height and width of the image in pixels.
@@ -68,6 +71,7 @@ class Prediction(Mapping[str, Any]):
     disagreement: float | None
     box: Box | None
     box_source: Literal["found", "given"] | None
+    lesion_confidence: float | None
     operating_point: str
     threshold: float
     shape: tuple[int, int]
@@ -274,9 +278,11 @@ class BreastCancerDetector:
         unknown = [index for index, image in enumerate(images) if image.given is None]
         maps = look(self.manifest.lesion_map.member, list(itertools.product(unknown, FIRST_LOOK)))
         boxes = [image.given for image in images]
+        peaks: list[float | None] = [None] * len(images)
         for place, index in enumerate(unknown):
             own = maps[place * len(FIRST_LOOK) : (place + 1) * len(FIRST_LOOK)]
             merged = merge(own, [windows[index, view] for view in FIRST_LOOK], shapes[index])
+            peaks[index] = float(merged.max())
             boxes[index] = find_box(merged, self.manifest.lesion_map.min_peak)
         # Second look, and what is left of the first.
         for (index, box), view in itertools.product(enumerate(boxes), self._views):
@@ -295,6 +301,7 @@ class BreastCancerDetector:
             self._vote(
                 image,
                 boxes[index],
+                peaks[index],
                 {(member, view): readings[member, index, view] for member in self._members for view in self._views},
                 {view: windows[index, view] for view in self._views},
                 point,
@@ -308,6 +315,7 @@ class BreastCancerDetector:
         self,
         image: _Image,
         box: Box | None,
+        peak: float | None,
         readings: Mapping[tuple[str, str], _Reading],
         windows: Mapping[str, Window],
         point: OperatingPoint,
@@ -328,8 +336,9 @@ class BreastCancerDetector:
         malignant = manifest.malignant
         logit = log_odds(calibrated, malignant)
         alone = [float(value) for value in class_probabilities(of_members)[:, malignant]]
+        lesion_found = peak is None or peak >= manifest.lesion_map.found_peak
         if len(classes) == 2:
-            predicted = malignant if logit >= point.logit else 1 - malignant
+            predicted = malignant if logit >= manifest.threshold_logit(point, lesion_found) else 1 - malignant
         else:
             predicted = int(classes.argmax())
         band = manifest.abstain
@@ -340,18 +349,20 @@ class BreastCancerDetector:
             probability=float(classes[malignant]),
             logit=logit,
             confidence=float(classes[predicted]),
-            uncertain=band is not None and band.unsure(logit, predicted == malignant),
+            uncertain=(band is not None and band.unsure(logit, predicted == malignant))
+            or not (lesion_found or predicted == malignant),
             members=dict(zip(self._members, alone, strict=True)),
             views=dict(zip(self._views, map(float, class_probabilities(of_views)[:, malignant]), strict=True)),
             disagreement=float(np.std(alone)) if len(alone) > 1 else None,
-            box=box,
-            box_source=None if box is None else "found" if image.given is None else "given",
+            box=box if lesion_found else None,
+            box_source=None if not lesion_found else "found" if image.given is None else "given",
+            lesion_confidence=peak,
             operating_point=point.name,
             threshold=point.threshold,
             shape=(image.grey.shape[0], image.grey.shape[1]),
             heatmap=heat,
             heatmap_scale=scale,
-            note=NO_LESION if box is None else None,
+            note=None if lesion_found else NO_LESION,
             second_reading=second,
             prevalence=manifest.fitted_on.prevalence,
         )

@@ -55,12 +55,17 @@ class Member:
 
 @dataclass(frozen=True)
 class LesionMap:
-    """Whose lesion head finds the box: `file` in the folder of `member`; a map below `min_peak` shows no lesion."""
+    """Whose lesion head finds the lesion: `file` in the folder of `member`.
+
+    Lesion crops are taken at the box of a map whose peak is at least `min_peak`, else from the middle. A lesion counts
+    as found from `found_peak` on. Peaks are probabilities, 0..1.
+    """
 
     member: str
     file: str
     sha256: str
     min_peak: float
+    found_peak: float
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,15 @@ class Ensemble:
         """Index of the malignant class in `labels`."""
         return next(index for index, name in enumerate(self.labels) if name in _MALIGNANT)
 
+    def threshold_logit(self, point: OperatingPoint, lesion_found: bool) -> float:
+        """Calibrated logit from which an image is predicted positive at an operating point.
+
+        Where no lesion was found there is nothing to compare: only what lies above the abstention interval counts.
+        """
+        if lesion_found or self.abstain is None:
+            return point.logit
+        return max(point.logit, math.nextafter(self.abstain.high_logit, math.inf))
+
 
 def sigmoid(logit: float) -> float:
     """Probability of a calibrated logit; no logit overflows."""
@@ -223,8 +237,13 @@ def _check(ensemble: Ensemble) -> None:
         "give a file of ending .safetensors",
     )
     _hash("lesion_map.sha256", lesion.sha256)
-    _shares(("lesion_map.min_peak", lesion.min_peak))
+    _shares(("lesion_map.min_peak", lesion.min_peak), ("lesion_map.found_peak", lesion.found_peak))
     _require(lesion.min_peak > 0, "lesion_map.min_peak is 0", "give a value above 0")
+    _require(
+        lesion.min_peak <= lesion.found_peak,
+        f"lesion_map.found_peak {lesion.found_peak:g} is below lesion_map.min_peak {lesion.min_peak:g}",
+        "give at least that value",
+    )
     _require(ensemble.temperature > 0, f"temperature is {ensemble.temperature:g}", "give a value above 0")
     _require(len(set(points)) == len(points), "two operating points have the same name", "name each differently")
     _require(len(ensemble.labels) == 2 or ensemble.bias == 0, "bias is set for several classes", "make it 0")

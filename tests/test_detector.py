@@ -64,7 +64,7 @@ def manifest(**changes):
         "positive": "malignant",
         "members": tuple(members),
         "views": {"whole": 0.2, "flip": 0.1, "wider": 0.0, "lesion": 0.3, "around": 0.4},
-        "lesion_map": ensemble.LesionMap("lite", "lesion_head.safetensors", HASH, 0.5),
+        "lesion_map": ensemble.LesionMap("lite", "lesion_head.safetensors", HASH, 0.5, 0.5),
         "temperature": 1.3,
         "bias": 0.0,
         "operating_points": (
@@ -203,6 +203,45 @@ def test_without_a_lesion_the_middle_is_read_and_the_result_says_so():
     assert result.box_source is None
     assert result.note == NO_LESION
     assert result.probability == pytest.approx(sigmoid(by_hand(image, None, manifest()) / 1.3), abs=1e-6)
+
+
+def faint(**changes):
+    """A detector whose lesion map peaks at 0.9 on `lesion_image`, and counts no lesion below 0.95 as found."""
+    return detector(lesion_map=ensemble.LesionMap("lite", "lesion_head.safetensors", HASH, 0.5, 0.95), **changes)
+
+
+def with_point_at(logit, low, high):
+    point = ensemble.OperatingPoint("miss_5_in_100", logit, (0.95, 0.93, 0.97), (0.7, 0.6, 0.8))
+    return faint(operating_points=(point,), abstain=ensemble.Abstain(low, high, 0.9, 0.1, "of a test"))
+
+
+def test_where_no_lesion_is_found_only_what_lies_above_the_abstention_interval_is_malignant():
+    image = lesion_image()
+    sure = detector().predict(image)
+    assert sure.lesion_confidence == pytest.approx(0.9, abs=0.01)
+    assert (sure.box_source, sure.note) == ("found", None)
+    low = with_point_at(sure.logit - 1, sure.logit - 2, sure.logit + 1).predict(image)
+    assert (low.box, low.box_source, low.note) == (None, None, NO_LESION)
+    # The crops are read where they were before, so the probability stays.
+    assert (low.logit, low.lesion_confidence) == (sure.logit, sure.lesion_confidence)
+    assert (low.prediction, low.uncertain) == ("Benign", True)
+    high = with_point_at(sure.logit - 1, sure.logit - 2, sure.logit - 0.5).predict(image)
+    assert (high.prediction, high.uncertain, high.note) == ("Malignant", False, NO_LESION)
+    # At the upper end of the interval an image is still not sure.
+    assert with_point_at(sure.logit - 1, sure.logit - 2, sure.logit).predict(image).prediction == "Benign"
+
+
+def test_no_image_without_a_lesion_is_surely_benign():
+    image = lesion_image()
+    logit = detector().predict(image).logit
+    result = with_point_at(logit + 5, logit + 4, logit + 6).predict(image)
+    assert (result.prediction, result.uncertain) == ("Benign", True)
+
+
+def test_a_box_of_the_callers_is_a_lesion_that_was_found():
+    image = lesion_image()
+    result = with_point_at(-50.0, -60.0, 60.0).predict(image, roi=(100, 30, 36, 24))
+    assert (result.prediction, result.box_source, result.lesion_confidence) == ("Malignant", "given", None)
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def ensemble_card(report: Mapping[str, Any], name: str, members: Mapping[str, Ma
     calibration = (
         f"Temperature {report['temperature']:.3f}, bias {report['bias']:.3f}. {tables.abstention_text(report)}"
     )
-    calibration += f"\n\n{tables.disagreement_text(report)}"
+    calibration += f"\n\n{tables.no_lesion_text(report)}\n\n{tables.disagreement_text(report)}"
     readers = f"{tables.readers_title(report)}\n\n{tables.readers_table(report)}"
     return _card(
         title=name,

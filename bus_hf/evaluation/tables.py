@@ -204,6 +204,25 @@ def light_text(report: Mapping[str, Any]) -> str:
     return f"{title}\n\n{points_table(report, light)}"
 
 
+def no_lesion_text(report: Mapping[str, Any]) -> str:
+    """What images get in which no lesion was found, in sentences; empty for a report without that measure."""
+    measured = report.get("no_lesion")
+    if not measured:
+        return ""
+    counts = "; ".join(
+        f"{name}: {row['no_lesion_found']} of {row['n']}, {row['predicted_malignant']} of them predicted malignant "
+        f"({row['predicted_malignant_without_the_rule']} without the rule)"
+        for name, row in measured["pathologies"].items()
+    )
+    rates = " and ".join(f"a {name} of {estimate(measured[name])}" for name in ("sensitivity", "specificity"))
+    return (
+        f"No lesion counts as found where the lesion map peaks below {measured['found_peak']:g}. Such an image is "
+        "predicted malignant only above the abstention interval, and is never answered as surely benign: "
+        f"{counts}. With this rule the default operating point has {rates}; peak and threshold were fitted on these "
+        "images."
+    )
+
+
 def leave_out_table(report: Mapping[str, Any]) -> str:
     """Markdown table of what each member, look and view adds to the AUROC."""
     parts = list(report["readers"][ENSEMBLE])

@@ -21,6 +21,7 @@ READING = Prediction(
     disagreement=0.03,
     box=Box(10, 20, 30.4, 40),
     box_source="found",
+    lesion_confidence=0.97,
     operating_point="miss_5_in_100",
     threshold=0.21,
     shape=(100, 120),
