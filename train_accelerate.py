@@ -9,8 +9,8 @@ Examples:
   accelerate launch train_accelerate.py --config configs/lite0.yaml --data owner/breast-ultrasound --streaming \\
       --push_to_hub owner/lite0
 
-The same command goes on where a run was stopped. A finished member's held-out images are read again, in other boxes,
-without training it:
+The same command goes on where a run was stopped, on the same data. A finished member's held-out images are read again,
+in other boxes, without training it:
 
   python train_accelerate.py --reread checkpoints/resnet50 --data DATA/busi DATA/busbra \\
       --boxes runs/lite0/out_of_fold.parquet --output runs/resnet50
@@ -20,10 +20,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import sys
 import types
 import typing
+from pathlib import Path
 
 from bus_hf.config import TrainConfig, field_types, from_mapping, from_yaml
 from bus_hf.errors import BusError
@@ -54,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
         if kind is bool:
             flags.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
         elif typing.get_origin(kind) is tuple:
-            flags.add_argument(name, nargs="*", metavar="TEXT", help=text)
+            flags.add_argument(name, nargs="*", action="extend", metavar="TEXT", help=text)
         else:
             plain = str if typing.get_origin(kind) is types.UnionType else kind
             flags.add_argument(name, type=plain, metavar=plain.__name__.upper(), help=text)
@@ -69,6 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run; exit status 0 done, 2 wrong use, 130 stopped by Ctrl-C."""
     given = vars(parser().parse_args(arguments))
     path, member = given.pop("config"), given.pop("reread")
+    output: Path | None = None
     try:
         if member:
             if path:
@@ -79,6 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         config = from_yaml(path) if path else TrainConfig()
         config = from_mapping(given, "command line", config)
+        output = Path(config.output)
         # Imported here, so that --help and a wrong setting answer at once.
         from bus_hf.training.run import run
 
@@ -91,10 +95,28 @@ def main(arguments: list[str] | None = None) -> int:
     except BusError as error:
         print(f"train_accelerate.py: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        file = error.filename or output or "train_accelerate.py"
+        sentence = BusError(
+            f"it cannot be read or written ({error.strerror or error})",
+            where=file,
+            remedy="check its rights and the room on the disk; the same command then goes on",
+        )
+        print(f"train_accelerate.py: {sentence}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last whole epoch", file=sys.stderr)
+        print(f"\n{_stopped(output)}", file=sys.stderr)
         return 130
     return 0
+
+
+def _stopped(output: Path | None) -> str:
+    """What is kept of a run that Ctrl-C ended."""
+    try:
+        progress = json.loads(((output or Path()) / "state" / "progress.json").read_text(encoding="utf-8"))
+        return f"stopped; {output} keeps {progress['epoch']} epochs, and the same command goes on from there"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "stopped before an epoch was whole; the same command begins anew"
 
 
 if __name__ == "__main__":

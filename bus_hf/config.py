@@ -15,6 +15,8 @@ from bus_hf.errors import BusError
 # Settings of the machine and of a call; they decide nothing about a network.
 MACHINE = ("num_workers", "threads", "trackers", "logging_dir", "resume", "max_epochs_now")
 
+_BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
 
 def _setting(default: Any, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"help": text})
@@ -106,6 +108,16 @@ class TrainConfig:
             ("epoch_images", 0, 10_000_000),
             ("batch_size", 1, 65_536),
             ("lr", 0, 10),
+            ("weight_decay", 0, 10),
+            ("clip_grad", 0, 1_000_000),
+            ("slow_scale", 0, 100),
+            ("drop_rate", 0, 0.99),
+            ("drop_path_rate", 0, 0.99),
+            ("lesion_stride", 1, 64),
+            ("seed", 0, 2**31 - 1),
+            ("split_seed", 0, 2**31 - 1),
+            ("threads", 0, 1024),
+            ("max_epochs_now", 0, 10_000),
             ("ema_decay", 0, 0.999999),
             ("lesion_crop_prob", 0, 1),
             ("label_smoothing", 0, 0.99),
@@ -193,6 +205,8 @@ def from_yaml(path: str | Path, base: TrainConfig | None = None) -> TrainConfig:
         raise BusError(
             f"the config cannot be read ({error.strerror})", where=path, remedy="give the path of a YAML file"
         ) from None
+    except UnicodeDecodeError:
+        raise BusError("the config is not text in UTF-8", where=path, remedy="give the path of a YAML file") from None
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         at = f" at line {line + 1}" if line is not None else ""
@@ -210,6 +224,10 @@ def to_mapping(config: TrainConfig) -> dict[str, Any]:
 
 
 def _coerced(key: str, value: Any, kind: Any, where: object) -> Any:
+    """`value` as a setting of type `kind`; BusError where it is none.
+
+    YAML reads `no` as a truth value, 1e-3 as text and 3 as a number; what the setting needs is clear in each case.
+    """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:
         if value is None:
@@ -217,17 +235,27 @@ def _coerced(key: str, value: Any, kind: Any, where: object) -> Any:
         kind = next(arg for arg in args if arg is not type(None))
     if origin is tuple:
         entries = [value] if isinstance(value, str) else value
-        if isinstance(entries, list | tuple) and all(isinstance(entry, str) for entry in entries):
-            return tuple(entries)
-    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(entries, list | tuple) and all(_is_kind(entry, str) or _is_kind(entry, int) for entry in entries):
+            return tuple(str(entry) for entry in entries)
+    elif kind is float and _is_kind(value, int):
         return float(value)
-    elif kind is float and isinstance(value, str):
-        # YAML reads 1e-3 (no dot) as text.
+    elif isinstance(value, str) and kind is not str:
         try:
-            return float(value)
-        except ValueError:
+            return _BOOLS[value.strip().lower()] if kind is bool else kind(value)
+        except (KeyError, ValueError):
             pass
-    elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+    elif key == "mixed_precision" and value is False:
+        return "no"
+    elif _is_kind(value, kind):
         return value
     name = "list of texts" if origin is tuple else kind.__name__
-    raise BusError(f"{key} is {value!r}", where=where, remedy=f"give it a value of type {name}")
+    remedy = f"give it a value of type {name}"
+    if isinstance(value, bool):
+        remedy += (
+            " (YAML reads yes, no, on and off as true or false: put a text in quotes, and leave out what is not set)"
+        )
+    raise BusError(f"{key} is {value!r}", where=where, remedy=remedy)
+
+
+def _is_kind(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not (kind is not bool and isinstance(value, bool))

@@ -137,14 +137,18 @@ def save_member(
         label_set: gives `label_names`, one name an output.
         input_size: side of the input in pixels.
         lesion_head: 1x1 convolution, written as `lesion_head.safetensors`.
-        half: store floating-point tensors as fp16.
+        half: store floating-point tensors as fp16, unless a value is too large for it.
     """
     from timm.models import save_for_hf
 
     def stored(module: nn.Module) -> nn.Module:
         plain = copy.deepcopy(module).cpu().to(memory_format=torch.contiguous_format)
-        return plain.half() if half else plain.float()
+        return plain.half() if small else plain.float()
 
+    largest = torch.finfo(torch.float16).max
+    modules = [backbone] if lesion_head is None else [backbone, lesion_head]
+    tensors = [value for module in modules for value in module.state_dict().values() if value.is_floating_point()]
+    small = half and all(float(value.abs().max()) <= largest for value in tensors if value.numel())
     folder.mkdir(parents=True, exist_ok=True)
     names = label_names(label_set)
     save_for_hf(

@@ -98,6 +98,17 @@ class Start:
         return f"start weights: {self.source} ({self.taken} tensors taken, {self.fresh} fresh)"
 
 
+def require_finite(model: Any, source: str) -> None:
+    """BusError where a weight of `model`, which came from `source`, is not finite."""
+    odd = [name for name, value in model.state_dict().items() if not bool(torch.isfinite(value).all())]
+    if odd:
+        raise BusError(
+            f"{len(odd)} of its tensors hold values that are not finite ({odd[0]}, for one)",
+            where=source,
+            remedy="train or download it again, or take another checkpoint",
+        )
+
+
 def start(
     architecture: str,
     num_classes: int,
@@ -123,8 +134,12 @@ def start(
     if init_from is not None:
         path = Path(init_from)
         if path.suffix == ".safetensors":
-            return _from_file(architecture, num_classes, path, kwargs)
-        return _from_member(architecture, num_classes, path if path.exists() else pulled(init_from), init_from, kwargs)
+            model, record = _from_file(architecture, num_classes, path, kwargs)
+        else:
+            folder = path if path.exists() else pulled(init_from)
+            model, record = _from_member(architecture, num_classes, folder, init_from, kwargs)
+        require_finite(model, init_from)
+        return model, record
     if init == "timm" or (init == "auto" and _hub_can_serve(architecture)):
         try:
             model = create(architecture, num_classes, pretrained=True, **kwargs)
@@ -221,13 +236,16 @@ def packaged_tensors(packaged: PackagedWeights, path: Path) -> list[Tensor]:
     state = torch.load(path, map_location="cpu", weights_only=True)
     state = state.get("state_dict", state)
     tensors = [value.contiguous() for value in state.values() if torch.is_tensor(value)]
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    # Each writer has a file of its own: processes that start together would take one another's away.
-    handle, part = tempfile.mkstemp(suffix=".part", dir=cache.parent)
-    os.close(handle)
-    # Numbered names keep the order, which safetensors files do not.
-    save_file({f"{number:05d}": value.clone() for number, value in enumerate(tensors)}, part)
-    os.replace(part, cache)
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        # Each writer has a file of its own: processes that start together would take one another's away.
+        handle, part = tempfile.mkstemp(suffix=".part", dir=cache.parent)
+        os.close(handle)
+        # Numbered names keep the order, which safetensors files do not.
+        save_file({f"{number:05d}": value.clone() for number, value in enumerate(tensors)}, part)
+        os.replace(part, cache)
+    except (OSError, SafetensorError):
+        pass  # a cache that cannot be written only saves time
     return tensors
 
 
@@ -322,6 +340,12 @@ def pulled(name: str) -> Path:
     except HfHubHTTPError:
         raise BusError(
             "the Hub has no such model, or it is not yours to read", where=name, remedy="check the name, or log in"
+        ) from None
+    except OSError as error:
+        raise BusError(
+            f"the Hub's cache cannot be written ({error.strerror})",
+            where=error.filename or name,
+            remedy="set HF_HOME to a folder that can be written",
         ) from None
 
 

@@ -61,3 +61,69 @@ def test_flags_go_before_the_file(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("epochs: 3\nbackbone: resnet50\n")
     assert from_mapping({"epochs": 5}, "command line", from_yaml(path)) == TrainConfig(epochs=5, backbone="resnet50")
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        ("mixed_precision: no", "mixed_precision", "no"),
+        ("mixed_precision: off", "mixed_precision", "no"),
+        ("mixed_precision: 'no'", "mixed_precision", "no"),
+        ("epochs: '14'", "epochs", 14),
+        ("lr: '0.5'", "lr", 0.5),
+        ("lr: 1", "lr", 1.0),
+        ("resume: off", "resume", False),
+        ("streaming: 'Yes'", "streaming", True),
+        ("set_apart: [1, 2]", "set_apart", ("1", "2")),
+    ],
+)
+def test_what_yaml_reads_as_another_type_is_taken_for_what_it_says(tmp_path, line, key, value):
+    path = tmp_path / "c.yaml"
+    path.write_text(line + "\n")
+    assert getattr(from_yaml(path), key) == value
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["mixed_precision: yes", "backbone: on", "output: no", "teacher: no", "init: off", "trackers: no", "freeze: [no]"],
+)
+def test_a_truth_value_where_a_text_belongs_is_told_as_yaml_means_it(tmp_path, line):
+    path = tmp_path / "c.yaml"
+    path.write_text(line + "\n")
+    with pytest.raises(BusError, match=f"{line.split(':')[0]} is .*"):
+        from_yaml(path)
+
+
+def test_the_sentence_on_truth_values_names_the_quotes(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("output: no\n")
+    with pytest.raises(BusError, match=r"c\.yaml: output is False; .*YAML reads yes, no, on and off .* quotes"):
+        from_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("epochs", "1.5"),
+        ("epochs", 1.5),
+        ("lr", "nan"),
+        ("weight_decay", float("nan")),
+        ("clip_grad", float("inf")),
+        ("drop_rate", 1.0),
+        ("lesion_stride", 0),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("backbone", 50),
+        ("resume", "maybe"),
+    ],
+)
+def test_values_that_would_fail_later_are_refused(key, value):
+    with pytest.raises(BusError, match=f"{key} is"):
+        from_mapping({key: value}, "f.yaml")
+
+
+def test_a_config_that_is_no_text_is_one_sentence(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BusError, match="not text in UTF-8"):
+        from_yaml(path)

@@ -8,7 +8,15 @@ from safetensors.torch import save_file
 from bus_hf.errors import BusError
 from bus_hf.labels import LABEL_SETS
 from bus_hf.models import create, save_member
-from bus_hf.start_weights import PACKAGED, PackagedWeights, copy_by_position, packaged_file, packaged_tensors, start
+from bus_hf.start_weights import (
+    PACKAGED,
+    PackagedWeights,
+    copy_by_position,
+    packaged_file,
+    packaged_tensors,
+    pulled,
+    start,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +103,26 @@ def test_processes_that_start_together_do_not_take_the_cache_from_one_another(tm
     (kept,) = packaged_tensors(packaged, tmp_path / "gone.pth")  # from the cache alone
     assert torch.equal(kept, mine)
     assert [file.suffix for file in (tmp_path / "hf" / "bus_hf").iterdir()] == [".safetensors"]
+
+
+@pytest.mark.parametrize("home", ["file/hf", "file"])
+def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch, home):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / home))
+    packaged = PACKAGED["tf_efficientnet_lite0"]
+    file = packaged_file(packaged)
+    if file is None:
+        pytest.skip("the package with the weights is not installed")
+    assert len(packaged_tensors(packaged, file)) > 100
+
+
+def test_a_hub_cache_that_cannot_be_written_is_one_sentence(monkeypatch):
+    def refuse(name, **kwargs):
+        raise PermissionError(13, "Permission denied", "/somewhere/hub")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(BusError, match=r"/somewhere/hub: the Hub's cache cannot be written .*set HF_HOME"):
+        pulled("owner/name")
 
 
 def test_a_changed_package_is_refused(tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,9 @@ def add(commands: Any) -> None:
         metavar="FILE",
         help="YAML: starts, members, second_reading (training configs), to, name, version",
     )
-    command.add_argument("--data", nargs="+", required=True, metavar="DATA", help="folders or Hub ids to train on")
+    command.add_argument(
+        "--data", nargs="+", action="extend", required=True, metavar="DATA", help="folders or Hub ids to train on"
+    )
     command.add_argument("--to", metavar="FOLDER", help="ensemble folder to write (default: that of the file)")
     command.add_argument("--dry-run", action="store_true", help="print what would be done, and stop")
     command.set_defaults(run=run)
@@ -74,8 +78,8 @@ def run(given: argparse.Namespace) -> int:
         if (output / "run.json").is_file():
             print(f"{output}: finished before", file=sys.stderr)
             continue
-        command = [sys.executable, "-m", "accelerate.commands.launch", _TRAIN, "--config", str(config), "--data"]
-        command += [*given.data, *flags]
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", _TRAIN]
+        command += ["--config", str(config), "--data", *given.data, *flags]
         print(" ".join(["accelerate", "launch", *command[3:]]), file=sys.stderr, flush=True)
         if not given.dry_run and subprocess.run(command, check=False).returncode:
             print(f"bus-hf: the training of {output} stopped; the same command goes on.", file=sys.stderr)
@@ -84,9 +88,23 @@ def run(given: argparse.Namespace) -> int:
     also = ["--second-reading", *map(str, second)] if second else []
     print(" ".join(["bus-hf assemble", *map(str, outputs), *also, "--to", str(target)]), file=sys.stderr)
     if not given.dry_run:
+        _require_same_data(outputs)
         assemble(outputs, target, name=plan.name, version=plan.version, second=second)
         print(readme_figures(target))
     return 0
+
+
+def _require_same_data(outputs: Sequence[Path]) -> None:
+    """BusError where members learned from different data: one that was finished before is not trained again."""
+    first: dict[str, str] = {}
+    for output in outputs:
+        data = json.loads((output / "run.json").read_text(encoding="utf-8")).get("data_sha256") or {}
+        if any(first.setdefault(key, value) != value for key, value in data.items()):
+            raise BusError(
+                f"it was not trained on the data of {outputs[0]}",
+                where=output,
+                remedy="delete the runs of the earlier data, and the same command trains them anew",
+            )
 
 
 def read_plan(path: Path) -> Plan:

@@ -49,10 +49,14 @@ def add(commands: Any) -> None:
     """Add both subcommands."""
     command = shared.subcommand(commands, "trial", "try one change of the training settings", _TRIAL, _TRIAL_NOTES)
     command.add_argument("name", metavar="NAME", help="of the trial: letters, digits and hyphens")
-    command.add_argument("--data", nargs="+", required=True, metavar="DATA", help="one folder or Hub id a source")
-    command.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings that differ")
+    command.add_argument(
+        "--data", nargs="+", action="extend", required=True, metavar="DATA", help="one folder or Hub id a source"
+    )
+    command.add_argument(
+        "--set", nargs="*", action="extend", default=[], metavar="KEY=VALUE", help="settings that differ"
+    )
     command.add_argument("--config", type=Path, default=Path("configs/trial.yaml"), help="(default: %(default)s)")
-    command.add_argument("--sources", nargs="+", default=["busi", "busbra"], help="to train on (default: busi busbra)")
+    command.add_argument("--sources", nargs="+", action="extend", help="to train on (default: busi busbra)")
     command.add_argument("--to", type=Path, default=Path("trials"), metavar="FOLDER", help="(default: %(default)s)")
     command.set_defaults(run=run_trial)
     command = shared.subcommand(commands, "trials", "compare the trials that were made", _TRIALS, _TRIALS_NOTES)
@@ -90,11 +94,11 @@ def run_trial(given: argparse.Namespace) -> int:
     if not given.name.replace("-", "").replace("_", "").isalnum():
         raise BusError(f"'{given.name}' is no name of a trial", remedy="use letters, digits and hyphens")
     target = given.to / given.name
-    for source in given.sources:
+    for source in given.sources or ("busi", "busbra"):
         if (target / f"{source}.parquet").is_file():
             continue
         output = Path("runs") / "trials" / given.name / source
-        command = [sys.executable, "-m", "accelerate.commands.launch", "train_accelerate.py"]
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "train_accelerate.py"]
         command += ["--config", str(given.config), "--data", *given.data, "--train_sources", source]
         command += ["--output", str(output)]
         for key, _, value in settings:
@@ -103,8 +107,11 @@ def run_trial(given: argparse.Namespace) -> int:
             print(f"bus-hf: the training on {source} stopped; the same command goes on.", file=sys.stderr)
             return 1
         target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(output / "out_of_fold.parquet", target / f"{source}.parquet")
         shutil.copyfile(output / "config.yaml", target / f"{source}.yaml")
+        # Last and whole: where it stands, this source is done.
+        part = target / f"{source}.parquet.part"
+        shutil.copyfile(output / "out_of_fold.parquet", part)
+        part.replace(target / f"{source}.parquet")
     changed = [text for text in given.set if text.partition("=")[0] not in MACHINE]
     (target / _CHANGE).write_text((", ".join(changed) or "none") + "\n", encoding="utf-8")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,21 @@ from torch.nn import functional
 from bus_hf.errors import BusError
 from bus_hf.labels import LabelSet
 from bus_hf.models import input_size, load_member
-from bus_hf.start_weights import pulled
+from bus_hf.start_weights import pulled, require_finite
 from bus_hf.training.batches import normalised
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A member in eval mode; `channels` are those of its last feature map, `input_size` its side in pixels."""
+    """A member in eval mode; `channels` are those of its last feature map, `input_size` its side in pixels.
+
+    `sha256` is that of its weights.
+    """
 
     backbone: Any
     channels: int
     input_size: int
+    sha256: str
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Read grey (N, S, S), 0 to 255; returns (N, K) logits and the (N, channels, h, w) last feature map.
@@ -48,7 +53,7 @@ def teacher(name: str, label_set: LabelSet, device: torch.device) -> Teacher:
     What it knows of images that the student holds out would reach the student: `lineage.earlier_run` refuses that.
 
     Raises:
-        BusError: no member is there, or it tells apart other classes.
+        BusError: no member is there, it tells apart other classes, or its weights are not finite.
     """
     path = Path(name)
     folder = path if path.exists() else pulled(name)
@@ -59,7 +64,9 @@ def teacher(name: str, label_set: LabelSet, device: torch.device) -> Teacher:
             where=name,
             remedy="choose a teacher of the same label set",
         )
-    return Teacher(backbone, backbone.num_features, input_size(folder))
+    require_finite(backbone, name)
+    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    return Teacher(backbone, backbone.num_features, input_size(folder), weights)
 
 
 def soft_class_loss(logits: Tensor, taught: Tensor) -> Tensor:

@@ -9,9 +9,13 @@ from typing import Any
 
 from bus_hf.config import TrainConfig
 from bus_hf.errors import BusError
+from bus_hf.training.identity import differences
 
 # What has to be equal for two runs on the same data to leave out the same images.
 _SPLIT = ("label_set", "folds", "fold", "split_seed", "folds_from", "near_duplicates", "train_sources")
+
+# Digests that have to be equal for it.
+_HELD_OUT = ("held_out_names", "held_out_pixels")
 
 
 def record_of(name: str) -> dict[str, Any] | None:
@@ -53,6 +57,32 @@ def earlier_run(config: TrainConfig) -> dict[str, Any] | None:
     record = record_of(config.init_from)
     _refuse_leak(record, config, config.init_from, "start")
     return {key: value for key, value in record.items() if key != "history"} if record else None
+
+
+def refuse_other_data(config: TrainConfig, data: Mapping[str, str]) -> None:
+    """Compare what this run holds out with what the runs of its start and its teacher held out, where these tell it.
+
+    Args:
+        config: of this run.
+        data: its `identity.data_digests`.
+
+    Raises:
+        BusError: equal settings hold out other images, because the data or the file of folds is another one.
+    """
+    for name, what in ((config.teacher, "teacher"), (config.init_from, "start")):
+        record = record_of(name) if name else None
+        if not record:
+            continue
+        before = record.get("data_sha256") or {"held_out_names": record.get("held_out_sha256")}
+        # Other labels or masks there teach nothing about the images here.
+        differing = differences({key: before[key] for key in _HELD_OUT if before.get(key)}, data)
+        if differing:
+            raise BusError(
+                f"the {what} held out other images than this run does ({', '.join(differing)} differ), so it may have "
+                "learned from some that are held out now",
+                where=name,
+                remedy=f"give the data and the file of folds that the {what} was trained with, or another {what}",
+            )
 
 
 def _refuse_leak(record: Mapping[str, Any] | None, config: TrainConfig, where: str, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -52,6 +53,34 @@ def set_training(net: nn.Module, backbone: nn.Module, frozen: Sequence[str]) -> 
     for name, module in backbone.named_modules():
         if name and _under(name, frozen):
             module.eval()
+
+
+def check_smallest_batch(net: TrainingNet, config: TrainConfig, draws: int, processes: int) -> None:
+    """Try a step's forward pass with the fewest images that a process gets, on a copy of the network.
+
+    Args:
+        net: to be trained, on the CPU.
+        config: of the run.
+        draws: images drawn in an epoch.
+        processes: that share a batch.
+
+    Raises:
+        BusError: a batch norm would be left with a single value a channel.
+    """
+    # Several processes fill up a short batch; one takes it as it is.
+    fewest = config.batch_size // processes if processes > 1 else min(config.batch_size, draws)
+    copied = copy.deepcopy(net)
+    set_training(copied, copied.backbone, config.freeze)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            copied(torch.zeros(min(fewest, 2), 3, config.input_size, config.input_size))
+    except ValueError:
+        share = f"{fewest} image{'s' * (fewest > 1)}{' in each process' * (processes > 1)}"
+        raise BusError(
+            f"a batch of {share} at {config.input_size} pixels leaves a batch norm of {config.backbone} a single value",
+            where="training config",
+            remedy=f"give --batch_size {2 * processes} or more, with as many images, or a larger --input_size",
+        ) from None
 
 
 def schedule(optimiser: torch.optim.Optimizer, config: TrainConfig, steps: int) -> torch.optim.lr_scheduler.LambdaLR:

@@ -65,6 +65,9 @@ def read_out_of_fold(
         One row an image and view: name, source, group, label, fold, member, view, `logit_k`, what the source knows, the
         found box (`box_*`, NaN where none) and the drawn one (`mask_*`) in original pixels, their IoU, the lesion map's
         peak, and the heat map's figures inside the mask.
+
+    Raises:
+        BusError: a logit or a map is not finite.
     """
     device = next(net.parameters()).device
 
@@ -74,7 +77,14 @@ def read_out_of_fold(
         with torch.inference_mode():
             output = net(batch)
         lesion = torch.sigmoid(output.lesion.float())
-        return _numpy(output.logits), _numpy(output.cam[:, -1]), _numpy(lesion)
+        read = _numpy(output.logits), _numpy(output.cam[:, -1]), _numpy(lesion)
+        if not all(np.isfinite(values).all() for values in read):
+            raise BusError(
+                f"{member} gives logits or maps that are not finite",
+                where=f"fold {fold}",
+                remedy="train it again with a lower --lr",
+            )
+        return read
 
     rows: list[dict[str, Any]] = []
     for start in range(0, len(cases), _CHUNK):

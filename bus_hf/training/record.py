@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,6 @@ def told(config: TrainConfig) -> dict[str, Any]:
     return {key: value for key, value in to_mapping(config).items() if key not in _UNTOLD}
 
 
-def digest(names: Iterable[str]) -> str:
-    """SHA-256 of the names of the images that a run held out, in whatever order they come."""
-    return hashlib.sha256("\n".join(sorted(set(names))).encode()).hexdigest()
-
-
 def write_run(
     frame: pd.DataFrame, labels: LabelSet, record: Mapping[str, Any], history: list[dict[str, float]], output: Path
 ) -> None:
@@ -46,11 +40,11 @@ def write_run(
     part = output / f"{LOGITS}.part"
     frame.to_parquet(part, index=False)
     part.replace(output / LOGITS)
-    (output / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+    (output / HISTORY).write_text(json.dumps(history, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     _write_plots(frame, labels, history, output)
     # Last and whole: where it stands, the run is finished.
     part = output / f"{RECORD}.part"
-    part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     part.replace(output / RECORD)
 
 

@@ -16,9 +16,11 @@ from bus_hf.config import TrainConfig, from_mapping
 from bus_hf.errors import BusError
 from bus_hf.labels import label_set
 from bus_hf.models import LESION_HEAD_FILE, TrainingNet, load_member
+from bus_hf.training.identity import data_digests, differences, digest
 from bus_hf.training.lineage import history_of, record_of
+from bus_hf.training.lock import writing
 from bus_hf.training.out_of_fold import read_boxes, read_fold
-from bus_hf.training.record import LOGITS, RECORD, digest, told, write_run
+from bus_hf.training.record import LOGITS, RECORD, told, write_run
 from bus_hf.training.splits import split
 
 
@@ -79,12 +81,20 @@ def reread(member: str, given: dict[str, Any]) -> Path:
             where=" ".join(config.data),
             remedy="give the data that it was trained on, all of it, and run where the folds_from of its record lies",
         )
-    frame = read_fold(net, cases, config, read_boxes(config.boxes, cases) if config.boxes else None)
-    output.mkdir(parents=True, exist_ok=True)
-    if not own:
-        shutil.copytree(folder, output / "checkpoint", dirs_exist_ok=True)
-    plain = {key: value for key, value in record.items() if key != "history"}
-    write_run(frame, label_set(config.label_set), plain | {"config": told(config)}, history, output)
+    differing = differences(record.get("data_sha256") or {}, data_digests(data.training(config.fold), cases))
+    if differing:
+        raise BusError(
+            f"this is not the data that the member was trained on ({', '.join(differing)} differ)",
+            where=" ".join(config.data),
+            remedy="give the data as it was",
+        )
+    boxes = read_boxes(config.boxes, cases) if config.boxes else None
+    with writing(output):
+        frame = read_fold(net, cases, config, boxes)
+        if not own:
+            shutil.copytree(folder, output / "checkpoint", dirs_exist_ok=True)
+        plain = {key: value for key, value in record.items() if key != "history"}
+        write_run(frame, label_set(config.label_set), plain | {"config": told(config)}, history, output)
     return output
 
 

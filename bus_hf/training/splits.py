@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +14,15 @@ from bus_hf.data.duplicates import conflicting, join_groups, near_duplicates
 from bus_hf.data.splits import assert_disjoint, grouped_folds, kept_folds, read_folds
 from bus_hf.data.streaming import stream
 from bus_hf.errors import BusError
+from bus_hf.labels import label_set
 
 
 @dataclass(frozen=True)
 class Split:
     """The cases of a run with the fold of each; `left_out` counts those in groups whose labels conflict.
 
-    `train_sources` are the only ones trained on where it names any; every image of the others is then held out.
+    `train_sources` are the only ones trained on where it names any; every image of the others is then held out. `notes`
+    are sentences on what is left aside.
     """
 
     cases: Sequence[Case]
@@ -29,6 +30,7 @@ class Split:
     left_out: int
     near_duplicate_pairs: int
     train_sources: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def training(self, fold: int) -> list[Case]:
         """Cases outside `fold`, of the sources to train on."""
@@ -46,13 +48,29 @@ class Split:
         return not self.train_sources or case.source in self.train_sources
 
 
-def _read(config: TrainConfig) -> list[Case]:
+def _read(config: TrainConfig) -> tuple[list[Case], tuple[str, ...]]:
+    """Cases of the train split, and a sentence on each other split, which is neither trained on nor read."""
     away = [root for root in config.data if config.streaming and not Path(root).expanduser().exists()]
     here = [root for root in config.data if root not in away]
-    found = cases(load(*here, label_set=config.label_set)["train"]) if here or not away else []
+    found: list[Case] = []
+    notes: tuple[str, ...] = ()
+    if here or not away:
+        parts = load(*here, label_set=config.label_set)
+        if "train" not in parts:
+            raise BusError(
+                f"there is no image to train on, only the split {' and '.join(parts)}",
+                where=" ".join(here),
+                remedy="add images outside of testing_set, or data with a train split",
+            )
+        found = cases(parts["train"])
+        notes = tuple(
+            f"{len(rows)} images of the split {name} are neither trained on nor held out"
+            for name, rows in parts.items()
+            if name != "train"
+        )
     found += [case for root in away for case in stream(root, config.label_set)]
     check_once(case.name for case in found)
-    return found
+    return found, notes
 
 
 def _deal(kept: Sequence[Case], config: TrainConfig) -> np.ndarray:
@@ -70,35 +88,17 @@ def split(config: TrainConfig) -> Split:
     """Read `config.data` and split it into folds that share no patient and no near-duplicate.
 
     Raises:
-        BusError: nothing to read, or too few groups of a class for the folds.
+        BusError: nothing to read, too few groups of a class for the folds, or a part without a class.
     """
     if not config.data:
         raise BusError("no data is named", where="training config", remedy="give --data FOLDER (several may follow)")
-    everything = _read(config)
+    everything, notes = _read(config)
     pairs = near_duplicates([case.image for case in everything]) if config.near_duplicates else []
     groups = join_groups([case.group for case in everything], pairs)
     conflicts = conflicting(groups, [case.label for case in everything])
     kept = [
         replace(case, group=group) for case, group in zip(everything, groups, strict=True) if group not in conflicts
     ]
-    classes = Counter(case.label for case in kept)
-    for label in range(max(classes, default=0) + 1):
-        count = len({case.group for case in kept if case.label == label})
-        if count < config.folds:
-            raise BusError(
-                f"class {label} has {count} groups, fewer than the {config.folds} folds",
-                where=" ".join(config.data),
-                remedy="give more images or fewer folds",
-            )
-    folds = _deal(kept, config)
-    assert_disjoint(folds, [case.group for case in kept])
-    lacking = set(classes) - {case.label for case, fold in zip(kept, folds, strict=True) if fold == config.fold}
-    if lacking and config.folds_from:
-        raise BusError(
-            f"fold {config.fold} holds no image of class {min(lacking)} of this data",
-            where=config.folds_from,
-            remedy="deal the folds anew with --folds_from ''",
-        )
     unknown = set(config.train_sources) - {case.source for case in kept}
     if unknown:
         raise BusError(
@@ -106,12 +106,43 @@ def split(config: TrainConfig) -> Split:
             where=" ".join(config.data),
             remedy=f"choose from {', '.join(sorted({case.source for case in kept}))}",
         )
+    for label, name in enumerate(label_set(config.label_set).classes):
+        count = len({case.group for case in kept if case.label == label})
+        if count < config.folds:
+            raise BusError(
+                f"the class {name} has {count} groups, fewer than the {config.folds} folds",
+                where=" ".join(config.data),
+                remedy="give more images of it, fewer folds or another label_set",
+            )
+    folds = _deal(kept, config)
+    assert_disjoint(folds, [case.group for case in kept])
     stay = ~np.isin(folds, [int(fold) for fold in config.set_apart])
     left_out = len(everything) - len(kept)
-    return Split(
+    found = Split(
         [case for case, in_use in zip(kept, stay, strict=True) if in_use],
         folds[stay],
         left_out,
         len(pairs),
         config.train_sources,
+        notes,
     )
+    _check_classes(found, config)
+    return found
+
+
+def _check_classes(data: Split, config: TrainConfig) -> None:
+    """BusError where a class has no image to train on, or none in the fold that is held out."""
+    names = label_set(config.label_set).classes
+    dealt = "deal the folds anew with --folds_from ''" if config.folds_from else "take another --fold or --split_seed"
+    other = "train on further sources or exclude fewer folds (train_sources, set_apart)"
+    for what, part, remedy in (
+        (f"fold {config.fold} holds no image", data.watched(config.fold), dealt),
+        ("there is no image to train on", data.training(config.fold), other),
+    ):
+        lacking = [name for label, name in enumerate(names) if label not in {case.label for case in part}]
+        if lacking:
+            raise BusError(
+                f"{what} of the class {' and '.join(lacking)}",
+                where=config.folds_from or " ".join(config.data),
+                remedy=remedy,
+            )

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from accelerate import Accelerator
+from accelerate.utils import SCALER_NAME
+from safetensors import SafetensorError
 
 from bus_hf.config import MACHINE, TrainConfig, to_mapping
 from bus_hf.errors import BusError
+from bus_hf.training.identity import differences
 
 # Settings that may change when a run goes on: they decide nothing about its weights.
 _FREE = ("output", "boxes", *MACHINE, "push_to_hub", "hub_private")
@@ -20,39 +25,127 @@ _FREE = ("output", "boxes", *MACHINE, "push_to_hub", "hub_private")
 
 @dataclass
 class Progress:
-    """How far a run is: epochs done, the history's rows, the best AUROC and the epochs since."""
+    """How far a run is: epochs done, the history's rows, the best AUROC and the epochs since.
+
+    `data` holds the digests of what it learns from (`identity.data_digests`, and `teacher`), `precision` its
+    arithmetic; both are empty in a state that was written before they were kept.
+    """
 
     epoch: int = 0
     best: float = -1.0
     since_best: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    data: dict[str, str] = field(default_factory=dict)
+    precision: str = ""
 
 
 def save(accelerator: Accelerator, output: Path, progress: Progress) -> None:
-    """Write the state beside the old one and put it in its place: a kill at any moment leaves one of the two."""
+    """Write the state beside the old one and put it in its place: a kill at any moment leaves one of the two.
+
+    Raises:
+        BusError: the disk does not take it; the old state stays.
+    """
     new, current, old = (output / name for name in ("state.new", "state", "state.old"))
-    if accelerator.is_main_process:
-        shutil.rmtree(new, ignore_errors=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(new))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        (new / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
-        shutil.rmtree(old, ignore_errors=True)
-        if current.exists():
-            current.rename(old)
-        new.rename(current)
-        shutil.rmtree(old, ignore_errors=True)
-    accelerator.wait_for_everyone()
+    try:
+        if accelerator.is_main_process:
+            shutil.rmtree(new, ignore_errors=True)
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(new))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            (new / "progress.json").write_text(json.dumps(asdict(progress), allow_nan=False), encoding="utf-8")
+            shutil.rmtree(old, ignore_errors=True)
+            if current.exists():
+                current.rename(old)
+            new.rename(current)
+            shutil.rmtree(old, ignore_errors=True)
+        accelerator.wait_for_everyone()
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise BusError(
+            f"the state after epoch {progress.epoch} cannot be written ({reason})",
+            where=output,
+            remedy="make room on the disk; the same command then goes on from the state before it",
+        ) from None
 
 
-def resume(accelerator: Accelerator, output: Path) -> Progress:
-    """Load the newest whole state of `output`; a fresh `Progress` where there is none."""
+def stored(output: Path) -> tuple[Path, Progress] | None:
+    """The newest whole state of `output` and how far it is; None where there is none.
+
+    Raises:
+        BusError: there is one that cannot be read.
+    """
     for folder in (output / "state", output / "state.old"):
-        if (folder / "progress.json").is_file():
-            accelerator.load_state(str(folder))
-            return Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))
-    return Progress()
+        path = folder / "progress.json"
+        if path.is_file():
+            try:
+                return folder, Progress(**json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError, TypeError):
+                raise _damaged(folder) from None
+    return None
+
+
+def resume(accelerator: Accelerator, output: Path, data: Mapping[str, str]) -> tuple[Progress, str | None]:
+    """Load the newest whole state of `output`.
+
+    Args:
+        accelerator: with everything that a state holds.
+        output: of the run.
+        data: digests of the data that the run would now learn from.
+
+    Returns:
+        How far the run is (a fresh `Progress` where there is no state), and a sentence to tell, or None.
+
+    Raises:
+        BusError: the state was learned from other data or in another arithmetic, or cannot be read.
+    """
+    found = stored(output)
+    if found is None:
+        return Progress(data=dict(data), precision=accelerator.mixed_precision), None
+    folder, progress = found
+    before = progress.data or _of_record(output)
+    differing = differences(before, data)
+    differing += ["weights of the teacher"] if before.get("teacher", data.get("teacher")) != data.get("teacher") else []
+    if differing:
+        raise BusError(
+            f"the run was begun on other data ({', '.join(differing)} differ), so images that it has learned from "
+            "could count as held out",
+            where=output,
+            remedy="give the data as it was, or start over in another --output or with --no-resume",
+        )
+    notes = []
+    if not progress.data:
+        notes.append("this state is older than the check of its data, so it is taken on trust that --data is as it was")
+    if progress.precision not in ("", accelerator.mixed_precision):
+        notes.append(f"begun with mixed_precision {progress.precision}, it goes on with {accelerator.mixed_precision}")
+    if accelerator.scaler is not None and not (folder / SCALER_NAME).is_file():
+        raise BusError(
+            "the state was learned without fp16 and lacks what fp16 goes on from",
+            where=folder,
+            remedy="go on where it was begun, or start over in another --output or with --no-resume",
+        )
+    try:
+        accelerator.load_state(str(folder))
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError):
+        raise _damaged(folder) from None
+    progress.data, progress.precision = dict(data), accelerator.mixed_precision
+    return progress, "; ".join(notes) or None
+
+
+def _of_record(output: Path) -> dict[str, str]:
+    """What the record of a run that was finished before tells of the images it held out."""
+    try:
+        return {"held_out_names": json.loads((output / "run.json").read_text(encoding="utf-8"))["held_out_sha256"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _damaged(folder: Path) -> BusError:
+    return BusError(
+        "the state cannot be read, or is of another network",
+        where=folder,
+        remedy="start over in another --output or with --no-resume",
+    )
 
 
 def claim(config: TrainConfig) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import train_accelerate
 from bus_hf.errors import BusError
-from bus_hf.training.record import digest
+from bus_hf.training.identity import digest
 from bus_hf.training.reread import reread
 from bus_hf.training.run import run
 

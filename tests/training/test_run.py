@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -56,6 +55,18 @@ def test_a_resumed_run_ends_equal_to_an_uninterrupted_one(tiny, tmp_path):
     )
 
 
+def test_workers_dropout_and_mixup_do_not_tell_a_resumed_run_from_a_whole_one(tiny, tmp_path):
+    busy = replace(tiny, epochs=2, num_workers=2, drop_rate=0.5, mixup=0.4)
+    whole = run(busy)
+    broken = replace(busy, output=str(tmp_path / "broken"), max_epochs_now=1)
+    for _ in range(3):
+        again = run(broken)
+    first, second = weights(whole), weights(again)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    losses = [[row["loss"] for row in json.loads((run / "history.json").read_text())] for run in (whole, again)]
+    assert losses[0] == losses[1]
+
+
 def test_a_killed_run_goes_on_and_ends_equal(tiny, tmp_path):
     whole = run(replace(tiny, epochs=4))
     killed = replace(tiny, epochs=4, output=str(tmp_path / "killed"))
@@ -92,7 +103,7 @@ def test_another_config_in_the_same_folder_is_refused_and_no_resume_starts_over(
 
 def test_early_stopping_keeps_the_best_epoch(tiny, monkeypatch):
     course = iter([0.6, 0.9, 0.7, 0.8, 0.95])
-    monkeypatch.setattr("bus_hf.training.run._Fit._watch", lambda self: next(course))
+    monkeypatch.setattr("bus_hf.training.fit.Fit._watch", lambda self, epoch: next(course))
     output = run(replace(tiny, epochs=9, patience=2))
     record = json.loads((output / "run.json").read_text())
     assert record["epochs"] == 4
@@ -141,11 +152,9 @@ def _torchrun(config, processes, tmp_path):
     path = tmp_path / f"{processes}.yaml"
     path.write_text(yaml.safe_dump(to_mapping(config)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(
         [*command, "train_accelerate.py", "--config", str(path)],
         cwd=ROOT,
-        env=environment,
         capture_output=True,
         text=True,
         timeout=300,

@@ -65,7 +65,7 @@ def test_folds_of_a_file_are_kept_and_only_the_rest_is_dealt(two_sources, tmp_pa
     assert {case.source for case in part.held_out(2)} == {"one", "two"}
     held = [(name, 2 if case.label else fold) for case, (name, fold) in zip(data.cases, rows, strict=True)]
     pd.DataFrame(held, columns=["name", "fold"]).to_csv(tmp_path / "benign.csv", index=False)
-    with pytest.raises(BusError, match="fold 0 holds no image of class 1"):
+    with pytest.raises(BusError, match="fold 0 holds no image of the class malignant"):
         split(replace(two_sources, folds_from=str(tmp_path / "benign.csv")))
     # A single group that the file lacks finds a fold.
     pd.DataFrame([row for row in rows if row[0] != one[0][0]], columns=["name", "fold"]).to_csv(path, index=False)
@@ -101,3 +101,65 @@ def test_boxes_of_another_member(two_sources, tmp_path):
         read_boxes(tmp_path / "part.parquet", held_out)
     with pytest.raises(BusError, match="no out-of-fold logits"):
         read_boxes(tmp_path / "none.parquet", held_out)
+
+
+def _moved(folder, split_name):
+    """Phantoms under training_set/ and testing_set/, or under one of them."""
+    write_phantoms(folder / split_name, 6, 0)
+    return TrainConfig(data=(str(folder),), folds=3)
+
+
+def test_a_test_split_alone_is_one_sentence(tmp_path):
+    config = _moved(tmp_path / "data", "testing_set")
+    with pytest.raises(BusError, match="no image to train on, only the split test"):
+        split(config)
+
+
+def test_a_test_split_beside_the_training_is_left_aside_and_told(tmp_path):
+    config = _moved(tmp_path / "data", "training_set")
+    write_phantoms(tmp_path / "data" / "testing_set", 2, 5)
+    found = split(config)
+    assert len(found.cases) + found.left_out == 18
+    assert found.notes == ("6 images of the split test are neither trained on nor held out",)
+
+
+@pytest.mark.parametrize(
+    ("label_set", "kinds", "word"),
+    [
+        ("malignancy", ("malignant",), "class malignant has 0 groups"),
+        ("malignancy", ("benign", "normal"), "class benign has 0 groups"),
+        ("busi3", ("normal",), "class normal has 0 groups"),
+        ("busi3", ("malignant",), "class malignant has 0 groups"),
+    ],
+)
+def test_a_class_without_images_is_said_in_every_label_set(tmp_path, label_set, kinds, word):
+    import shutil
+
+    write_phantoms(tmp_path / "data", 6, 0)
+    for kind in kinds:
+        shutil.rmtree(tmp_path / "data" / kind)
+    with pytest.raises(BusError, match=word):
+        split(TrainConfig(data=(str(tmp_path / "data"),), folds=3, label_set=label_set))
+
+
+def test_nothing_to_train_on_is_said(two_sources, tmp_path):
+    with pytest.raises(BusError, match="no image to train on of the class benign and malignant"):
+        split(replace(two_sources, fold=0, set_apart=("1", "2", "3")))
+    data = split(two_sources)
+    # One source alone holds every malignant image to train on: the other's lie in the fold that is held out.
+    rows = [
+        (case.name, 0 if case.label and case.source == "one" else 1 + fold % 3 if case.source == "one" else fold)
+        for case, fold in zip(data.cases, data.folds, strict=True)
+    ]
+    pd.DataFrame(rows, columns=["name", "fold"]).to_csv(tmp_path / "f.csv", index=False)
+    config = replace(two_sources, folds_from=str(tmp_path / "f.csv"), train_sources=("one",))
+    with pytest.raises(BusError, match="no image to train on of the class malignant"):
+        split(config)
+
+
+def test_an_empty_fold_is_said(two_sources, tmp_path):
+    data = split(two_sources)
+    known = [("elsewhere", 0), *((case.name, 1 + n % 3) for n, case in enumerate(data.cases))]
+    pd.DataFrame(known, columns=["name", "fold"]).to_csv(tmp_path / "f.csv", index=False)
+    with pytest.raises(BusError, match="fold 0 holds no image of the class benign and malignant"):
+        split(replace(two_sources, folds_from=str(tmp_path / "f.csv")))
