@@ -21,13 +21,13 @@ import datasets
 import numpy as np
 
 from bus_hf import labels
-from bus_hf.data import images, layouts
+from bus_hf.data import colour, decode, images, layouts
 from bus_hf.errors import BusError
 
 logger = logging.getLogger(__name__)
 
 _COPIED = ("group", "source", "name", "patient", "birads", "histology", "device", "pathology", "fold")
-_CODE = (__file__, images.__file__, layouts.__file__, labels.__file__)
+_CODE = (__file__, images.__file__, decode.__file__, colour.__file__, layouts.__file__, labels.__file__)
 
 
 @dataclass(frozen=True)
@@ -146,24 +146,11 @@ class BusDataset(datasets.GeneratorBasedBuilder):
         self.info.description = "\n".join(self._notes)
 
     def _united_mask(self, record: layouts.Record, shape: tuple[int, int]) -> dict[str, bytes] | None:
-        united = np.zeros(shape, bool)
-        found = False
-        for path in record.masks:
-            try:
-                mask = images.read_mask(path)
-            except BusError as error:
-                self._notes.append(f"{error} The image is kept without this mask.")
-                continue
-            if mask.shape != shape:
-                self._notes.append(
-                    f"{path}: the mask is {_size(mask.shape)} and its image {_size(shape)}; "
-                    "it is resized, so check that they belong together."
-                )
-            united |= _fitted(mask, shape)
-            found = True
-        if not found:
+        mask, notes = images.read_masks(record.masks, record.image, shape, lesion=record.pathology != "normal")
+        self._notes += notes
+        if mask is None:
             return None
-        return {"bytes": cv2.imencode(".png", united.astype(np.uint8) * 255)[1].tobytes()}
+        return {"bytes": cv2.imencode(".png", mask.astype(np.uint8) * 255)[1].tobytes()}
 
 
 def load(*roots: str | Path, label_set: str = "malignancy", layout: str = "auto") -> datasets.DatasetDict:
@@ -364,20 +351,12 @@ def _adopt(part: datasets.Dataset, origin: str, label_set: str) -> datasets.Data
 def case(row: dict[str, Any]) -> Case:
     """Decode one row, whose image and mask hold bytes or a path; BusError where the image can't be read."""
     stored, drawn = row["image"], row["mask"]
-    image = images.read_image(stored["bytes"] or stored["path"], name=row["name"], check=False)
-    mask = None if drawn is None else _fitted(images.read_mask(drawn["bytes"] or drawn["path"]), image.shape)
+    source = stored["bytes"] or stored["path"]
+    image = images.read_image(source, name=row["name"], check=False)
+    masks = [] if drawn is None else [drawn["bytes"] or drawn["path"]]
+    mask, _ = images.read_masks(masks, source, image.shape, lesion=row["pathology"] != "normal", name=row["name"])
     copied = {column: row[column] for column in _COPIED if column != "fold"}
     return Case(label=row["label"], image=image, mask=mask, **copied)
-
-
-def _fitted(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if mask.shape == shape:
-        return mask
-    return cv2.resize(mask.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]} x {shape[0]}"
 
 
 def _fingerprint(folders: Sequence[Path], label_set: str) -> str:

@@ -241,6 +241,24 @@ def test_an_unreadable_mask_leaves_its_image(tmp_path, notes):
     assert note.endswith("The image is kept without this mask.")
 
 
+def test_an_all_black_mask_teaches_no_lesion_only_where_there_is_none(tmp_path, notes):
+    root = _busi(tmp_path / "busi")
+    _write(root / "malignant" / "malignant (1)_mask.png", np.zeros((60, 80), np.uint8))
+    found = {case.name: case for case in cases(load(root)["train"])}
+    assert found["busi/malignant/malignant (1)"].mask is None
+    assert not _lesion(found["busi/normal/normal (1)"]).any()
+    (note,) = notes()
+    assert "malignant (1)_mask.png: the mask is all black" in note
+
+
+def test_a_black_mask_in_a_table_is_no_mask_either(tmp_path):
+    part = load(_busi(tmp_path / "busi"))["train"].cast_column("mask", datasets.Image(decode=False))
+    row = part[2] | {"mask": {"bytes": cv2.imencode(".png", np.zeros((60, 80), np.uint8))[1].tobytes(), "path": None}}
+    row["image"] = {"bytes": cv2.imencode(".png", _scan(1))[1].tobytes(), "path": None}
+    assert ds.case(row).mask is None
+    assert ds.case(row | {"pathology": "normal"}).mask is not None
+
+
 # What is wrong with a folder
 
 

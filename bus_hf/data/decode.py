@@ -1,0 +1,290 @@
+"""Decoders and their limits: bytes, PIL images and arrays become uint8 pixels, upright and with black at zero."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from bus_hf.errors import BusError
+
+# Pillow's name of a format -> the file endings it comes under.
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+}
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+
+EXPORT = "export the image again as PNG or JPEG"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is read at most.
+
+    `max_bytes` of a file, `max_pixels` by its header, at least `min_side` pixels; and what costs time without adding
+    pixels: `max_scans` of a progressive JPEG (usually 10), `max_chunks` of a PNG (usually one for 8 KB or more).
+    """
+
+    max_bytes: int = 64 * 1024 * 1024
+    max_pixels: int = 40_000_000
+    min_side: int = 16
+    max_scans: int = 100
+    max_chunks: int = 50_000
+
+
+LIMITS = Limits()
+
+Source = str | Path | bytes | np.ndarray | Image.Image
+
+_ORIENTATION = 0x0112
+_FRAMES = "the file holds more than one frame"
+# Float arrays may pass 0 and 1 by the rounding of half precision.
+_ROUNDING = 1e-3
+# Tags of a TIFF: kind of page, photometric interpretation, width and height of tiles.
+_SUBFILE, _PHOTOMETRIC, _TILE_WIDTH, _TILE_HEIGHT = 254, 262, 322, 323
+_MAX_PAGES = 8
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Upright pixels, uint8 (H, W) or (H, W, 3) RGB, and what became of them.
+
+    `orientation` is that of the file's EXIF tag (1..8, 1 is upright as stored), already applied. `alpha` is uint8
+    (H, W) where the file has transparency; the pixels lie on black then. `colours` are those below the transparency,
+    (H, W, 3). `lossy`: neighbours of a flat region may differ from it (JPEG, and WebP of either kind).
+    """
+
+    pixels: np.ndarray
+    orientation: int = 1
+    alpha: np.ndarray | None = None
+    colours: np.ndarray | None = None
+    lossy: bool = False
+
+
+def decode(source: Source, where: str, limits: Limits = LIMITS) -> Decoded:
+    """Decode any source; BusError, which names `where`, for what cannot be read or passes a limit."""
+    if isinstance(source, np.ndarray):
+        return Decoded(_from_array(source, where, limits))
+    if isinstance(source, Image.Image):
+        with _damage_told(where):
+            return _from_pillow(source, where, limits)
+    if isinstance(source, str | Path | bytes):
+        data = _bytes(source, where, limits)
+        _check_parts(data, where, limits)
+        with _damage_told(where):
+            return _from_pillow(Image.open(io.BytesIO(data), formats=list(FORMATS)), where, limits)
+    raise BusError(
+        f"a {type(source).__name__} is no image", where=where, remedy="give a path, bytes, a PIL image or an array"
+    )
+
+
+def orientation(source: Source) -> int:
+    """EXIF orientation 1..8 of what `decode` reads, from its header alone; 1 where it has none."""
+    if isinstance(source, np.ndarray):
+        return 1
+    try:
+        if isinstance(source, Image.Image):
+            return _orientation(source)
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=list(FORMATS)) as image:
+            return _orientation(image)
+    # Whoever reads the image itself is told what is wrong with it.
+    except Exception:
+        return 1
+
+
+def _orientation(image: Image.Image) -> int:
+    tag = image.getexif().get(_ORIENTATION, 1)
+    return tag if isinstance(tag, int) and 1 <= tag <= 8 else 1
+
+
+def _bytes(source: str | Path | bytes, where: str, limits: Limits) -> bytes:
+    if isinstance(source, bytes):
+        data = source
+    else:
+        path = Path(source)
+        try:
+            if path.is_dir():
+                raise BusError("this is a folder, not an image", where=where, remedy="give an image file")
+            with path.open("rb") as file:
+                # One byte more than allowed tells, also for what has no size of its own (a pipe, a device).
+                data = file.read(limits.max_bytes + 1)
+        except BusError:
+            raise
+        except FileNotFoundError:
+            raise BusError("there is no such file", where=where, remedy="check the path") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not a valid path"
+            raise BusError(f"the file cannot be read ({reason})", where=where, remedy="check the path") from None
+    if not data:
+        raise BusError("the file is empty", where=where, remedy=EXPORT)
+    if len(data) > limits.max_bytes:
+        raise BusError(
+            f"the file is larger than the {limits.max_bytes / 2**20:.0f} MB that are read",
+            where=where,
+            remedy="export a single image",
+        )
+    return data
+
+
+def _check_parts(data: bytes, where: str, limits: Limits) -> None:
+    """Refuse DICOM, and files whose many parts would keep a decoder busy for hours however few their pixels are."""
+    if data[128:132] == b"DICM":
+        raise BusError("DICOM files are not read here", where=where, remedy="export the image as PNG")
+    crowded = False
+    if data.startswith(b"\xff\xd8"):
+        # A scan starts with FF DA; compressed data never holds these two bytes.
+        crowded = data.count(b"\xff\xda") > limits.max_scans
+    elif data.startswith(b"\x89PNG"):
+        place, chunks = 8, 0
+        while place + 8 <= len(data) and chunks <= limits.max_chunks and data[place + 4 : place + 8] != b"IEND":
+            place += 12 + int.from_bytes(data[place : place + 4], "big")
+            chunks += 1
+        crowded = chunks > limits.max_chunks
+    if crowded:
+        raise BusError("the file has far more parts than an image needs", where=where, remedy=EXPORT)
+
+
+def _check_size(size: tuple[int, int], where: str, limits: Limits) -> None:
+    width, height = size
+    if width * height > limits.max_pixels:
+        raise BusError(
+            f"the image is {width} x {height} pixels, over the {limits.max_pixels / 1e6:.0f} million that are read",
+            where=where,
+            remedy="scale it down first",
+        )
+    if min(size) < limits.min_side:
+        raise BusError(
+            f"the image is only {width} x {height} pixels",
+            where=where,
+            remedy=f"give one of at least {limits.min_side} x {limits.min_side}",
+        )
+
+
+@contextmanager
+def _damage_told(where: str) -> Iterator[None]:
+    """Turn whatever Pillow raises while it opens and decodes into one sentence."""
+    try:
+        yield
+    except BusError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise BusError("the image has far too many pixels", where=where, remedy="scale it down first") from None
+    except UnidentifiedImageError:
+        kinds = ", ".join(FORMATS)
+        raise BusError(f"this is no image of a known kind ({kinds})", where=where, remedy=EXPORT) from None
+    except MemoryError:
+        raise BusError("the image needs more memory than there is", where=where, remedy="scale it down") from None
+    # Damaged data leads Pillow's decoders to errors of any kind; each means the same to whoever gave the file.
+    except Exception:
+        raise BusError("the image is damaged or cut short", where=where, remedy=EXPORT) from None
+
+
+def _from_pillow(image: Image.Image, where: str, limits: Limits) -> Decoded:
+    """Decode after the header has passed the limits."""
+    _choose_page(image, where)
+    _check_size(image.size, where, limits)
+    # A tile of a TIFF is unpacked whole, and may be far larger than the image.
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_HEIGHT, 0) > limits.max_pixels:
+        raise BusError("the tiles of the file are far larger than its image", where=where, remedy=EXPORT)
+    turned = _orientation(image)
+    lossy = image.format in ("JPEG", "MPO", "WEBP")
+    # Pillow turns "white is zero" around for up to 8 bits, and forgets it beyond.
+    inverted = tags.get(_PHOTOMETRIC) == 0 and image.mode[0] in "IF"
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode[0] in "IF":
+        pixels = _from_array(np.asarray(upright), where, limits)
+        return Decoded(255 - pixels if inverted else pixels, turned, lossy=lossy)
+    if upright.mode == "P" or "transparency" in upright.info:
+        upright = upright.convert("RGBA")
+    if upright.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        layers = np.asarray(upright.convert("RGBA"))
+        colours, alpha = layers[:, :, :3], layers[:, :, 3]
+        if alpha.min() < 255:
+            return Decoded(_without_equal_channels(_on_black(layers)), turned, alpha, colours, lossy)
+        return Decoded(_without_equal_channels(colours), turned, lossy=lossy)
+    if upright.mode in ("1", "L"):
+        return Decoded(np.asarray(upright.convert("L")), turned, lossy=lossy)
+    return Decoded(_without_equal_channels(np.asarray(upright.convert("RGB"))), turned, lossy=lossy)
+
+
+def _choose_page(image: Image.Image, where: str) -> None:
+    """Turn to the one picture of a file that holds another one only as its thumbnail; refuse real sequences."""
+    # The second picture of an MPO is a preview or another exposure; every viewer shows the first.
+    if image.format == "MPO" or not getattr(image, "is_animated", False):
+        return
+    full = []
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        for page in range(_MAX_PAGES + 1):
+            try:
+                image.seek(page)
+            except EOFError:
+                break
+            if not image.tag_v2.get(_SUBFILE, 0) & 1:
+                full.append((image.width * image.height, page))
+    # A page of less than a quarter of the largest one is a thumbnail too, whatever its tag says.
+    largest = max(full, default=(0, 0))
+    if not full or page > _MAX_PAGES - 1 or sum(4 * area >= largest[0] for area, _ in full) > 1:
+        raise BusError(_FRAMES, where=where, remedy="export the one to be read as PNG")
+    image.seek(largest[1])
+
+
+def _on_black(layers: np.ndarray) -> np.ndarray:
+    """Colours (H, W, 3) of uint8 (H, W, 4) in front of black."""
+    return np.round(layers[:, :, :3] * (layers[:, :, 3:].astype(np.float32) / 255)).astype(np.uint8)
+
+
+def _from_array(array: np.ndarray, where: str, limits: Limits) -> np.ndarray:
+    """Turn an array into uint8 (H, W) or (H, W, 3)."""
+    remedy = "give (height, width) or (height, width, 3), uint8, uint16 or float from 0 to 1"
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
+        raise BusError(f"the array has the shape {array.shape}", where=where, remedy=remedy)
+    _check_size((array.shape[1], array.shape[0]), where, limits)
+    if array.dtype == bool:
+        values = array.astype(np.uint8) * 255
+    elif array.dtype == np.uint8:
+        values = array
+    elif np.issubdtype(array.dtype, np.integer):
+        values = _from_integers(array, where)
+    elif np.issubdtype(array.dtype, np.floating):
+        low, high = float(array.min()), float(array.max())
+        if not np.isfinite(array).all():
+            raise BusError("the array holds values that are not finite", where=where, remedy=remedy)
+        if low < -_ROUNDING or high > 1 + _ROUNDING:
+            raise BusError(f"the array ranges from {low:g} to {high:g}", where=where, remedy=remedy)
+        # Half precision would round 255 times a value to whole numbers of its own.
+        values = np.round(np.clip(array.astype(np.float32), 0, 1) * 255).astype(np.uint8)
+    else:
+        raise BusError(f"the array is of type {array.dtype}", where=where, remedy=remedy)
+    if values.ndim == 3 and values.shape[2] == 4:
+        values = _on_black(values)
+    return _without_equal_channels(np.ascontiguousarray(values))
+
+
+def _from_integers(array: np.ndarray, where: str) -> np.ndarray:
+    low, high = int(array.min()), int(array.max())
+    if low < 0:
+        raise BusError(f"the image holds negative values ({low})", where=where, remedy=EXPORT)
+    if high <= 255:
+        return array.astype(np.uint8)
+    # 12-bit data in 16-bit files would be near black if scaled by the type's range.
+    top = 65535 if 32768 <= high <= 65535 else high
+    return np.round(array.astype(np.float64) * (255 / top)).astype(np.uint8)
+
+
+def _without_equal_channels(pixels: np.ndarray) -> np.ndarray:
+    """Grey stored in three equal channels becomes one."""
+    equal = pixels.ndim == 3 and not np.ptp(pixels, axis=2).any()
+    return np.ascontiguousarray(pixels[:, :, 0]) if equal else pixels
