@@ -105,6 +105,8 @@ def describe(
         )
     logits = scale.logits(raw)
     points = calibration.operating_points(truth, logits, groups)
+    # The points lie from the least to the most sensitive one.
+    default = DEFAULT_POINT if DEFAULT_POINT in {point["name"] for point in points} else points[-1]["name"]
     band = abstention.band(truth, logits, groups)
     first = members[0]
     labels = label_set(training[first]["label_set"])
@@ -130,7 +132,7 @@ def describe(
         temperature=scale.temperature,
         bias=scale.bias,
         operating_points=tuple(ensemble.OperatingPoint(**_triples(point)) for point in points),
-        default_operating_point=DEFAULT_POINT,
+        default_operating_point=default,
         abstain=None if band is None else ensemble.Abstain(**band),
         light=first,
         fitted_on=ensemble.FittedOn(
@@ -145,12 +147,12 @@ def describe(
         second_reading.describe(folder / second_reading.FOLDER, views)
     read = votes.readings(frame, members, list(VIEW_WEIGHTS))
     figures = report.report(frame, weights, views, scale, points)
-    figures |= evidence.evidence(read, weights, views, DEFAULT_POINT)
+    figures |= evidence.evidence(read, weights, views, default)
     answers = abstention.cross_fitted(truth, logits, groups)
     figures |= {
         "weights": fit,
         "abstain": None if band is None else _shown(band) | {"answered": abstention.answered(truth, answers, groups)},
-        "default_operating_point": DEFAULT_POINT,
+        "default_operating_point": default,
     }
     report.write_report(figures, folder / REPORT)
     ensemble.write(manifest, folder)
@@ -162,9 +164,9 @@ def describe(
     # Members' histories lay there before each had plots of its own.
     for stale in (folder / "plots").glob("training_history_*.png"):
         stale.unlink()
-    _draw(folder / "plots", truth, logits, groups, alone if len(alone) > 1 else {})
+    _draw(folder / "plots", truth, logits, groups, default, alone if len(alone) > 1 else {})
     for member, own in alone.items():
-        _draw(folder / member / "plots", truth, scale.logits(own), groups)
+        _draw(folder / member / "plots", truth, scale.logits(own), groups, default)
         plots.training_history(folder / member / "plots" / "training_history.png", training[member]["history"])
     return folder
 
@@ -174,6 +176,7 @@ def _draw(
     labels: np.ndarray,
     logits: np.ndarray,
     groups: np.ndarray,
+    default: str,
     others: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Draw `cards.PLOTS` of one reader, and its confusion matrix at each operating point, thresholds of its own."""
@@ -182,8 +185,10 @@ def _draw(
     plots.roc_curve(drawn / "roc_curve.png", labels, chances, groups, others=others)
     plots.reliability(drawn / "reliability.png", labels, chances)
     plots.decision_curve(drawn / "decision_curve.png", labels, chances)
-    for point, target in calibration.POINTS.items():
-        name = "confusion_matrix" if point == DEFAULT_POINT else f"confusion_matrix_{point}"
+    for stale in drawn.glob("confusion_matrix*.png"):
+        stale.unlink()
+    for point, target in calibration.supported(labels, groups).items():
+        name = "confusion_matrix" if point == default else f"confusion_matrix_{point}"
         threshold = calibration.threshold_for_sensitivity(labels, logits, target)
         plots.confusion_matrix(drawn / f"{name}.png", labels, logits, threshold)
 

@@ -11,13 +11,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bus_hf"
 
 # What every room may import.
-BASE = ("errors", "labels", "config", "strict_json")
+BASE = ("errors", "labels", "config", "strict_json", "files")
 # Room -> what it may import beside the base and itself, from the top of the table to its end.
 ROOMS = {
     "errors": (),
     "labels": (),
     "config": (),
     "strict_json": (),
+    "files": (),
     "views": (),
     "overlay": ("views",),
     "data": ("views",),
@@ -32,7 +33,7 @@ ROOMS = {
     "folds": ("evaluation", "views"),
     "second_reading": ("folds", "ensemble", "evaluation", "views"),
     "assemble": ("second_reading", "ensemble", "evaluation", "views"),
-    "site_calibration": ("ensemble", "evaluation"),
+    "site_calibration": ("ensemble", "evaluation", "runtime"),
     "runtime": ("ensemble", "views", "models"),
     "hub": ("ensemble", "evaluation"),
     "publish": ("hub", "ensemble"),
