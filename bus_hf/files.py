@@ -12,6 +12,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from bus_hf.errors import BusError
+
 # `renameat2` of Linux: two paths change places in one step.
 _EXCHANGE, _HERE = 2, -100
 _PART = re.compile(r"\.(?P<name>.+)\.part-(?P<pid>\d+)")
@@ -55,7 +57,12 @@ def replace_folder(folder: str | Path, keep: bool = False) -> Iterator[Path]:
             shutil.copytree(folder, part, symlinks=True)
         else:
             part.mkdir()
-        yield part
+        try:
+            yield part
+        except BusError as error:
+            # What is said is said of the folder, whose name is known.
+            place = None if error.where is None else error.where.replace(str(part), str(folder))
+            raise BusError(error.what, where=place, remedy=error.remedy) from None
         for home, _, names in os.walk(part):
             for name in names:
                 _flush(Path(home, name))

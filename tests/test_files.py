@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 from bus_hf import files
+from bus_hf.errors import BusError
 
 
 def tree(folder):
@@ -119,3 +120,15 @@ def test_a_kill_between_two_renames_is_mended(tmp_path, monkeypatch):
         (part / "b").write_text("new")
     assert tree(folder) == {"a": "old", "b": "new"}
     assert beside(tmp_path) == ["made"]
+
+
+def test_an_error_names_the_folder_and_not_what_lies_beside_it(tmp_path):
+    def fail(part):
+        raise BusError("it is wrong", where=part / "a.json", remedy="mend it")
+
+    with (
+        pytest.raises(BusError, match=f"^{tmp_path}/made/a.json: it is wrong"),
+        files.replace_folder(tmp_path / "made") as part,
+    ):
+        fail(part)
+    assert beside(tmp_path) == []
