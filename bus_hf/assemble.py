@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bus_hf import ensemble, second_reading
+from bus_hf import ensemble, models, second_reading
 from bus_hf.errors import BusError
 from bus_hf.evaluation import (
     abstention,
@@ -22,11 +22,13 @@ from bus_hf.evaluation import (
     combine,
     evidence,
     no_lesion,
+    origins,
     plots,
     report,
     tables,
     votes,
 )
+from bus_hf.files import replace_folder
 from bus_hf.labels import label_set
 from bus_hf.views import MIN_PEAK, VIEW_WEIGHTS
 
@@ -67,32 +69,46 @@ def assemble(
     records = [_json(run / "run.json") for run in runs]
     members = [record["architecture"] for record in records]
     frame = pd.concat([pd.read_parquet(run / LOGITS) for run in runs], ignore_index=True)
+    where = ", ".join(map(str, runs))
     _check(frame, records, [str(run) for run in runs])
     given = _votes(members, weights) if weights is not None else None
-    # First of all: where it is refused, nothing of the folder has been touched.
-    if second:
-        second_reading.ship(second, folder)
-    else:
-        shutil.rmtree(folder / second_reading.FOLDER, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    for run, member in zip(runs, members, strict=True):
-        shutil.rmtree(folder / member, ignore_errors=True)
-        shutil.copytree(run / "checkpoint", folder / member)
-        for file in (folder / member).iterdir():
-            # safetensors writes files that only their owner reads.
-            file.chmod(0o644)
-    frame.to_parquet(folder / LOGITS, index=False)
-    training = {
-        member: record | {"history": _json(run / "history.json")}
-        for run, member, record in zip(runs, members, records, strict=True)
-    }
-    (folder / TRAINING).write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
-    return describe(folder, members, name, version, given)
+    combine.check_finite(frame, where)
+    for run in runs:
+        for file in (ensemble.WEIGHTS, LESION_HEAD):
+            models.check_finite(run / "checkpoint" / file)
+    try:
+        with replace_folder(folder, keep=True) as part:
+            shutil.rmtree(part / second_reading.FOLDER, ignore_errors=True)
+            if second:
+                second_reading.ship(second, part)
+            for run, member in zip(runs, members, strict=True):
+                _take(run / "checkpoint", part / member)
+            frame.to_parquet(part / LOGITS, index=False)
+            training = {
+                member: record | {"history": _json(run / "history.json")}
+                for run, member, record in zip(runs, members, records, strict=True)
+            }
+            (part / TRAINING).write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
+            describe(part, members, name, version, given)
+    except OSError as error:
+        raise BusError(
+            f"it cannot be written ({error.strerror})", where=folder, remedy="name another folder with --to"
+        ) from None
+    return folder
+
+
+def _take(checkpoint: Path, home: Path) -> None:
+    """Put a run's member into its folder in the ensemble: configuration, weights and lesion head, and nothing else."""
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    for name in ("config.json", ensemble.WEIGHTS, LESION_HEAD):
+        # Contents alone: safetensors writes files that only their owner reads.
+        shutil.copyfile(checkpoint / name, home / name)
 
 
 def describe(
     folder: Path, members: Sequence[str], name: str, version: str, given: Mapping[str, float] | None = None
-) -> Path:
+) -> None:
     """Fit on the stored out-of-fold logits and write manifest, report, plots and cards, without any training.
 
     Args:
@@ -104,6 +120,7 @@ def describe(
     """
     training = _json(folder / TRAINING)
     frame = pd.read_parquet(folder / LOGITS)
+    combine.check_finite(frame, folder)
     weights, views, fit = _weights(frame, members, given)
     images = combine.combine(frame, weights, views)
     truth, groups = images["label"].to_numpy(), images["group"].to_numpy()
@@ -117,6 +134,8 @@ def describe(
         )
     logits = scale.logits(raw)
     points = calibration.operating_points(truth, logits, groups)
+    # The points lie from the least to the most sensitive one.
+    default = DEFAULT_POINT if DEFAULT_POINT in {point["name"] for point in points} else points[-1]["name"]
     band = abstention.band(truth, logits, groups)
     first = members[0]
     peaks = _peaks(frame, first, images["name"])
@@ -146,7 +165,7 @@ def describe(
         temperature=scale.temperature,
         bias=scale.bias,
         operating_points=tuple(ensemble.OperatingPoint(**_triples(point)) for point in points),
-        default_operating_point=DEFAULT_POINT,
+        default_operating_point=default,
         abstain=None if band is None else ensemble.Abstain(**band),
         light=first,
         fitted_on=ensemble.FittedOn(
@@ -161,9 +180,9 @@ def describe(
         second_reading.describe(folder / second_reading.FOLDER, views)
     read = votes.readings(frame, members, list(VIEW_WEIGHTS))
     figures = report.report(frame, weights, views, scale, points)
-    figures |= evidence.evidence(read, weights, views, DEFAULT_POINT)
+    figures |= evidence.evidence(read, weights, views, default)
     answers = abstention.cross_fitted(truth, logits, groups)
-    default = next(point for point in manifest.operating_points if point.name == DEFAULT_POINT)
+    chosen = next(point for point in manifest.operating_points if point.name == default)
     figures |= {
         "no_lesion": no_lesion.measure(
             truth,
@@ -172,12 +191,12 @@ def describe(
             images["pathology"].to_numpy(),
             groups,
             found=found_peak,
-            threshold=default.logit,
-            without_lesion=manifest.threshold_logit(default, lesion_found=False),
+            threshold=chosen.logit,
+            without_lesion=manifest.threshold_logit(chosen, lesion_found=False),
         ),
         "weights": fit,
         "abstain": None if band is None else _shown(band) | {"answered": abstention.answered(truth, answers, groups)},
-        "default_operating_point": DEFAULT_POINT,
+        "default_operating_point": default,
     }
     report.write_report(figures, folder / REPORT)
     ensemble.write(manifest, folder)
@@ -189,11 +208,10 @@ def describe(
     # Members' histories lay there before each had plots of its own.
     for stale in (folder / "plots").glob("training_history_*.png"):
         stale.unlink()
-    _draw(folder / "plots", truth, logits, groups, alone if len(alone) > 1 else {})
+    _draw(folder / "plots", truth, logits, groups, default, alone if len(alone) > 1 else {})
     for member, own in alone.items():
-        _draw(folder / member / "plots", truth, scale.logits(own), groups)
+        _draw(folder / member / "plots", truth, scale.logits(own), groups, default)
         plots.training_history(folder / member / "plots" / "training_history.png", training[member]["history"])
-    return folder
 
 
 def _peaks(frame: pd.DataFrame, member: str, names: pd.Series) -> np.ndarray:
@@ -207,6 +225,7 @@ def _draw(
     labels: np.ndarray,
     logits: np.ndarray,
     groups: np.ndarray,
+    default: str,
     others: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Draw `cards.PLOTS` of one reader, and its confusion matrix at each operating point, thresholds of its own."""
@@ -215,8 +234,10 @@ def _draw(
     plots.roc_curve(drawn / "roc_curve.png", labels, chances, groups, others=others)
     plots.reliability(drawn / "reliability.png", labels, chances)
     plots.decision_curve(drawn / "decision_curve.png", labels, chances)
-    for point, target in calibration.POINTS.items():
-        name = "confusion_matrix" if point == DEFAULT_POINT else f"confusion_matrix_{point}"
+    for stale in drawn.glob("confusion_matrix*.png"):
+        stale.unlink()
+    for point, target in calibration.supported(labels, groups).items():
+        name = "confusion_matrix" if point == default else f"confusion_matrix_{point}"
         threshold = calibration.threshold_for_sensitivity(labels, logits, target)
         plots.confusion_matrix(drawn / f"{name}.png", labels, logits, threshold)
 
@@ -227,7 +248,14 @@ def redescribe(folder: Path) -> Path:
     weights = {member.name: member.weight for member in manifest.members}
     before = _json(folder / REPORT) if (folder / REPORT).is_file() else {}
     given = weights if before.get("weights", {}).get("how") == "given" else None
-    return describe(folder, list(weights), manifest.name, manifest.version, given)
+    try:
+        with replace_folder(folder, keep=True) as part:
+            describe(part, list(weights), manifest.name, manifest.version, given)
+    except OSError as error:
+        raise BusError(
+            f"it cannot be written ({error.strerror})", where=folder, remedy="make room, or let it be written to"
+        ) from None
+    return folder
 
 
 def readme_figures(folder: Path, home: Path | None = None) -> str:
@@ -235,7 +263,7 @@ def readme_figures(folder: Path, home: Path | None = None) -> str:
     figures = _json(folder / REPORT)
     drawn = Path(os.path.relpath(folder, home or folder), "plots").as_posix()
     pictures = [f"![{cards.PLOTS[name]}]({drawn}/{name}.png)" for name in ("roc_curve", "reliability")]
-    parts = (
+    parts: tuple[str, ...] = (
         tables.figures_table(figures),
         tables.readers_title(figures),
         tables.readers_table(figures),
@@ -251,8 +279,9 @@ def readme_figures(folder: Path, home: Path | None = None) -> str:
         tables.no_lesion_text(figures),
         tables.disagreement_text(figures),
         tables.heat_table(figures),
-        f"Beside what the predecessor of this project stated:\n\n{tables.predecessor_table(figures)}",
     )
+    if origins.own(figures):
+        parts += (f"Beside what the predecessor of this project stated:\n\n{tables.predecessor_table(figures)}",)
     beside = folder / second_reading.FOLDER / REPORT
     also = (classes.second_reading_text(_json(beside)),) if beside.is_file() else ()
     return "\n\n".join((*parts, *also, *(pictures if home else ()))) + "\n"

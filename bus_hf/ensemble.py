@@ -6,13 +6,14 @@ import dataclasses
 import hashlib
 import json
 import os
-import tempfile
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bus_hf.errors import BusError
+from bus_hf.files import replace_file
 from bus_hf.manifest import (
     Abstain,
     Ensemble,
@@ -42,7 +43,9 @@ __all__ = [
     "OperatingPoint",
     "SecondReading",
     "choose",
+    "copy",
     "member_config",
+    "member_files",
     "member_folder",
     "needed",
     "parts",
@@ -88,19 +91,8 @@ def write(ensemble: Ensemble, folder: str | Path) -> None:
     path = Path(folder) / FILE
     text = json.dumps(dataclasses.asdict(ensemble), indent=2, ensure_ascii=False) + "\n"
     _parsed(json.loads(text), path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".ensemble-")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp lets only the owner read; a server may be someone else.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replace_file(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def sha256(path: str | Path) -> str:
@@ -162,6 +154,34 @@ def member_folder(folder: str | Path, member: Member) -> Path:
     return found
 
 
+def member_files(ensemble: Ensemble, member: Member) -> dict[str, str | None]:
+    """Names of the files of a part that the manifest names, and all that is read of it, each with its SHA-256.
+
+    Whoever copies, fetches or sends a part takes these; None: not hashed.
+    """
+    files: dict[str, str | None] = {"config.json": None, WEIGHTS: member.sha256}
+    if member.name == ensemble.lesion_map.member:
+        files[ensemble.lesion_map.file] = ensemble.lesion_map.sha256
+    return files
+
+
+def copy(folder: str | Path, ensemble: Ensemble, to: Path) -> None:
+    """Copy the files of every part that lies inside `folder` to the same places in `to`, and nothing else.
+
+    Raises:
+        BusError: as for `verify`.
+        OSError: `to` cannot be written to.
+    """
+    verify(folder, ensemble)
+    for member in parts(ensemble, None):
+        if member.path is None:
+            continue
+        home = to / member.path
+        for name in member_files(ensemble, member):
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(Path(folder) / member.path / name, home / name)
+
+
 def verify(folder: str | Path, ensemble: Ensemble, members: Sequence[str] | None = None) -> None:
     """Check the files of the needed parts: present, inside the folder, no pickles, hashes as in the manifest.
 
@@ -177,10 +197,7 @@ def verify(folder: str | Path, ensemble: Ensemble, members: Sequence[str] | None
                 where=pickle,
                 remedy=f"delete it and keep the weights as {WEIGHTS}",
             )
-        hashes = {WEIGHTS: member.sha256, "config.json": None}
-        if member.name == ensemble.lesion_map.member:
-            hashes[ensemble.lesion_map.file] = ensemble.lesion_map.sha256
-        for name, expected in hashes.items():
+        for name, expected in member_files(ensemble, member).items():
             file = home / name
             _inside(file, home if member.path is None else Path(folder), name)
             if not file.is_file():

@@ -31,6 +31,8 @@ def join(runs: Sequence[Path], folder: Path) -> None:
     """
     import pandas as pd
 
+    from bus_hf.evaluation.combine import check_finite
+
     try:
         records = [json.loads((path / "run.json").read_text(encoding="utf-8")) for path in runs]
         frames = [pd.read_parquet(path / _LOGITS) for path in runs]
@@ -49,6 +51,7 @@ def join(runs: Sequence[Path], folder: Path) -> None:
         if other:
             raise BusError(f"the runs differ in {', '.join(other)}", where=where, remedy="give runs of one config")
     frame = pd.concat(frames, ignore_index=True)
+    check_finite(frame, where)
     homes = frame.drop_duplicates(["group", "fold"])
     if len({record["fold"] for record in records}) < len(records) or homes["group"].duplicated().any():
         raise BusError(

@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from bus_hf.ensemble import FILE, WEIGHTS, Ensemble, parts, read
+from bus_hf.ensemble import FILE, Ensemble, member_files, parts, read
 from bus_hf.errors import BusError
 
 # Plots that the page shows.
 PICTURES = tuple(f"plots/{name}.png" for name in ("roc_curve", "reliability", "confusion_matrix", "decision_curve"))
 # What the page tells about an ensemble, beside the manifest.
-TOLD = ("report.json", "training.json", "second_reading/report.json", *PICTURES)
+TOLD = ("report.json", "training.json", "calibration.json", "second_reading/report.json", *PICTURES)
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -38,9 +38,12 @@ def pull(folder_or_id: str | Path, revision: str | None = None, members: Sequenc
     elif REPO.fullmatch(str(folder_or_id)) and not folder.exists():
         repo_id = str(folder_or_id)
         ensemble, commit = manifest(repo_id, revision)
-        inside = [member.path for member in parts(ensemble, members) if member.path is not None]
-        names = _member_files(ensemble.lesion_map.file)
-        files = [PurePosixPath(path, name).as_posix() for path in inside for name in names]
+        files = [
+            PurePosixPath(member.path, name).as_posix()
+            for member in parts(ensemble, members)
+            if member.path is not None
+            for name in member_files(ensemble, member)
+        ]
         folder = _snapshot(repo_id, commit, [FILE, *TOLD, *files])
     else:
         what = "this is a file" if folder.is_file() else "there is no such folder"
@@ -48,7 +51,7 @@ def pull(folder_or_id: str | Path, revision: str | None = None, members: Sequenc
     ensemble = read(folder)
     for member in parts(ensemble, members):
         if member.repo_id is not None:
-            _snapshot(member.repo_id, member.revision, _member_files(ensemble.lesion_map.file))
+            _snapshot(member.repo_id, member.revision, list(member_files(ensemble, member)))
     return folder
 
 
@@ -62,10 +65,6 @@ def manifest(repo_id: str, revision: str | None = None) -> tuple[Ensemble, str]:
     if not (folder / FILE).is_file():
         raise BusError(f"it holds no {FILE}", where=repo_id, remedy="give the Hub id of an ensemble")
     return read(folder), folder.name
-
-
-def _member_files(lesion_head: str) -> list[str]:
-    return ["config.json", WEIGHTS, lesion_head]
 
 
 def _snapshot(repo_id: str, revision: str | None, files: list[str]) -> Path:

@@ -163,6 +163,22 @@ def save_member(
         save_file(stored(lesion_head).state_dict(), folder / LESION_HEAD_FILE)
 
 
+def check_finite(file: Path) -> None:
+    """BusError where a safetensors file is missing or damaged, or holds a number that is not finite."""
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError):
+        raise BusError(
+            f"{file.name} is missing or damaged", where=file.parent, remedy="let train_accelerate.py go on to its end"
+        ) from None
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        raise BusError(
+            f"a number in {file.name} is not finite, so the training diverged",
+            where=file.parent,
+            remedy="train it again at a lower rate (--lr)",
+        )
+
+
 def _plain_config(path: Path) -> None:
     """Take out of a config what only training needs: transformers' wrapper stumbles over these arguments."""
     config = json.loads(path.read_text(encoding="utf-8"))

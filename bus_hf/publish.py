@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ from bus_hf.errors import BusError
 from bus_hf.hub import REPO
 
 _MEMBER_FILES = ("README.md", "config.json", ensembles.WEIGHTS)
-_ENSEMBLE_FILES = ("README.md", "report.json", "training.json")
+_ENSEMBLE_FILES = ("README.md",)
 # Sent where they are there, of a member and of the ensemble.
 _PLOTS = "plots/*.png"
-_FURTHER = ("second_reading/report.json", _PLOTS)
+_FURTHER = ("report.json", "training.json", "calibration.json", "second_reading/report.json", _PLOTS)
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,10 @@ def plan(folder: str | Path, repo_id: str) -> tuple[Upload, ...]:
     ensembles.verify(folder, manifest)
     uploads = []
     for member in everything:
-        names = list(_MEMBER_FILES)
         home = folder / str(member.path)
-        if (home / manifest.lesion_map.file).is_file():
-            names.append(manifest.lesion_map.file)
-        files = _files(home, [*names, *_found(home, _PLOTS)])
+        # A lesion head that is not the ensemble's goes too: training can start from it.
+        beside = _found(home, "README.md", glob.escape(manifest.lesion_map.file), _PLOTS)
+        files = _files(home, list(dict.fromkeys([*ensembles.member_files(manifest, member), *beside])))
         uploads.append(
             Upload(f"{repo_id}-{member.name}", f"{member.name} of {manifest.name} {manifest.version}", files)
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bus_hf import hub
-from bus_hf.ensemble import FILE, WEIGHTS, parts
+from bus_hf.ensemble import FILE, member_files, parts
 from bus_hf.errors import BusError
 from bus_hf.evaluation.cards import replace_between
 from bus_hf.publish import Pushed, Upload, checked, send
@@ -148,14 +148,8 @@ def _readme(root: Path, ensemble: str, datasets: Sequence[str], revision: str | 
     if datasets:
         card.data["datasets"] = list(datasets)
     # As the Hub's build reads it: repository, files and commit.
-    head = manifest.lesion_map
     card.data["preload_from_hub"] = [
         f"{ensemble} {','.join((FILE, *hub.TOLD))} {commit}",
-        *(
-            f"{member.repo_id} config.json,{WEIGHTS}"
-            + (f",{head.file}" if member.name == head.member else "")
-            + f" {member.revision}"
-            for member in away
-        ),
+        *(f"{member.repo_id} {','.join(member_files(manifest, member))} {member.revision}" for member in away),
     ]
     return str(card).encode()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bus_hf import ensemble, folds
+from bus_hf import ensemble, folds, models
 from bus_hf.errors import BusError
 from bus_hf.evaluation import classes
 from bus_hf.labels import label_set
@@ -45,10 +45,10 @@ def ship(runs: Sequence[Path], folder: Path) -> None:
                 where=str(runs[0]),
                 remedy="train it for longer, or ship the ensemble without one",
             )
-        for file in (runs[0] / "checkpoint").iterdir():
-            # The box is the ensemble's: a lesion head of its own has no use there.
-            if file.name in (ensemble.WEIGHTS, "config.json"):
-                shutil.copyfile(file, home / file.name)
+        models.check_finite(runs[0] / "checkpoint" / ensemble.WEIGHTS)
+        # The box is the ensemble's: a lesion head of its own has no use there.
+        for name in ("config.json", ensemble.WEIGHTS):
+            shutil.copyfile(runs[0] / "checkpoint" / name, home / name)
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(home, folder / FOLDER)

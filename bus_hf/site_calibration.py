@@ -1,12 +1,10 @@
-"""A site's own temperature, thresholds and band of "not sure", fitted on its own labelled cases."""
+"""A site's own temperature, bias, thresholds and band of "not sure", fitted on its own labelled cases."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +12,22 @@ import numpy as np
 
 from bus_hf import ensemble
 from bus_hf.errors import BusError
-from bus_hf.evaluation import abstention, calibration, figures
+from bus_hf.evaluation import abstention, calibration, figures, site
 from bus_hf.evaluation.bootstrap import group_bootstrap, settled
+from bus_hf.files import replace_folder
 
 FILE = "calibration.json"
-# With fewer groups of a class nothing is fitted; with fewer than the second number a warning is due.
-_LEAST, _FEW = 10, 50
+CARD = "README.md"
+# With fewer groups of a class a warning is due.
+_FEW = 50
 
 
 @dataclasses.dataclass(frozen=True)
 class SiteCases:
     """What is known of a site's cases: nothing that names one of them is kept.
 
-    `logits` float (n,) are the ensemble's before its temperature, `labels` int (n,) 1 malignant, `groups` and `sources`
-    (n,) of any kind.
+    `logits` float (n,) are the ensemble's before temperature and bias, `labels` int (n,) 1 malignant, `groups` and
+    `sources` (n,) of any kind.
     """
 
     logits: np.ndarray
@@ -39,54 +39,41 @@ class SiteCases:
 def fit(manifest: ensemble.Ensemble, cases: SiteCases) -> tuple[ensemble.Ensemble, dict[str, Any], list[str]]:
     """Fit an ensemble's calibration anew.
 
-    An operating point is left out where fewer cancers are given than it takes to miss one of them (40 for a sensitivity
-    of 0.975). The default point stays, or becomes the most sensitive one that is left.
+    What the cases cannot show keeps its old value: temperature and bias where a fit lies at a bound, the temperature
+    where a threshold separates the classes, the band of "not sure" where there are fewer than 20 cancers or 10 benign
+    cases. An operating point is left out where there are fewer cancers than it takes to miss one of them (10, 20 and
+    40). The default point stays, or becomes the most sensitive one that is left.
 
     Args:
         manifest: of the ensemble that read the cases.
         cases: labelled cases that no member trained on.
 
     Returns:
-        The new manifest, JSON-ready figures of before and after, and warnings, a sentence each.
+        The new manifest, JSON-ready figures of before and after, and warnings, a sentence each without its full stop.
 
     Raises:
-        BusError: fewer than ten groups of a class.
+        BusError: fewer than ten groups of a class, a logit that is not finite, or an ensemble that does not tell these
+            cases apart, or the wrong way round.
     """
     labels, groups = cases.labels, cases.groups
-    counts = {name: len(np.unique(groups[labels == value])) for value, name in ((1, "malignant"), (0, "benign"))}
-    for name, count in counts.items():
-        if count < _LEAST:
-            raise BusError(
-                f"there are {count} {name} patients or lesions, and a calibration needs {_LEAST} at the least",
-                where="the labelled cases",
-                remedy=f"give more {name} cases, or keep the ensemble as it is",
-            )
-    warnings = [
-        f"only {count} {name} patients or lesions: the new thresholds are uncertain (see their intervals); "
-        f"{_FEW} or more are wanted"
-        for name, count in counts.items()
-        if count < _FEW
-    ]
-    scale = calibration.fit_scale(cases.logits, labels, calibration.Scale(manifest.temperature, manifest.bias))
-    if scale is None:
-        scale = calibration.Scale(manifest.temperature, manifest.bias)
+    malignant, benign = calibration.counts(labels, groups)
+    _check(cases)
+    old = calibration.Scale(manifest.temperature, manifest.bias)
+    fitted = calibration.fit_scale(cases.logits, labels, old)
+    scale = fitted or old
     logits = scale.logits(cases.logits)
     points = calibration.operating_points(labels, logits, groups)
-    band = abstention.band(labels, logits, groups)
-    enough = {name for name, target in calibration.POINTS.items() if counts["malignant"] * (1 - target) >= 1 - 1e-9}
-    for name in calibration.POINTS:
-        if name not in enough:
-            warnings.append(f"{name} is left out: {counts['malignant']} cancers cannot show so high a sensitivity")
-    kept = tuple(ensemble.OperatingPoint(**_triples(point)) for point in points if point["name"] in enough)
+    names = [point["name"] for point in points]
     default = manifest.default_operating_point
+    band, kept = _band(manifest, cases, logits)
     after = dataclasses.replace(
         manifest,
         version=f"{manifest.version.partition('+')[0]}+site",
         temperature=scale.temperature,
         bias=scale.bias,
-        operating_points=kept,
-        default_operating_point=default if default in enough else kept[-1].name,
-        abstain=None if band is None else ensemble.Abstain(**band),
+        operating_points=tuple(ensemble.OperatingPoint(**_triples(point)) for point in points),
+        default_operating_point=default if default in names else names[-1],
+        abstain=band,
         fitted_on=ensemble.FittedOn(
             sources={
                 str(name): int(count) for name, count in zip(*np.unique(cases.sources, return_counts=True), strict=True)
@@ -96,39 +83,110 @@ def fit(manifest: ensemble.Ensemble, cases: SiteCases) -> tuple[ensemble.Ensembl
             out_of_fold_sha256=None,
         ),
     )
-    return after, _compared(manifest, after, cases), warnings
+    found = _compared(manifest, after, cases)
+    warnings = _warnings(names, (malignant, benign), found["auroc"], (old, fitted), kept)
+    return after, found | {"warnings": warnings}, warnings
 
 
-def write(
-    before: Path, after: ensemble.Ensemble, found: dict[str, Any], folder: Path, members: Sequence[ensemble.Member]
-) -> None:
-    """Write the new ensemble folder, whole or not at all: members copied, manifest and `calibration.json` anew.
+def _warnings(
+    names: Sequence[str],
+    counts: tuple[int, int],
+    auroc: Mapping[str, Any],
+    scales: tuple[calibration.Scale, calibration.Scale | None],
+    kept: bool,
+) -> list[str]:
+    """What the cases cannot show: points left out, values kept, an ensemble that may not tell them apart."""
+    kinds, (old, fitted) = ("malignant", "benign"), scales
+    found = [
+        f"only {count} {kind} patients or lesions: the new thresholds are uncertain (see their intervals); {_FEW} or "
+        "more are wanted"
+        for count, kind in zip(counts, kinds, strict=True)
+        if count < _FEW
+    ]
+    found += [
+        f"{name} is left out: to show so high a sensitivity takes {calibration.needed(1 - target)} cancers, and there "
+        f"are {counts[0]}"
+        for name, target in calibration.POINTS.items()
+        if name not in names
+    ]
+    if (auroc["low"] or 0) <= 0.5:
+        found.append("that the ensemble tells these cases apart is not shown: the interval of its AUROC holds 0.5")
+    if fitted is None:
+        found.append(
+            f"temperature and bias are kept ({old.temperature:g} and {old.bias:g}): the fit lies at a bound of what is "
+            "sensible"
+        )
+    elif fitted.temperature == old.temperature:
+        found.append(
+            f"the temperature is kept ({old.temperature:g}) and the bias alone is fitted: a threshold separates all "
+            "malignant cases from all benign ones, which says nothing of how sure to be"
+        )
+    if kept:
+        needs = " and ".join(f"{count} {kind}" for count, kind in zip(abstention.NEEDED, kinds, strict=True))
+        found.append(
+            f'the band of "not sure" is kept: to fit one takes {needs} patients or lesions, and there are {counts[0]} '
+            f"and {counts[1]}"
+        )
+    return found
+
+
+def _check(cases: SiteCases) -> None:
+    if not np.isfinite(cases.logits).all():
+        raise BusError("a logit is not finite", where="the labelled cases", remedy="check the ensemble that reads them")
+    calibration.check_counts(cases.labels, cases.groups)
+    area = float(figures.auroc(cases.labels, cases.logits))
+    if area < 0.5:
+        raise BusError(
+            f"the ensemble finds the benign cases more suspicious than the malignant ones (AUROC {area:.2f})",
+            where="the labelled cases",
+            remedy="are the labels exchanged? Malignant or 1 is a cancer, benign or 0 the rest; nothing was written",
+        )
+    if area == 0.5:
+        raise BusError(
+            "the ensemble does not tell the malignant cases from the benign ones (AUROC 0.50)",
+            where="the labelled cases",
+            remedy="give B-mode images of breast lesions, or another ensemble",
+        )
+
+
+def _band(manifest: ensemble.Ensemble, cases: SiteCases, logits: np.ndarray) -> tuple[ensemble.Abstain | None, bool]:
+    """The site's band, or the old one with its rates on these cases; and whether it is the old one."""
+    found = abstention.band(cases.labels, logits, cases.groups)
+    if found is not None:
+        return ensemble.Abstain(**found), False
+    old = manifest.abstain
+    if old is None:
+        return None, False
+    answers = abstention.answers_of(logits, old.low_logit, old.high_logit)
+    method = f"{old.method.partition('; kept')[0]}; kept by a site, coverage and error measured on its cases"
+    return dataclasses.replace(old, **abstention.rates(cases.labels, answers), method=method), True
+
+
+def write(before: Path, after: ensemble.Ensemble, found: dict[str, Any], folder: Path) -> None:
+    """Write the new ensemble folder, whole or not at all, and open it before it takes its place.
 
     Args:
-        before: folder of the ensemble that was calibrated.
+        before: folder of the ensemble that was calibrated. What its manifest names is copied, and nothing else.
         after: its new manifest.
         found: figures of before and after.
         folder: to write; an earlier calibration in it is replaced.
-        members: those of the manifest.
 
     Raises:
-        BusError: the folder holds something else, or cannot be written.
+        BusError: the folder holds something else, cannot be written, or what was written cannot be opened.
     """
+    from bus_hf.runtime import open_runtime
+
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / FILE).is_file())):
         raise BusError("something else is here already", where=folder, remedy="name another folder with --to")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".calibration-") as scratch:
-            part = Path(scratch) / "ensemble"
-            part.mkdir()
-            for member in members:
-                if member.path is not None:
-                    shutil.copytree(before / member.path, part / member.path)
+        with replace_folder(folder) as part:
+            ensemble.copy(before, after, part)
             ensemble.write(after, part)
             (part / FILE).write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-            if folder.exists():
-                shutil.rmtree(folder)
-            part.rename(folder)
+            (part / CARD).write_text(site.card(after.name, after.version, found), encoding="utf-8")
+            written = ensemble.read(part)
+            ensemble.verify(part, written)
+            open_runtime(part, written, "cpu")
     except OSError as error:
         raise BusError(
             f"it cannot be written ({error.strerror})", where=folder, remedy="name another folder with --to"
@@ -159,9 +217,12 @@ def _compared(before: ensemble.Ensemble, after: ensemble.Ensemble, cases: SiteCa
         "n_malignant": int(labels.sum()),
         "n_groups": len(np.unique(groups)),
         "auroc": group_bootstrap(figures.auroc, labels, cases.logits, groups).to_dict(),
-        "before": {"temperature": before.temperature, "operating_points": rates} | _calibrated(labels, chances, groups),
+        "prevalence": round(float(labels.mean()), 6),
+        "before": {"temperature": before.temperature, "bias": before.bias, "operating_points": rates}
+        | _calibrated(labels, chances, groups),
         "after": {
             "temperature": after.temperature,
+            "bias": after.bias,
             "operating_points": {
                 point.name: {
                     "threshold": point.threshold,
@@ -174,6 +235,16 @@ def _compared(before: ensemble.Ensemble, after: ensemble.Ensemble, cases: SiteCa
             },
         }
         | _calibrated(labels, new, groups),
+        "default_operating_point": after.default_operating_point,
+        "abstain": None
+        if after.abstain is None
+        else {
+            "low": after.abstain.low,
+            "high": after.abstain.high,
+            "coverage": after.abstain.coverage,
+            "error": after.abstain.error,
+            "method": after.abstain.method,
+        },
         "interval": "95 % by bootstrap of groups; after: fitted on other groups than it is read on",
     }
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 
 from bus_hf import BreastCancerDetector, ensemble
 from bus_hf.assemble import assemble, readme_figures, redescribe
 from bus_hf.config import TrainConfig
 from bus_hf.data.dataset import cases, load
 from bus_hf.errors import BusError
-from bus_hf.evaluation import calibration, cards
+from bus_hf.evaluation import calibration, cards, plots
 from bus_hf.training.run import run
 
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
@@ -59,11 +60,13 @@ def test_folder_is_a_whole_ensemble(made):
     assert manifest.fitted_on.out_of_fold_sha256 == ensemble.sha256(made / "out_of_fold.parquet")
     drawn = {path.name for path in (made / "plots").glob("*.png")}
     assert drawn == {f"{name}.png" for name in cards.PLOTS} | {
-        f"confusion_matrix_{name}.png" for name in calibration.POINTS if name != manifest.default_operating_point
+        f"confusion_matrix_{point.name}.png"
+        for point in manifest.operating_points
+        if point.name != manifest.default_operating_point
     }
-    for home, plots in ((made, drawn), (made / "test_resnet", drawn | {"training_history.png"})):
-        assert {path.name for path in (home / "plots").iterdir()} == plots
-        assert set(re.findall(r"\(plots/([^)]+)\)", (home / "README.md").read_text())) == plots
+    for home, drawn_there in ((made, drawn), (made / "test_resnet", drawn | {"training_history.png"})):
+        assert {path.name for path in (home / "plots").iterdir()} == drawn_there
+        assert set(re.findall(r"\(plots/([^)]+)\)", (home / "README.md").read_text())) == drawn_there
     for card in (made / "README.md", made / "test_resnet" / "README.md"):
         assert "Intended use" in card.read_text()
 
@@ -196,3 +199,93 @@ def test_shipped_out_of_fold_images_share_no_group_with_training(shared_data):
     assert held_out == {case.name for case in data.held_out(config.fold)}
     groups = {case.group for case in data.cases if case.name in held_out}
     assert not groups & {case.group for case in data.training(config.fold)}
+
+
+def state(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def copied(runs, tmp_path):
+    """The first run, to be spoiled."""
+    return Path(shutil.copytree(runs / "one", tmp_path / "run"))
+
+
+def spoiled(path, value):
+    tensors = load_file(path)
+    first = next(name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.ndim)
+    tensors[first].view(-1)[0] = value
+    save_file(tensors, path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("file", ["out_of_fold.parquet", "model.safetensors", "lesion_head.safetensors"])
+def test_what_is_not_finite_is_refused_and_the_old_folder_stays(runs, made, tmp_path, value, file):
+    run, folder = copied(runs, tmp_path), tmp_path / "made"
+    shutil.copytree(made, folder)
+    before = state(folder)
+    if file == "out_of_fold.parquet":
+        frame = pd.read_parquet(run / file)
+        frame.loc[3, "logit_0"] = value
+        frame.to_parquet(run / file, index=False)
+    else:
+        spoiled(run / "checkpoint" / file, value)
+    with pytest.raises(BusError, match=r"not finite.*diverged"):
+        assemble([run], folder)
+    assert state(folder) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "run"]
+
+
+def test_a_failure_at_the_very_end_leaves_the_old_folder(runs, made, tmp_path, monkeypatch):
+    folder = tmp_path / "made"
+    shutil.copytree(made, folder)
+    before = state(folder)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(plots, "training_history", full)
+    for call in (lambda: assemble([runs / "one"], folder), lambda: redescribe(folder)):
+        with pytest.raises(BusError, match=f"^{folder}: it cannot be written"):
+            call()
+        assert state(folder) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_members_are_their_files_and_nothing_else(runs, tmp_path):
+    run = copied(runs, tmp_path)
+    (run / "checkpoint" / ".netrc").write_text("secret")
+    (run / "checkpoint" / "link.txt").symlink_to("/etc/hostname")
+    (run / "checkpoint" / "optimizer.pt").write_bytes(b"pickle")
+    folder = assemble([run], tmp_path / "made")
+    home = folder / "test_efficientnet"
+    assert {path.name for path in home.iterdir()} == {
+        "config.json", "model.safetensors", "lesion_head.safetensors", "README.md", "plots"
+    }  # fmt: skip
+    ensemble.verify(folder, ensemble.read(folder))
+
+
+def test_cards_of_phantoms_speak_of_phantoms(made):
+    for text in (*(path.read_text() for path in made.rglob("README.md")), readme_figures(made)):
+        assert "BUSI**" not in text
+        assert "redecessor" not in text
+    assert "generated pictures" in (made / "README.md").read_text()
+
+
+def test_too_few_cancers_are_refused_as_calibrate_does(runs, tmp_path):
+    run = copied(runs, tmp_path)
+    frame = pd.read_parquet(run / "out_of_fold.parquet")
+    ill = frame.loc[frame["label"] == 1, "name"].unique()
+    for kept, points in ((9, 0), (12, 1), (20, 2)):
+        few = frame[~frame["name"].isin(ill[kept:])]
+        few.to_parquet(run / "out_of_fold.parquet", index=False)
+        if points:
+            manifest = ensemble.read(assemble([run], tmp_path / "made"))
+            assert [point.name for point in manifest.operating_points] == list(calibration.POINTS)[:points]
+            assert manifest.default_operating_point == manifest.operating_points[-1].name
+            assert (manifest.abstain is None) == (kept < 20)
+            assert manifest.fitted_on.prevalence == pytest.approx(few.drop_duplicates("name")["label"].mean(), abs=1e-6)
+            readme_figures(tmp_path / "made")
+        else:
+            with pytest.raises(BusError, match="9 malignant patients or lesions, and a calibration needs 10"):
+                assemble([run], tmp_path / "made")
+            assert not (tmp_path / "made").exists()

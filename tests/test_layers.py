@@ -11,13 +11,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bus_hf"
 
 # What every room may import.
-BASE = ("errors", "labels", "config", "strict_json")
+BASE = ("errors", "labels", "config", "strict_json", "files")
 # Room -> what it may import beside the base and itself, from the top of the table to its end.
 ROOMS = {
     "errors": (),
     "labels": (),
     "config": (),
     "strict_json": (),
+    "files": (),
     "views": (),
     "overlay": ("views",),
     "data": ("views",),
@@ -30,10 +31,10 @@ ROOMS = {
     "manifest": ("views",),
     "ensemble": ("manifest", "views"),
     "folds": ("evaluation", "views"),
-    "second_reading": ("folds", "ensemble", "evaluation", "views"),
-    "assemble": ("second_reading", "ensemble", "evaluation", "views"),
-    "site_calibration": ("ensemble", "evaluation"),
+    "second_reading": ("folds", "ensemble", "evaluation", "models", "views"),
+    "assemble": ("second_reading", "ensemble", "evaluation", "models", "views"),
     "runtime": ("ensemble", "views", "models"),
+    "site_calibration": ("ensemble", "evaluation", "runtime"),
     "hub": ("ensemble", "evaluation"),
     "publish": ("hub", "ensemble"),
     "publish_space": ("publish", "hub", "ensemble", "evaluation"),

@@ -1,11 +1,11 @@
-"""`bus-hf calibrate`: an ensemble with a site's own temperature and thresholds."""
+"""`bus-hf calibrate`: an ensemble with a site's own temperature, bias and thresholds."""
 
 from __future__ import annotations
 
 import argparse
 import csv
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,9 @@ _EXAMPLES = """\
 _NOTES = """\
 labels.csv has the columns name (the image's path below the folder), label (benign or malignant, 0 or 1) and, if you
 know it, patient: images of one patient count as one. Give cases that were not chosen by what a reader said of them.
-Nothing that names an image or a patient is stored in the new folder."""
+Nothing that names an image or a patient is stored in the new folder.
+At least 10 malignant and 10 benign patients or lesions are needed; 20 cancers for miss_5_in_100 and for a band of "not
+sure" of your own, 40 for miss_25_in_1000; 50 of each are wanted. What the cases cannot show keeps its old value."""
 
 _LABELS = {"benign": 0, "0": 0, "malignant": 1, "1": 1}
 
@@ -30,7 +32,7 @@ _LABELS = {"benign": 0, "0": 0, "malignant": 1, "1": 1}
 def add(commands: Any) -> None:
     """Add the subcommand."""
     command = shared.subcommand(
-        commands, "calibrate", "fit temperature and thresholds on a site's own cases", _EXAMPLES, _NOTES
+        commands, "calibrate", "fit calibration and thresholds on a site's own cases", _EXAMPLES, _NOTES
     )
     command.add_argument("data", metavar="FOLDER", help="of images, or of labelled images as training reads them")
     command.add_argument("--labels", type=Path, metavar="CSV", help="table of names and labels")
@@ -47,6 +49,7 @@ def run(given: argparse.Namespace) -> int:
 
     from bus_hf import ensemble, hub, site_calibration
     from bus_hf.detector import BreastCancerDetector
+    from bus_hf.evaluation import site
     from bus_hf.space.reader import default_ensemble
 
     folder = hub.pull(given.ensemble or default_ensemble())
@@ -69,8 +72,8 @@ def run(given: argparse.Namespace) -> int:
     after, found, warnings = site_calibration.fit(manifest, read)
     for warning in warnings:
         _say(f"{warning}.")
-    site_calibration.write(folder, after, found, given.to, manifest.members)
-    print(json.dumps(found, indent=1) if given.json else _table(found))
+    site_calibration.write(folder, after, found, given.to)
+    print(json.dumps(found, indent=1) if given.json else site.tables(found))
     _say(f"written: {given.to}")
     return 1 if incomplete or failed else 0
 
@@ -159,27 +162,6 @@ def _read(detector: Any, cases: Sequence[Case]) -> tuple[Any, bool]:
         raise BusError("no image is left to calibrate on", remedy="give readable, labelled images")
     logits, labels, of, sources = (np.array(column) for column in zip(*rows, strict=True))
     return SiteCases(logits, labels, of, sources), failed
-
-
-def _table(found: Mapping[str, Any]) -> str:
-    from bus_hf.evaluation.tables import estimate
-
-    lines = [
-        f"{found['n']} images, {found['n_malignant']} malignant, {found['n_groups']} groups; "
-        f"AUROC {estimate(found['auroc'])}; in brackets {found['interval']}.",
-        "",
-        "| | temperature | Brier | calibration error |",
-        "|---|---|---|---|",
-    ]
-    for when in ("before", "after"):
-        row = found[when]
-        lines.append(f"| {when} | {row['temperature']:.3f} | {estimate(row['brier'])} | {estimate(row['ece'])} |")
-    lines += ["", "| operating point | | threshold | sensitivity | specificity |", "|---|---|---|---|---|"]
-    for when in ("before", "after"):
-        for name, row in found[when]["operating_points"].items():
-            rates = f"{estimate(row['sensitivity'])} | {estimate(row['specificity'])}"
-            lines.append(f"| {name} | {when} | {row['threshold']:.3f} | {rates} |")
-    return "\n".join(lines)
 
 
 def _say(sentence: str) -> None:

@@ -9,10 +9,12 @@ import numpy as np
 
 from bus_hf.evaluation import figures
 from bus_hf.evaluation.bootstrap import group_bootstrap, settled
-from bus_hf.evaluation.calibration import cross_fits
+from bus_hf.evaluation.calibration import counts, cross_fits, needed
 
 # Share of malignant cases whose prediction set may lack "malignant", and of benign ones; a missed cancer weighs more.
 MALIGNANT_ERROR, BENIGN_ERROR = 0.05, 0.10
+# Groups of malignant and of benign cases that it takes for one to be answered wrongly at these rates.
+NEEDED = (needed(MALIGNANT_ERROR), needed(BENIGN_ERROR))
 # Among answers of 0, benign, and 1, malignant.
 NOT_SURE = -1
 
@@ -36,24 +38,36 @@ def band(
 
     Returns:
         low_logit, high_logit (the band, both ends in it), coverage (share of cases outside it), error (among those) and
-        method; None where there are too few cases of a class for the band to have two ends.
+        method; None where there are fewer groups than `NEEDED`, with which the band has no two ends.
     """
+    if any(count < least for count, least in zip(counts(labels, groups), NEEDED, strict=True)):
+        return None
     low, high = _ends(labels, logits)
     answers = cross_fitted(labels, logits, groups, seed)
-    if not np.isfinite((low, high)).all():
-        return None
-    decided = answers != NOT_SURE
-    wrong = decided & (answers != labels)
     return {
         "low_logit": low,
         "high_logit": high,
-        "coverage": round(float(decided.mean()), 6),
-        "error": round(float(wrong.sum() / decided.sum()), 6) if decided.any() else 0.0,
+        **rates(labels, answers),
         "method": (
             f"class-conditional conformal prediction, error {MALIGNANT_ERROR:g} for malignant and {BENIGN_ERROR:g} for "
             "benign; coverage and error cross-fitted over groups"
         ),
     }
+
+
+def rates(labels: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+    """Coverage, the share of answers that are not "not sure", and error, the share of wrong ones among those."""
+    decided = answers != NOT_SURE
+    wrong = decided & (answers != labels)
+    return {
+        "coverage": round(float(decided.mean()), 6),
+        "error": round(float(wrong.sum() / decided.sum()), 6) if decided.any() else 0.0,
+    }
+
+
+def answers_of(logits: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Answers of a band with both ends in it: int (n,), 1 malignant, 0 benign, -1 not sure."""
+    return np.where(logits > high, 1, np.where(logits < low, 0, NOT_SURE))
 
 
 def cross_fitted(
@@ -65,9 +79,7 @@ def cross_fitted(
     """Answers of bands fitted on other groups, as for `band`: int (n,), 1 malignant, 0 benign, -1 not sure."""
     answers = np.full(len(labels), NOT_SURE)
     for fit, test in cross_fits(labels, np.asarray(groups), seed):
-        low, high = _ends(labels[fit], logits[fit])
-        read = logits[test]
-        answers[test] = np.where(read > high, 1, np.where(read < low, 0, NOT_SURE))
+        answers[test] = answers_of(logits[test], *_ends(labels[fit], logits[fit]))
     return answers
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, interval, re
 
 # How many of 1000 cancers an operating point may miss.
 POINTS = {"miss_10_in_100": 0.90, "miss_5_in_100": 0.95, "miss_25_in_1000": 0.975}
+# Groups of each class that a calibration needs at the least.
+LEAST = 10
 _TEMPERATURES, _BIASES = (0.05, 20.0), (-20.0, 20.0)
 # Standard deviations of a normal prior on the logarithm of the temperature and on the bias, around the values that are
 # kept where the cases say nothing: what a few cases claim is held near those, and hundreds of cases outweigh it.
@@ -106,6 +109,34 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x))
 
 
+def needed(missed: float) -> int:
+    """Groups of a class that it takes to miss one of them at a rate of `missed`: 40 for a sensitivity of 0.975."""
+    return math.ceil(1 / missed - 1e-9)
+
+
+def counts(labels: np.ndarray, groups: Sequence[Any] | np.ndarray) -> tuple[int, int]:
+    """Number of groups that hold a malignant image, and of those that hold a benign one."""
+    of = np.asarray(groups)
+    return len(np.unique(of[labels == 1])), len(np.unique(of[labels == 0]))
+
+
+def check_counts(labels: np.ndarray, groups: Sequence[Any] | np.ndarray) -> None:
+    """BusError where a class has fewer groups than a calibration needs."""
+    for kind, count in zip(("malignant", "benign"), counts(labels, groups), strict=True):
+        if count < LEAST:
+            raise BusError(
+                f"there are {count} {kind} patients or lesions, and a calibration needs {LEAST} at the least",
+                where="the labelled images",
+                remedy=f"give more {kind} cases",
+            )
+
+
+def supported(labels: np.ndarray, groups: Sequence[Any] | np.ndarray) -> dict[str, float]:
+    """Those of `POINTS` that the malignant groups given are enough for (`needed`), sensitivity by name."""
+    malignant = counts(labels, groups)[0]
+    return {name: target for name, target in POINTS.items() if malignant >= needed(1 - target)}
+
+
 def threshold_for_sensitivity(labels: np.ndarray, scores: np.ndarray, target: float) -> float:
     """The largest threshold at which `score >= threshold` finds at least `target` of the positives given.
 
@@ -124,7 +155,7 @@ def threshold_for_sensitivity(labels: np.ndarray, scores: np.ndarray, target: fl
 def operating_points(
     labels: np.ndarray, logits: np.ndarray, groups: Sequence[Any] | np.ndarray, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Thresholds for each of `POINTS`, with the sensitivity and specificity to expect.
+    """Thresholds for those of `POINTS` that are `supported`, with the sensitivity and specificity to expect.
 
     The threshold is fitted on all cases. Its rates are those of thresholds fitted on nine tenths of the groups and
     read on the tenth that was left out, so that they do not flatter. Intervals are by group bootstrap; that of the
@@ -140,11 +171,12 @@ def operating_points(
         Dicts with name, logit (the threshold), sensitivity and specificity as [value, low, high].
 
     Raises:
-        BusError: a class has fewer than two groups.
+        BusError: a class has fewer than ten groups.
     """
     groups = np.asarray(groups)
+    check_counts(labels, groups)
     points = []
-    for name, target in POINTS.items():
+    for name, target in supported(labels, groups).items():
         called = cross_fitted_calls(labels, logits, groups, target, seed)
         points.append(
             {

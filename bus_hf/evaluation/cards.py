@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from bus_hf.evaluation import tables
+from bus_hf.evaluation import origins, tables
 from bus_hf.evaluation.evidence import ENSEMBLE
 from bus_hf.evaluation.report import WITHOUT_NORMALS
 
@@ -188,7 +188,7 @@ def _plots(report: Mapping[str, Any], note: str, others: Mapping[str, str]) -> s
 
 def evidence(report: Mapping[str, Any], level: str = "##") -> str:
     """What a reviewer asks next, under headings of the given level."""
-    parts = (
+    parts: tuple[tuple[str, str], ...] = (
         ("Votes", tables.weights_text(report)),
         ("Ensemble against the best single member", tables.comparison_text(report)),
         (
@@ -200,8 +200,9 @@ def evidence(report: Mapping[str, Any], level: str = "##") -> str:
             "\n\n".join(dict.fromkeys((tables.across_text(report), tables.across_verdict(report)))),
         ),
         ("By stratum", tables.strata_table(report)),
-        ("Beside the predecessor", tables.predecessor_table(report)),
     )
+    if origins.own(report):
+        parts += (("Beside the predecessor", tables.predecessor_table(report)),)
     return "\n\n".join(f"{level} {title}\n\n{text}" for title, text in parts)
 
 
@@ -256,6 +257,11 @@ def _card(
             interval=report["interval"],
             sources=_counted(sum(not source.endswith(WITHOUT_NORMALS) for source in report["by_source"]), "source"),
             devices=_counted(len(report["by_device"]), "known scanner setting"),
+            own=origins.own(report),
+            peak="the same images, for the first version's light\n  member, and kept since."
+            if origins.own(report)
+            else "images of BUSI and BUS-BRA, not on these.",
+            **origins.words(origins.names(report)),
             **words,
         )
     )

@@ -228,7 +228,7 @@ def markdown(found: Mapping[str, Any], title: str, records: Sequence[Mapping[str
     ]
     if "at_shares" in found:
         lines += ["", "One image a group, at the classes' shares:", "", class_table(found, "at_shares")]
-    if record["label_set"] == "busi3":
+    if record["label_set"] == "busi3" and set(record["sources"]) == {"busi"}:
         mean, spread_of = CURATED_BUSI
         lines += [
             "",
@@ -296,7 +296,7 @@ ensemble's lesion map finds; here each network took its own.
 The network here left out fold {first["fold"]}; the figures are {siblings} read on the fold that it left out.
 {offered}
 Start weights: {start["source"]}; licence: {start["licence"]}. For research and teaching. This is not a medical device:
-it has seen one collection, and the likeliest class is often wrong.
+it has seen images of {" and ".join(first["sources"])} alone, and the likeliest class is often wrong.
 """
 
 

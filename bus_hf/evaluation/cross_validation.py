@@ -81,7 +81,7 @@ def markdown(found: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> 
         counts = f"{row['n']} ({row['n_malignant']}, {row['n_groups']})"
         auroc, brier, ece = (tables.estimate(row[key]) for key in ("auroc", "brier", "ece"))
         whole = f"| {name} | {counts} | {auroc} | {fold} | {brier} | {ece} "
-        for point, rates in row["operating_points"].items():
+        for point, rates in (row["operating_points"] or {"–": None}).items():
             cells = " | ".join(tables.estimate(rates[key] if rates else None) for key in ("sensitivity", "specificity"))
             lines.append(f"{whole}| {point} | {cells} |")
             whole = "| | | | | | "

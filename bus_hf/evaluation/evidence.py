@@ -63,7 +63,7 @@ def reader(read: Readings, logits: np.ndarray) -> dict[str, Any]:
     chances = calibration.cross_fitted_probabilities(logits, read.labels, read.groups)
     calls = {
         name: calibration.cross_fitted_calls(read.labels, logits, read.groups, target)
-        for name, target in calibration.POINTS.items()
+        for name, target in calibration.supported(read.labels, read.groups).items()
     }
     found = {}
     for name, rows in _parts(read).items():
@@ -189,7 +189,7 @@ def across_sources(read: Readings, logits: np.ndarray) -> dict[str, Any]:
             continue
         labels, groups = read.labels[rows], read.groups[rows]
         found[source] = {}
-        for point, target in calibration.POINTS.items():
+        for point, target in calibration.supported(read.labels, read.groups).items():
             threshold = calibration.threshold_for_sensitivity(read.labels[other], logits[other], target)
             called = logits[rows] >= threshold
             found[source][point] = {

@@ -67,12 +67,29 @@ def test_views_without_weight_need_not_be_there(weights):
     assert areas["lesion"] is None
 
 
-@pytest.mark.parametrize("positives", [0, 1, 29, 30])
-@pytest.mark.parametrize("fit", [calibration.operating_points, abstention.band])
-def test_too_few_groups_of_a_class_is_one_sentence(fit, positives):
-    labels = np.r_[np.ones(positives, int), np.zeros(30 - positives, int)]
-    with pytest.raises(BusError, match="fewer than two groups"):
-        fit(labels, np.linspace(0.1, 0.9, 30), np.arange(30))
+@pytest.mark.parametrize("positives", [0, 1, 9, 51, 59, 60])
+def test_too_few_groups_of_a_class_is_one_sentence(positives):
+    labels = np.repeat([1, 0], (positives, 60 - positives))
+    with pytest.raises(BusError, match="a calibration needs 10"):
+        calibration.operating_points(labels, np.linspace(-2, 2, 60), np.arange(60))
+    with pytest.raises(BusError, match="a calibration needs 10"):
+        calibration.operating_points(np.repeat([1, 0], 30), np.linspace(-2, 2, 60), np.repeat([0, 1], 30))
+
+
+@pytest.mark.parametrize(("malignant", "benign", "points", "band"), [(10, 10, 1, 0), (19, 40, 1, 0), (20, 10, 2, 1)])
+def test_one_rule_says_how_many_cases_each_statement_takes(malignant, benign, points, band):
+    labels = np.repeat([1, 0], (malignant, benign))
+    logits = np.random.default_rng(0).normal(size=len(labels)) + labels
+    groups = np.arange(len(labels))
+    found = calibration.operating_points(labels, logits, groups)
+    assert (
+        [point["name"] for point in found]
+        == list(calibration.POINTS)[:points]
+        == list(calibration.supported(labels, groups))
+    )
+    assert (abstention.band(labels, logits, groups) is not None) == bool(band)
+    # Images of one patient are one.
+    assert abstention.band(np.repeat(labels, 3), np.repeat(logits, 3), np.repeat(groups, 3)) is None or band
 
 
 def test_ties_do_not_flatter_the_specificity():

@@ -295,13 +295,46 @@ def test_the_ensemble_card_holds_every_table(whole):
         "(plots/roc_curve.png)",
         tables.disagreement_text(whole),
         tables.strata_table(whole),
-        tables.predecessor_table(whole),
         tables.weights_text(whole),
     ):
         assert table in text
-    for heading in ("Intended use", "Data and participants", "Known leaks in BUSI", "Ethics", "Reproduce", "Limits"):
+    # These are no images of the project's own collections.
+    assert tables.predecessor_table(whole) not in text
+    for heading in ("Intended use", "Data and participants", "Ethics", "Reproduce", "Limits"):
         assert f"## {heading}" in text
     # Every row of a table has the cells of its head.
     for block in text.split("\n\n"):
         lines = [line for line in block.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in lines}) <= 1, block
+
+
+@pytest.mark.parametrize(
+    ("sources", "said", "unsaid"),
+    [
+        (
+            ("busbra", "busi"),
+            ("BUSI", "BUS-BRA", "redecessor", "make ensemble", "Known leaks", "Al-Dhabyani"),
+            ("phantom",),
+        ),
+        (("busi",), ("BUSI", "Known leaks", "Al-Dhabyani"), ("BUS-BRA (Rio", "redecessor", "make ensemble")),
+        (("brest",), ("BrEaST", "2024"), ("BUSI (", "Known leaks", "redecessor")),
+        (
+            ("phantoms",),
+            ("generated pictures", "No image of a patient"),
+            ("BUSI (", "redecessor", "## Cite", "published"),
+        ),
+        (("clinic <b>",), ("does not know",), ("BUSI (", "redecessor", "Known leaks", "Only published")),
+    ],
+)
+def test_cards_speak_of_the_data_that_was_used(whole, sources, said, unsaid):
+    rows = next(iter(whole["by_source"].values()))
+    given = whole | {"by_source": dict.fromkeys(sources, rows)}
+    for text in (
+        cards.ensemble_card(given, "bus", dict.fromkeys(MEMBERS, RECORD)),
+        cards.member_card(given, RECORD, "good"),
+    ):
+        plain = text.replace("**", "")
+        for word in said:
+            assert word in plain or (word == "redecessor" and "# good" in plain), word
+        for word in unsaid:
+            assert word not in plain, word

@@ -152,7 +152,7 @@ def test_dry_run_lists_and_calls_nobody(hub, described, capsys):
 @pytest.mark.parametrize(
     ("spoil", "to", "sentence"),
     [
-        (lambda folder: (folder / "test_resnet" / "README.md").unlink(), "org/tiny", "README.md is missing"),
+        (lambda folder: (folder / "README.md").unlink(), "org/tiny", "README.md is missing"),
         (
             lambda folder: (folder / "test_resnet" / "model.safetensors").write_bytes(b"x"),
             "org/tiny",

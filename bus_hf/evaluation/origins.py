@@ -1,0 +1,97 @@
+"""What cards say of the collections that an ensemble learned from and was measured on: those of its records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bus_hf.evaluation.report import WITHOUT_NORMALS
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A known collection: who and where, how it is labelled, its known leaks, and whom to cite; "" where none."""
+
+    about: str
+    outcome: str
+    leaks: str
+    cite: str
+
+
+_KNOWN = {
+    "busi": Collection(
+        "**BUSI** (Cairo; women of 25 to 75 years, LOGIQ E9 systems, images of lesions and of normal breasts), "
+        "collected before this project and published for research",
+        'BUSI: by its radiologists; its normal breasts count as "no cancer", and figures are given with and '
+        "without them",
+        "BUSI holds near-duplicates by the hundred, lesions in two classes, axilla images and burned-in marks "
+        "(Pawłowska et al., Data in Brief 2023). Near-duplicates are grouped, conflicting groups left out. "
+        "Images that pass as different and are of one patient cannot be found, since BUSI has no patient "
+        "numbers: its figures may flatter. Corners are blacked out at random in training, so that little can be "
+        "learned from burned-in text.",
+        'W. Al-Dhabyani, M. Gomaa, H. Khaled, A. Fahmy, "Dataset of breast ultrasound images", Data in Brief '
+        "28:104863, "
+        "2020.",
+    ),
+    "busbra": Collection(
+        "**BUS-BRA** (Rio de Janeiro; biopsy-proven lesions, four scanners), collected before this project and "
+        "published for research",
+        "BUS-BRA: by biopsy",
+        "",
+        'W. Gómez-Flores, M. J. Gregorio-Calas, W. C. de Albuquerque Pereira, "BUS-BRA: a breast ultrasound '
+        'dataset for assessing computer-aided diagnosis systems", Medical Physics, 2023.',
+    ),
+    "brest": Collection(
+        "**BrEaST** (Poland; curated images with free-hand annotations), collected before this project and "
+        "published for research",
+        "BrEaST: by biopsy or follow-up",
+        "",
+        'A. Pawłowska et al., "Curated benchmark dataset for ultrasound based breast lesion analysis", Scientific Data '
+        "11:148, 2024.",
+    ),
+    "phantoms": Collection(
+        "**phantoms**: generated pictures, which show no patient; figures on them say nothing of real images",
+        "phantoms: by how they were made",
+        "",
+        "",
+    ),
+}
+# The figures of the project's predecessor stand beside those of ensembles of its own two collections alone.
+_OWN = {"busi", "busbra"}
+
+
+def names(report: Mapping[str, Any]) -> list[str]:
+    """Sources that a report measured."""
+    return [name for name in report["by_source"] if not name.endswith(WITHOUT_NORMALS)]
+
+
+def own(report: Mapping[str, Any]) -> bool:
+    """Whether a report is of the project's own collections."""
+    return set(names(report)) == _OWN
+
+
+def words(sources: Iterable[str]) -> dict[str, str | None]:
+    """Parts of a card on its collections: participants, outcomes, leaks and citations, None for what there is not."""
+    told = {name: _KNOWN.get(name, _unknown(name)) for name in sources}
+    cites = [f"- {one.cite}" for one in told.values() if one.cite]
+    patients = [name for name in told if name != "phantoms"]
+    return {
+        "participants": "\n".join(f"- {one.about}." for one in told.values()),
+        "outcomes": "; ".join(one.outcome for one in told.values()),
+        "leaks": "\n\n".join(one.leaks for one in told.values() if one.leaks) or None,
+        "cites": "\n".join(cites) or None,
+        "ethics": (
+            "Only published, de-identified images were used, under their own terms; none is in this repository. The "
+            "weights hold no image."
+            if patients and all(name in _KNOWN for name in patients)
+            else "No image of a patient was used."
+            if not patients
+            else "The weights hold no image. Whether the images were published or may be used is for whoever "
+            "trained on them to say."
+        ),
+    }
+
+
+def _unknown(name: str) -> Collection:
+    return Collection(f"**{name}**: a collection that this project does not know", f"{name}: as it is labelled", "", "")
