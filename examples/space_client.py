@@ -9,6 +9,6 @@ import sys
 from gradio_client import Client, handle_file
 
 space, image = sys.argv[1:]
-# Empty texts: the ensemble's own operating point, and the lesion box that it finds.
-found = Client(space, verbose=False).predict(handle_file(image), "", "", api_name="/predict")
-print(f"{found['prediction']} {found['probability']:.4f}{' not sure, refer' if found['uncertain'] else ''}")
+# More may be asked for by name: operating_point, roi, light, heatmap, lesion_type; `view_api()` tells what each is.
+found = Client(space, verbose=False).predict(handle_file(image), api_name="/predict")
+print(f"{found['probability']:.4f} {found['verdict']}")

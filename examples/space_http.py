@@ -27,7 +27,7 @@ def post(path: str, data: bytes, kind: str) -> Any:
 
 
 (path,) = post("upload", body, f"multipart/form-data; boundary={mark}")
-asked = {"data": [{"path": path, "orig_name": image.name, "meta": {"_type": "gradio.FileData"}}, "", ""]}
+asked = {"data": [{"path": path, "orig_name": image.name, "meta": {"_type": "gradio.FileData"}}]}
 event = post("call/predict", json.dumps(asked).encode(), "application/json")["event_id"]
 with urllib.request.urlopen(f"{url}/gradio_api/call/predict/{event}", timeout=300) as stream:
     kind = ""
@@ -37,6 +37,6 @@ with urllib.request.urlopen(f"{url}/gradio_api/call/predict/{event}", timeout=30
             kind = value
         elif name == "data" and kind == "complete":
             (found,) = json.loads(value)
-            print(f"{found['prediction']} {found['probability']:.4f}{' not sure, refer' if found['uncertain'] else ''}")
+            print(f"{found['probability']:.4f} {found['verdict']}")
         elif name == "data" and kind == "error":
             sys.exit(f"the page refuses this: {value}")

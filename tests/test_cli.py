@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import re
 import resource
@@ -17,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
+from bus_hf import words
 from bus_hf.cli import main
 from bus_hf.config import TrainConfig, to_mapping
 from bus_hf.data.phantoms import phantom, write_phantoms
@@ -126,6 +128,44 @@ def test_predict_prints_json_lines(predict, scans, capsys):
     for row in rows:
         assert (row["prediction"] == "Malignant") == (row["probability"] >= 0.5)
         assert set(row["views"]) == {"whole", "flip", "wider", "lesion", "around"}
+
+
+def test_predict_says_one_of_the_pages_three_verdicts_and_what_was_measured(predict, scans, tmp_path, capsys):
+    table = tmp_path / "table.csv"
+    assert predict(scans, "--csv", table) == 0
+    out, err = capsys.readouterr()
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    verdicts = {words.UNSURE, words.SUSPICIOUS, words.CLEAR}
+    for line, row in zip(out.splitlines(), rows, strict=True):
+        assert row["verdict"] in verdicts
+        assert line.startswith(row["verdict"])
+        assert words.percent(float(row["probability"])) in line
+    assert "suspicious from 30 % on" in err
+    assert "catches 95 in 100 cancers and clears 70 in 100 others among the images it was measured on" in err
+
+
+@pytest.mark.parametrize("logit", [-50.0, 50.0])
+def test_predict_is_never_certain(predict, scans, monkeypatch, capsys, logit):
+    from bus_hf import detector
+
+    chance = 1 / (1 + math.exp(-logit))
+    monkeypatch.setattr(
+        detector, "_probabilities", lambda logits: np.broadcast_to([1 - chance, chance], (*logits.shape[:-1], 2))
+    )
+    assert predict(scans / "a.png") == 0
+    out, err = capsys.readouterr()
+    assert ("over 99 %" if logit > 0 else "under 1 %") in out
+    assert not re.search(r"\b(0|100)(\.0+)? ?%", out + err)
+
+
+def test_a_name_forges_neither_a_line_nor_a_formula(predict, scans, tmp_path, monkeypatch, capsys):
+    shutil.copy(scans / "a.png", tmp_path / "=1+1\nMalignant  99 %.png")
+    monkeypatch.chdir(tmp_path)
+    assert predict("=1+1\nMalignant  99 %.png", "--csv", "table.csv") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    with open("table.csv", newline="") as file:
+        assert next(csv.DictReader(file))["name"].startswith("'=1+1")
 
 
 def test_predict_goes_on_after_a_bad_file(predict, scans, tmp_path, capsys):

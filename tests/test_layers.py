@@ -45,7 +45,8 @@ ROOMS = {
     # `import bus_hf` itself: the detector, on demand.
     "": ("detector",),
     "clinic": ("", "detector", "data.images"),
-    "space": ("", "detector", "evaluation", "hub", "clinic", "ensemble", "overlay", "views", "data"),
+    "words": ("detector", "ensemble"),
+    "space": ("", "words", "detector", "evaluation", "hub", "clinic", "ensemble", "overlay", "views", "data"),
     "cli": (
         "",
         "assemble",
@@ -64,6 +65,7 @@ ROOMS = {
         "data",
         "transforms",
         "space",
+        "words",
     ),
     "app.py": ("space",),
     "train_accelerate.py": ("training", "publish_run"),

@@ -122,7 +122,7 @@ def test_the_command_line_prints_it_when_asked(offered, tmp_path, image, capsys)
     assert main(command) == 0
     assert "second reading" not in capsys.readouterr().out
     assert main([*command, "--second-reading", "--csv", str(tmp_path / "table.csv")]) == 0
-    assert "second reading: cyst " in capsys.readouterr().out
+    assert "lesion type: cyst " in capsys.readouterr().out
     assert "fibroadenoma" in (tmp_path / "table.csv").read_text()
     assert main([*command, "--second-reading", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["second_reading"]) == set(HISTOLOGY.classes)
@@ -130,12 +130,13 @@ def test_the_command_line_prints_it_when_asked(offered, tmp_path, image, capsys)
 
 def test_the_page_shows_it_marked_as_such(offered, image):
     from bus_hf.space import html
-    from bus_hf.space.reader import Reader
+    from bus_hf.space.reader import Reader, Settings
 
     reader = Reader(str(offered))
-    assert "Second reading" not in html.reading(reader.read(image, None))
-    shown = html.reading(reader.read(image, None, second=True))
-    assert "Second reading: what kind of lesion" in shown
+    result = reader.read(image, Settings())
+    assert "Lesion type" not in html.reading(result, reader.point(result))
+    shown = html.reading(reader.read(image, Settings(lesion_type=True)), reader.point(result))
+    assert "Lesion type" in shown
     assert "no say in the probability above" in shown
     assert shown.count("<li>") == 2 + 4
 

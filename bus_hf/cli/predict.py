@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bus_hf import words
 from bus_hf.cli import shared
 from bus_hf.errors import BusError
 
@@ -24,13 +25,17 @@ _EXAMPLES = """\
   bus-hf predict scan.png --second-reading
   bus-hf predict scans/ --json | jq 'select(.uncertain) | .name'"""
 _NOTES = """\
-Each line gives the verdict at the operating point, the calibrated probability of malignancy, the lesion's box (left,
-top, width, height in pixels) and the file. An image that cannot be read is told on stderr, and the rest goes on."""
+Each line gives the verdict, one of "Suspicious of malignancy", "No sign of malignancy" and "Not sure: refer", the
+calibrated probability of malignancy, the lesion's box (left, top, width, height in pixels) and the file. An image that
+cannot be read is told on stderr, and the rest goes on."""
 
+_WIDEST = max(map(len, (words.UNSURE, words.SUSPICIOUS, words.CLEAR)))
 _COLUMNS = (
     "name",
+    "verdict",
     "prediction",
     "probability",
+    "prevalence",
     "confidence",
     "uncertain",
     "disagreement",
@@ -39,6 +44,8 @@ _COLUMNS = (
     "box_w",
     "box_h",
     "box_source",
+    "lesion_confidence",
+    "colour_overlay",
     "operating_point",
     "threshold",
     "height",
@@ -62,7 +69,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--second-reading",
         action="store_true",
-        help="ask the second reading too: what kind of lesion, where there is one",
+        help="ask the lesion-type classifier too, where there is one",
     )
     command.add_argument("--json", action="store_true", help="print one JSON object a line")
     command.add_argument("--csv", type=Path, metavar="FILE", help="write a table too")
@@ -84,13 +91,16 @@ def run(given: argparse.Namespace) -> int:
         if not paths:
             return 1
         detector = shared.open_detector(given)
-        read, heat_names = 0, _HeatNames(given.heatmap)
+        from bus_hf.detector import Failure
+
+        read, heat_names, assumed = 0, _HeatNames(given.heatmap), ""
         for path, result in zip(paths, _results(detector, paths, given, stack), strict=True):
             row = _row(result)
-            if "error" in row:
-                failed[str(path)] = row["error"]
+            if isinstance(result, Failure):
+                failed[str(path)] = result.error
             else:
                 read += 1
+                assumed = words.assumption(result)
                 if given.heatmap:
                     row["heatmap"] = str(_draw(path, result, heat_names))
             if table:
@@ -99,11 +109,13 @@ def run(given: argparse.Namespace) -> int:
     if not given.json:
         points = {point.name: point for point in detector.manifest.operating_points}
         used = points[given.operating_point or detector.manifest.default_operating_point]
-        print(
-            f"{read} read, {len(failed)} failed; {used.name}: malignant from {used.threshold:.1%} on. "
+        sentences = [
+            f"{read} read, {len(failed)} failed.",
+            f"{used.name}: suspicious from {words.percent(used.threshold)} on, which {words.measured(used)}.",
+            *([assumed] if assumed else []),
             "For research, not for diagnosis.",
-            file=sys.stderr,
-        )
+        ]
+        print(" ".join(sentences), file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -163,7 +175,7 @@ def _row(result: Prediction | Failure) -> dict[str, Any]:
 
     if isinstance(result, Failure):
         return {"name": result.name, "error": result.error}
-    return result.to_dict()
+    return result.to_dict() | {"verdict": words.verdict(result)}
 
 
 def _show(row: dict[str, Any], as_json: bool) -> None:
@@ -175,16 +187,17 @@ def _show(row: dict[str, Any], as_json: bool) -> None:
         tqdm.write(f"bus-hf: {row['error']}", file=sys.stderr)
     else:
         box = "no lesion found" if row["box"] is None else "box " + ",".join(f"{side:.0f}" for side in row["box"])
-        sure = "  not sure: refer" if row["uncertain"] else ""
-        tqdm.write(f"{row['prediction']:<9} {row['probability']:6.1%}  {box:<20}  {row['name']}{sure}", file=sys.stdout)
+        chance, name = words.percent(row["probability"]), words.one_line(row["name"])
+        unusual = f"  ({row['note']})" if row["note"] else ""
+        tqdm.write(f"{row['verdict']:<{_WIDEST}}  {chance:>9}  {box:<20}  {name}{unusual}", file=sys.stdout)
         if row["second_reading"]:
-            tqdm.write(f"          second reading: {_classes(row['second_reading'])}", file=sys.stdout)
+            tqdm.write(f"          lesion type: {_classes(row['second_reading'])}", file=sys.stdout)
     # A reader at the other end of a pipe sees each result as it comes, and Ctrl-C loses none.
     sys.stdout.flush()
 
 
 def _classes(chances: dict[str, float]) -> str:
-    return ", ".join(f"{name} {chance:.1%}" for name, chance in chances.items())
+    return ", ".join(f"{name} {words.percent(chance)}" for name, chance in chances.items())
 
 
 class _HeatNames:
@@ -227,5 +240,7 @@ class _Table:
         if flat.get("second_reading"):
             flat["second_reading"] = _classes(flat["second_reading"])
         flat |= zip(("height", "width"), row.get("shape", ()), strict=False)
-        self._writer.writerow(flat)
+        self._writer.writerow(
+            {key: words.cell(value) if isinstance(value, str) else value for key, value in flat.items()}
+        )
         self._file.flush()

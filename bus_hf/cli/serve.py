@@ -15,7 +15,8 @@ _EXAMPLES = """\
   bus-hf serve --port 8000 --ensemble my_ensemble
   bus-hf serve --host 0.0.0.0                   for every machine that can reach this one"""
 _NOTES = """\
-The weights load on the first reading. Uploaded images are deleted after use, and nothing about them is logged."""
+The weights load on the first reading. Uploaded images are kept in memory alone until they are read, and nothing about
+them is logged."""
 
 
 def add(commands: Any) -> None:

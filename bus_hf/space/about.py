@@ -10,7 +10,7 @@ from typing import Any
 
 from bus_hf.evaluation import cards, classes, tables
 from bus_hf.hub import PICTURES
-from bus_hf.space.words import DISCLAIMER, point_words
+from bus_hf.words import DISCLAIMER, point_words
 
 _LIMITS = """
 ### Limits
@@ -62,7 +62,7 @@ def _members(path: Path) -> list[str]:
 
 def _second(path: Path) -> list[str]:
     try:
-        return ["## Second reading", classes.second_reading_text(json.loads(path.read_text(encoding="utf-8")))]
+        return ["## Lesion-type classifier", classes.second_reading_text(json.loads(path.read_text(encoding="utf-8")))]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import base64
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
+from typing import Any
 
 import cv2
 import numpy as np
 
+from bus_hf import words
 from bus_hf.detector import Failure, Prediction
-from bus_hf.overlay import heat_colours
-from bus_hf.space import words
+from bus_hf.ensemble import OperatingPoint
+from bus_hf.overlay import heat_colours, overlay
 
 # Longer side of the pictures on the page, in pixels; the heat map is smooth and needs less.
-_SHOWN, _HEAT = 1024, 256
-_COLUMNS = ("name", "verdict", "probability", "lesion box", "note")
+_SHOWN, _HEAT, _SMALL = 1024, 256, 200
+# Verdict -> its style and its sign, so that nothing is told by colour alone.
+_KINDS = {words.UNSURE: ("unsure", "?"), words.SUSPICIOUS: ("malignant", "!"), words.CLEAR: ("benign", "✓")}
+_NUMBERS = ("name", "verdict", "probability", "confidence", "assumed share of cancers", "lesion box")
 
 
 def alert(sentence: str) -> str:
@@ -34,41 +38,51 @@ def waiting() -> str:
     )
 
 
-def reading(result: Prediction) -> str:
+def working() -> str:
+    """What stands there while an image is read."""
+    return '<div class="card waiting" role="status"><p>Reading the new image …</p></div>'
+
+
+def reading(result: Prediction, point: OperatingPoint) -> str:
     """Verdict, probability, members and sentences."""
-    heading, sentence = words.verdict(result)
-    kind = "unsure" if result.uncertain else result.prediction.lower()
-    sign = {"unsure": "?", "malignant": "!", "benign": "✓"}.get(kind, "•")
+    heading = words.verdict(result)
+    kind, sign = _KINDS[heading]
     members = "".join(_bar(name, chance) for name, chance in result.members.items())
+    sentences = (words.explanation(result, point), words.assumption(result), words.lesion(result))
     return (
-        f'<section class="card verdict {escape(kind)}" role="status" aria-live="polite">'
+        f'<section class="card verdict {kind}" role="status" aria-live="polite">'
         f'<h2><span class="sign" aria-hidden="true">{sign}</span> {escape(heading)}</h2>'
-        f'<p class="chance">{words.percent(result.probability)}<small> probability of malignancy</small></p>'
-        f"{_scale(result)}"
-        f"<p>{escape(sentence)}</p><p>{escape(words.lesion(result))}</p>"
-        f'<h3>Each network</h3><ul class="bars">{members}</ul><p>{escape(words.agreement(result))}</p>'
-        f"{_second(result)}</section>"
+        f'<p class="chance">{words.percent(result.probability)}<small> calibrated probability of malignancy</small></p>'
+        f"{_scale(result)}{_note(result)}"
+        + "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences if sentence)
+        + f'<h3>Each network</h3><ul class="bars">{members}</ul><p>{escape(words.agreement(result))}</p>'
+        f"{_lesion_type(result)}</section>"
     )
 
 
-def _second(result: Prediction) -> str:
-    """The second reading, marked as such; nothing where none was asked for."""
+def _note(result: Prediction) -> str:
+    text = words.note(result)
+    return f'<p class="note"><strong>Note.</strong> {escape(text)}</p>' if text else ""
+
+
+def _lesion_type(result: Prediction) -> str:
+    """What the lesion-type classifier says, marked as such; nothing where it was not asked."""
     if result.second_reading is None:
         return ""
     bars = "".join(_bar(name, chance) for name, chance in result.second_reading.items())
-    return f'<h3>Second reading: what kind of lesion</h3><ul class="bars second">{bars}</ul><p>{words.SECOND}</p>'
+    return f'<h3>Lesion type</h3><ul class="bars second">{bars}</ul><p>{words.LESION_TYPE}</p>'
 
 
-def picture(grey: np.ndarray, result: Prediction) -> str:
-    """The image with heat map, box and a slider that fades the map in the browser."""
+def picture(grey: np.ndarray, result: Prediction | None) -> str:
+    """The image with heat map, box and a slider that fades the map; the image alone where there is no result."""
     height, width = grey.shape
     lines = ""
-    if result.box is not None:
+    if result is not None and result.box is not None:
         x, y, w, h = result.box
         rectangle = f'x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" vector-effect="non-scaling-stroke"'
         lines = f'<rect class="under" {rectangle}/><rect class="dash" {rectangle}/>'
     heat = ""
-    if result.heatmap is not None:
+    if result is not None and result.heatmap is not None:
         heat = f'<img class="heat" alt="" src="{_uri(heat_colours(_fit(result.heatmap, _HEAT)), ".png")}">'
     return (
         f'<figure class="scan" data-width="{width}" data-height="{height}">'
@@ -83,11 +97,36 @@ def picture(grey: np.ndarray, result: Prediction) -> str:
     )
 
 
-def table(results: Sequence[Prediction | Failure]) -> str:
-    """The readings of many files as a table, with the same as a CSV to download."""
-    rows = [_row(result) for result in results]
-    head = "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+def thumbnail(grey: np.ndarray, result: Prediction | Failure) -> str | None:
+    """A small picture of the image with heat map and box, as a data URI; None without a heat map."""
+    if isinstance(result, Failure) or result.heatmap is None:
+        return None
+    drawn = overlay(grey, result.heatmap, result.box, 0.45)
+    return _uri(_fit(drawn, _SMALL), ".jpg")
+
+
+def plain(result: Prediction | Failure) -> dict[str, Any]:
+    """A result as JSON-ready values, with the verdict in words and the heat map, where there is one, as a data URI."""
+    if isinstance(result, Failure):
+        return {"name": result.name, "error": result.error}
+    told = result.to_dict() | {"verdict": words.verdict(result)}
+    if result.heatmap is not None:
+        grey = np.round(np.clip(result.heatmap, 0, 1) * 255).astype(np.uint8)
+        told |= {"heatmap": _uri(grey, ".png"), "heatmap_scale": result.heatmap_scale}
+    return told
+
+
+def table(results: Sequence[Prediction | Failure], pictures: Sequence[str | None] = ()) -> str:
+    """The readings of many files as a table, with the same as a CSV to download; `pictures` are data URIs."""
+    columns = _columns(results)
+    shown = any(pictures)
+    head = "".join(f'<th scope="col">{name}</th>' for name in (*columns, *(["heat map"] if shown else [])))
+    body = ""
+    for number, result in enumerate(results):
+        cells = "".join(f"<td>{escape(text)}</td>" for text in _row(result, columns, words.percent))
+        drawn = pictures[number] if shown else None
+        picture = f'<img alt="Heat map and lesion box" src="{drawn}">' if drawn else ""
+        body += f"<tr>{cells}{f'<td>{picture}</td>' if shown else ''}</tr>"
     failed = sum(isinstance(result, Failure) for result in results)
     data = base64.b64encode(csv_text(results).encode()).decode()
     return (
@@ -99,36 +138,54 @@ def table(results: Sequence[Prediction | Failure]) -> str:
 
 
 def csv_text(results: Sequence[Prediction | Failure]) -> str:
-    """The table as CSV; a name that a spreadsheet would take for a formula is quoted by an apostrophe."""
+    """The table as CSV, its shares as numbers 0..1; a name that a spreadsheet would take for a formula is quoted."""
+    columns = _columns(results)
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(_COLUMNS)
+    writer.writerow(columns)
     for result in results:
-        writer.writerow([f"'{cell}" if cell[:1] in ("=", "+", "-", "@") else cell for cell in _row(result)])
+        writer.writerow([words.cell(text) for text in _row(result, columns, repr)])
     return out.getvalue()
 
 
-def _row(result: Prediction | Failure) -> tuple[str, ...]:
+def _columns(results: Sequence[Prediction | Failure]) -> tuple[str, ...]:
+    typed = any(isinstance(result, Prediction) and result.second_reading is not None for result in results)
+    return (*_NUMBERS, *(["lesion type"] if typed else []), "note")
+
+
+def _row(result: Prediction | Failure, columns: Sequence[str], share: Callable[[float], str]) -> tuple[str, ...]:
+    """A result's cells, shares written by `share`."""
     if isinstance(result, Failure):
-        return result.name, "not read", "", "", result.error
+        return result.name, "not read", *[""] * (len(columns) - 3), result.error
+    assumed = result.get("prevalence")
     box = "" if result.box is None else " ".join(str(round(value)) for value in result.box)
-    return result.name, words.verdict(result)[0], f"{result.probability:.4f}", box, result.note or ""
+    types = ", ".join(f"{name} {share(chance)}" for name, chance in (result.second_reading or {}).items())
+    return (
+        result.name,
+        words.verdict(result),
+        share(result.probability),
+        share(result.confidence),
+        "" if assumed is None else share(assumed),
+        box,
+        *([types] if "lesion type" in columns else []),
+        words.note(result),
+    )
 
 
 def _bar(name: str, chance: float) -> str:
     said = words.percent(chance)
     return (
         f'<li><span class="name">{escape(name)}</span><span class="track" aria-hidden="true">'
-        f'<span style="width:{100 * chance:.1f}%"></span></span><span class="value">{said}</span></li>'
+        f'<span style="width:{100 * chance:.0f}%"></span></span><span class="value">{said}</span></li>'
     )
 
 
 def _scale(result: Prediction) -> str:
     """The probability on a line from 0 to 1 with the threshold."""
-    fill = f"width:{100 * result.probability:.1f}%"
+    fill = f"width:{100 * result.probability:.0f}%"
     return (
         f'<div class="scale" aria-hidden="true"><span class="fill" style="{fill}"></span>'
-        f'<span class="mark" style="left:{100 * result.threshold:.1f}%"></span></div>'
+        f'<span class="mark" style="left:{100 * result.threshold:.0f}%"></span></div>'
         f'<p class="hint" aria-hidden="true">the line marks the threshold, {words.percent(result.threshold)}</p>'
     )
 
@@ -139,6 +196,7 @@ def _fit(image: np.ndarray, longest: int) -> np.ndarray:
 
 
 def _uri(image: np.ndarray, kind: str) -> str:
-    stored = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA) if image.ndim == 3 else image
+    turned = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+    stored = cv2.cvtColor(image, turned[image.shape[2]]) if image.ndim == 3 else image
     data = cv2.imencode(kind, stored, [cv2.IMWRITE_JPEG_QUALITY, 92] if kind == ".jpg" else [])[1]
     return f"data:image/{'jpeg' if kind == '.jpg' else 'png'};base64,{base64.b64encode(data.tobytes()).decode()}"

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
+from starlette.middleware import Middleware
 
-from bus_hf.data.images import LIMITS, SUFFIXES, read_image
-from bus_hf.data.phantoms import phantom
-from bus_hf.detector import Failure, Prediction
+from bus_hf import words
+from bus_hf.data.images import LIMITS, SUFFIXES
+from bus_hf.data.phantoms import Kind
 from bus_hf.ensemble import Ensemble
 from bus_hf.errors import BusError
-from bus_hf.space import html, words
+from bus_hf.space import endpoints, html, uploads
 from bus_hf.space.about import about, pictures
-from bus_hf.space.reader import Reader, decoded, delete
+from bus_hf.space.answers import MAX_BATCH, Answers
+from bus_hf.space.door import LOOPBACK, Door, lifespan
+from bus_hf.space.reader import Kept, Reader
 
-MAX_BATCH = 200
 # One reading at a time uses every core; the queue holds this many more.
 _READERS, _QUEUE = 1, 32
-_EXAMPLES = {"Benign look": ("benign", 3), "Malignant look": ("malignant", 3), "Without a lesion": ("normal", 5)}
-_SECONDS_KEPT = 900
-
-Shown = tuple[Any, ...]
+_EXAMPLES: dict[str, tuple[Kind, int]] = {
+    "Benign look": ("benign", 3),
+    "Malignant look": ("malignant", 3),
+    "Without a lesion": ("normal", 5),
+}
+_KEPT = Kept()
 
 
 def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Blocks:
@@ -36,72 +40,30 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
     """
     reader = reader or Reader(ensemble)
     points, default, several, kinds = _choices(reader)
+    answers = Answers(reader, uploads.of_this_process(), _KEPT)
+    limit: dict[str, Any] = {"concurrency_id": "read", "concurrency_limit": _READERS}
+    # Uploads come to us as they were sent, and not as what Gradio makes of them.
+    asked: dict[str, Any] = {"preprocess": False, "api_visibility": "private", **limit}
+    at_once: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
-    def read_upload(upload: tuple[str, str] | None, point: str, light: bool, second: bool) -> Shown:
-        if upload is None:
-            return tuple(gr.skip() for _ in range(5))
-        path, name = upload
-        try:
-            grey = decoded(path, name)
-        except BusError as error:
-            return None, html.alert(str(error)), "", None, ""
-        return None, *read_grey(grey, point, "", light, second), ""
+    measured = f"The threshold on the probability; rates are those {words.MEASURED_ON}."
 
-    def read_grey(grey: np.ndarray | None, point: str, roi: str, light: bool, second: bool) -> Shown:
-        if grey is None:
-            return html.alert("There is no image yet; drop one above."), "", None
-        try:
-            result = reader.read(grey, point, roi, light, second)
-        except BusError as error:
-            return html.alert(str(error)), gr.skip(), grey
-        return html.reading(result), html.picture(grey, result), grey
-
-    def read_again(grey: np.ndarray | None, point: str, roi: str, light: bool, second: bool) -> Shown:
-        return (gr.skip(), gr.skip(), gr.skip()) if grey is None else read_grey(grey, point, roi, light, second)
-
-    def read_batch(paths: list[str] | None, point: str, light: bool, progress: gr.Progress = gr.Progress()) -> Shown:  # noqa: B008
-        if not paths:
-            return html.alert("There are no files yet; drop some above."), None
-        return html.table(_read_all(reader, paths, point, light, progress)), None
-
-    def predict(image: str | None, operating_point: str, roi: str) -> dict[str, Any]:
-        try:
-            if image is None:
-                raise BusError("no image was given", remedy="send a file")
-            grey = decoded(image, Path(image).name)
-            return reader.read(grey, operating_point or None, roi, name=Path(image).name).to_dict()
-        except BusError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-
-    def predict_batch(images: list[str] | None, operating_point: str) -> list[dict[str, Any]]:
-        try:
-            found = _read_all(reader, images or [], operating_point or None, False, None)
-        except BusError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-        return [
-            {"name": result.name, "error": result.error} if isinstance(result, Failure) else result.to_dict()
-            for result in found
-        ]
-
-    with gr.Blocks(title="Breast ultrasound reader", delete_cache=(60, _SECONDS_KEPT), analytics_enabled=False) as page:
+    with gr.Blocks(title="Breast ultrasound reader", analytics_enabled=False) as page:
         gr.HTML(f"<h1>Breast ultrasound reader</h1><p class='disclaimer'>{words.DISCLAIMER}</p>")
         with gr.Row(elem_id="choices"):
-            point = gr.Dropdown(points, value=default, label="How careful", elem_id="point", scale=3)
+            point = gr.Dropdown(points, value=default, label="Operating point", info=measured, elem_id="point", scale=3)
             light = gr.Checkbox(label="Light: one network, quicker", visible=several, scale=1)
-            second = gr.Checkbox(label="Second reading: what kind of lesion", visible=kinds, elem_id="second", scale=1)
+            lesion_type = gr.Checkbox(label="Lesion type too", visible=kinds, elem_id="second", scale=1)
         with gr.Tab("Read"):
-            kept = gr.State(None, time_to_live=_SECONDS_KEPT)
             with gr.Row(equal_height=False):
                 with gr.Column(scale=5):
                     upload = gr.Image(
                         label="Drop, choose or paste an image",
                         sources=["upload", "clipboard"],
-                        image_mode=None,
+                        type="filepath",
                         height=190,
                         elem_id="upload",
                     )
-                    # Every check of ours must see the original bytes, not what Gradio makes of them.
-                    upload.preprocess = _as_uploaded  # type: ignore[method-assign,assignment]
                     answer = gr.HTML(html.waiting(), elem_id="answer")
                     gr.Markdown("**Examples**, made by a program, of no patient:")
                     examples = gr.Row()
@@ -117,45 +79,60 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
                         )
                         again = gr.Button("Read with this box", elem_id="again")
             with examples:
-                for name, (kind, seed) in _EXAMPLES.items():
-                    gr.Button(name, size="sm", min_width=90).click(
-                        _example(kind, seed, read_grey),
-                        [point, light, second],
-                        [answer, scan, kept, roi],
-                        api_visibility="private",
-                        concurrency_id="read",
-                    )
+                made = {name: gr.Button(name, size="sm", min_width=90) for name in _EXAMPLES}
         with gr.Tab("Many files"):
             many = gr.File(
                 label=f"Drop up to {MAX_BATCH} images", file_count="multiple", file_types=list(SUFFIXES), elem_id="many"
             )
-            many.preprocess = _paths  # type: ignore[method-assign]
+            heatmap = gr.Checkbox(label="Heat maps in the table", elem_id="heatmaps")
             go = gr.Button("Read them", variant="primary", elem_id="go")
             rows = gr.HTML("", elem_id="rows")
         with gr.Tab("About"):
             told = _folder(reader)
             gr.Markdown(about(told), elem_id="about")
             gr.HTML(pictures(told), elem_id="plots")
-        asked: dict[str, Any] = {"concurrency_id": "read", "concurrency_limit": _READERS, "api_visibility": "private"}
-        shown = [answer, scan, kept]
-        upload.change(read_upload, [upload, point, light, second], [upload, *shown, roi], **asked)
-        again.click(read_grey, [kept, point, roi, light, second], shown, **asked)
-        roi.submit(read_grey, [kept, point, roi, light, second], shown, **asked)
-        changed = [point.change, light.change, second.change]
-        gr.on(changed, read_again, [kept, point, roi, light, second], shown, **asked)
-        go.click(read_batch, [many, point, light], [rows, many], **asked)
-        with gr.Column(visible=False):
-            _endpoints(predict, predict_batch)
-    return page.queue(max_size=_QUEUE)
+
+        cleared, shown, chosen = [answer, scan, roi], [answer, scan], [point, light, lesion_type]
+        new = upload.upload(_clear, None, cleared, **at_once)
+        _read(new, answers.upload, [upload, *chosen], [upload, *cleared], cleared, at_once, asked)
+        for name, button in made.items():
+            new = button.click(_clear, None, cleared, **at_once)
+            _read(new, answers.example(*_EXAMPLES[name]), chosen, cleared, cleared, at_once, asked)
+        settings = [point, roi, light, lesion_type]
+        again.click(answers.again, settings, shown, **asked)
+        roi.submit(answers.again, settings, shown, **asked)
+        gr.on([point.input, light.input, lesion_type.input], answers.changed, settings, shown, **asked)
+        go.click(answers.batch, [many, *chosen, heatmap], [rows, many], **asked)
+        endpoints.add(answers, **limit)
+    # Nothing goes round the queue.
+    return page.queue(max_size=_QUEUE, api_open=False)
 
 
-def launch(host: str = "127.0.0.1", port: int = 7860, ensemble: str | None = None, **more: Any) -> Any:
-    """Serve the page; uploads are bounded in bytes, and only sentences of ours are shown as errors."""
-    return build(ensemble).launch(server_name=host, server_port=port, **settings(), **more)
+def _clear() -> tuple[str, str, str]:
+    """Before a new image is read nothing is left of the last one."""
+    return html.working(), "", ""
 
 
-def settings() -> dict[str, Any]:
-    """What `Blocks.launch` needs for this page, here and in a Space."""
+def _read(
+    after: Any, fn: Any, inputs: list[Any], outputs: list[Any], cleared: list[Any], at_once: Any, asked: Any
+) -> None:
+    """Let `fn` read a new image once the last one's verdict is gone; say so where that did not come about."""
+    after.then(fn, inputs, outputs, **asked).failure(_not_read, None, cleared, **at_once)
+
+
+def _not_read() -> tuple[str, str, str]:
+    return html.alert("The page could not read this image now; try again in a minute."), "", ""
+
+
+def launch(host: str | None = None, port: int | None = None, ensemble: str | None = None, **more: Any) -> Any:
+    """Serve the page; `host` and `port` are Gradio's own where they are None."""
+    return build(ensemble).launch(server_name=host, server_port=port, **settings(host), **more)
+
+
+def settings(host: str | None = None) -> dict[str, Any]:
+    """What `Blocks.launch` needs for this page, here and in a Space, where it listens on `host`."""
+    kept, listens = uploads.of_this_process(), host or os.environ.get("GRADIO_SERVER_NAME") or LOOPBACK[0]
+    door = Middleware(Door, uploads=kept, hosts=LOOPBACK if listens in LOOPBACK else None)
     ours = files("bus_hf.space")
     script = (ours / "draw.js").read_text(encoding="utf-8")
     return {
@@ -170,17 +147,20 @@ def settings() -> dict[str, Any]:
         "share": False,
         "quiet": True,
         "ssr_mode": False,
+        "show_error": False,
+        "enable_monitoring": False,
+        "app_kwargs": {"middleware": [door], "lifespan": lifespan(kept, _KEPT.sweep)},
     }
 
 
 def _choices(reader: Reader) -> tuple[list[tuple[str, str]], str | None, bool, bool]:
-    """Operating points in words, the default one, and whether there are a light choice and a second reading."""
+    """Operating points in words, the default one, and whether there are a light choice and a lesion-type classifier."""
     try:
         manifest = _manifest(reader)
     except BusError:
         # The page still opens: a reading then says what is wrong and what to do.
         return [("as the ensemble says", "")], "", False, False
-    names = [(words.point_words(one.name).capitalize(), one.name) for one in manifest.operating_points]
+    names = [(words.rates(one).capitalize(), one.name) for one in manifest.operating_points]
     return names, manifest.default_operating_point, len(manifest.members) > 1, manifest.second_reading is not None
 
 
@@ -199,60 +179,3 @@ def _manifest(reader: Reader) -> Ensemble:
 
     # A folder's manifest is read without its weights; that of a Hub id comes with them.
     return ensemble.read(reader.ensemble) if Path(reader.ensemble).is_dir() else reader.detector().manifest
-
-
-def _as_uploaded(payload: Any) -> tuple[str, str] | None:
-    """Path of an upload and its own name."""
-    return None if payload is None or payload.path is None else (payload.path, payload.orig_name or "the image")
-
-
-def _paths(payload: Any) -> Any:
-    """Paths of uploaded files as they lie there; Gradio's own preprocessing leaves an empty file beside each."""
-    if payload is None:
-        return None
-    return [one.path for one in payload.root] if hasattr(payload, "root") else payload.path
-
-
-def _example(kind: Any, seed: int, read: Any) -> Any:
-    def show(point: str, light: bool, second: bool) -> Shown:
-        image, _ = phantom(np.random.default_rng(seed), kind)
-        return *read(image, point, "", light, second), ""
-
-    return show
-
-
-def _read_all(
-    reader: Reader, paths: list[str], point: str | None, light: bool, progress: gr.Progress | None
-) -> list[Prediction | Failure]:
-    """Read files one after another and delete them; a file that cannot be read is a `Failure`."""
-    results: list[Prediction | Failure] = []
-    try:
-        detector = reader.detector(light)
-        for number, path in enumerate(paths, start=1):
-            name = Path(path).name
-            try:
-                if number > MAX_BATCH:
-                    raise BusError(
-                        f"only {MAX_BATCH} files are read at a time", where=name, remedy="send the rest later"
-                    )
-                results.append(detector.predict(read_image(path, name=name), operating_point=point, name=name))
-            except BusError as error:
-                results.append(Failure(name, str(error)))
-            if progress is not None:
-                progress(number / len(paths), desc=f"{number} of {len(paths)}")
-    finally:
-        # Only now: a file that was sent twice lies there once.
-        for path in set(paths):
-            delete(path)
-    return results
-
-
-def _endpoints(predict: Any, predict_batch: Any) -> None:
-    """The named endpoints that `gradio_client` and plain HTTP call, with an invisible component for each argument."""
-    image, images = gr.File(label="image"), gr.File(label="images", file_count="multiple")
-    image.preprocess = images.preprocess = _paths  # type: ignore[method-assign]
-    one_point, all_points = gr.Textbox(label="operating_point"), gr.Textbox(label="operating_point")
-    box, single, several = gr.Textbox(label="roi"), gr.JSON(label="reading"), gr.JSON(label="readings")
-    limit: dict[str, Any] = {"concurrency_id": "read", "concurrency_limit": _READERS}
-    gr.Button().click(predict, [image, one_point, box], single, api_name="predict", **limit)
-    gr.Button().click(predict_batch, [images, all_points], several, api_name="predict_batch", **limit)

@@ -1,18 +1,22 @@
-"""The detector behind the page: loaded once, on first use, and what becomes of an uploaded file."""
+"""The detector behind the page: loaded once, on first use, one image at a time; and the image that a session keeps."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bus_hf.data.images import read_image
 from bus_hf.detector import BreastCancerDetector, Prediction
+from bus_hf.ensemble import OperatingPoint
 from bus_hf.errors import BusError
+from bus_hf.space.uploads import Upload
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,8 +26,23 @@ def default_ensemble() -> str:
     return os.environ.get("BUS_HF_ENSEMBLE") or str(_ROOT / "checkpoints")
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How an image is to be read.
+
+    `point` names an operating point (None: the ensemble's own), `roi` is "left, top, width, height" in pixels or empty
+    (the lesion is found), `light` lets the light member vote alone, `heatmap` and `lesion_type` ask for more.
+    """
+
+    point: str | None = None
+    roi: str = ""
+    light: bool = False
+    heatmap: bool = False
+    lesion_type: bool = False
+
+
 class Reader:
-    """Loads an ensemble on first use, once, however many threads ask.
+    """Loads an ensemble on first use, once, and reads one image at a time, however many threads ask.
 
     Args:
         ensemble: folder or Hub id; None takes `$BUS_HF_ENSEMBLE` at `$BUS_HF_REVISION`, else the embedded one.
@@ -35,45 +54,91 @@ class Reader:
         # The revision belongs to the ensemble that is named beside it.
         self.revision = None if ensemble else os.environ.get("BUS_HF_REVISION")
         self._load = load or BreastCancerDetector.from_pretrained
-        self._lock = threading.Lock()
+        self._loading, self._working = threading.Lock(), threading.Lock()
         self._detectors: dict[bool, BreastCancerDetector] = {}
 
     def detector(self, light: bool = False) -> BreastCancerDetector:
         """The detector of all members, or of the light one alone; BusError where it cannot be loaded."""
-        with self._lock:
+        with self._loading:
             if light not in self._detectors:
                 members = ["light"] if light else None
                 self._detectors[light] = self._load(self.ensemble, revision=self.revision, members=members)
             return self._detectors[light]
 
-    def read(
-        self,
-        grey: np.ndarray,
-        point: str | None,
-        roi: str = "",
-        light: bool = False,
-        second: bool = False,
-        name: str = "the image",
-    ) -> Prediction:
-        """Read a grey image (H, W) with its heat map; `roi` is "left, top, width, height" in pixels, or empty."""
-        return self.detector(light).predict(
-            grey, roi=parse_box(roi), operating_point=point, heatmap=True, second_reading=second, name=name
-        )
+    def check(self, asked: Settings) -> None:
+        """BusError for settings that no image could be read with."""
+        manifest = self.detector(asked.light).manifest
+        names = [point.name for point in manifest.operating_points]
+        if asked.point is not None and asked.point not in names:
+            raise BusError(
+                f"there is no operating point '{asked.point[:40]}'", remedy=f"choose one of {', '.join(names)}"
+            )
+        if asked.lesion_type and manifest.second_reading is None:
+            raise BusError("this ensemble has no lesion-type classifier", remedy="do not ask for one")
+
+    def decode(self, upload: Upload) -> np.ndarray:
+        """The grey image uint8 (H, W) of an upload."""
+        with self._working:
+            return read_image(upload.data, name=upload.name)
+
+    def read(self, grey: np.ndarray, asked: Settings, name: str = "the image") -> Prediction:
+        """Read a grey image uint8 (H, W)."""
+        detector = self.detector(asked.light)
+        with self._working:
+            return detector.predict(
+                grey,
+                roi=parse_box(asked.roi),
+                operating_point=asked.point,
+                heatmap=asked.heatmap,
+                second_reading=asked.lesion_type,
+                name=name,
+            )
+
+    def point(self, result: Prediction, light: bool = False) -> OperatingPoint:
+        """The operating point that a result was made at."""
+        points = self.detector(light).manifest.operating_points
+        return next(point for point in points if point.name == result.operating_point)
 
 
-def decoded(path: str, name: str) -> np.ndarray:
-    """Decode an upload to grey (H, W), and delete it whatever comes of it."""
-    try:
-        return read_image(path, name=name)
-    finally:
-        delete(path)
+class Kept:
+    """The image that each session last read, for reading it again; one each, dropped after some time.
 
+    Args:
+        seconds: without use after which an image is dropped.
+        sessions: that keep one at most; the one that was used the longest ago goes first.
+        clock: seconds that only grow, for tests.
+    """
 
-def delete(path: str) -> None:
-    """Delete an uploaded file and the folder that was made for it."""
-    with contextlib.suppress(OSError):
-        os.unlink(path)
-        os.rmdir(os.path.dirname(path))
+    def __init__(self, seconds: float = 900.0, sessions: int = 32, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds, self._sessions, self._clock = seconds, sessions, clock
+        self._images: OrderedDict[object, tuple[float, np.ndarray]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, session: object, grey: np.ndarray | None) -> None:
+        """Keep an image (H, W) instead of the session's last one; None: keep none."""
+        with self._lock:
+            self._images.pop(session, None)
+            if grey is not None:
+                self._images[session] = (self._clock(), grey)
+            while len(self._images) > self._sessions:
+                self._images.popitem(last=False)
+
+    def get(self, session: object) -> np.ndarray | None:
+        """The session's image, which is kept anew; None where there is none, or none any more."""
+        self.sweep()
+        with self._lock:
+            found = self._images.get(session)
+        if found is None:
+            return None
+        self.put(session, found[1])
+        return found[1]
+
+    def sweep(self) -> None:
+        """Drop what was not used for too long."""
+        with self._lock:
+            for session, (used, _) in list(self._images.items()):
+                if self._clock() - used > self._seconds:
+                    del self._images[session]
 
 
 def parse_box(text: str) -> tuple[float, float, float, float] | None:

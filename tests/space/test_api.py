@@ -1,5 +1,7 @@
 """The named endpoints, called as other people's code calls them, and what is left of an upload."""
 
+import base64
+import io
 import os
 import subprocess
 import sys
@@ -13,12 +15,14 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from bus_hf import words
 from bus_hf.data.phantoms import phantom
 from bus_hf.detector import BreastCancerDetector
 from bus_hf.errors import BusError
 from bus_hf.space.about import about, pictures
 from bus_hf.space.page import build, settings
-from bus_hf.space.reader import Reader, parse_box
+from bus_hf.space.reader import Kept, Reader, Settings, parse_box
+from bus_hf.space.uploads import of_this_process
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -44,8 +48,9 @@ def scan(tmp_path_factory):
 
 
 def uploads_left():
+    """Files in Gradio's folder, and uploads that are still kept."""
     folder = Path(os.environ["GRADIO_TEMP_DIR"])
-    return [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
+    return [path for path in folder.rglob("*") if path.is_file()] or len(of_this_process())
 
 
 def test_predict_says_what_python_says_and_keeps_nothing(client, scan, tiny_ensemble):
@@ -53,7 +58,67 @@ def test_predict_says_what_python_says_and_keeps_nothing(client, scan, tiny_ense
     expected = BreastCancerDetector.from_pretrained(tiny_ensemble).predict(scan)
     assert found["probability"] == pytest.approx(expected.probability, abs=1e-6)
     assert found["prediction"] == expected.prediction
+    assert found["verdict"] == words.verdict(expected)
     assert found["operating_point"] == "miss_5_in_100"
+    assert found["name"] == "a scan.png"
+    assert not uploads_left()
+
+
+def test_the_image_alone_is_enough(client, scan):
+    found = client.predict(handle_file(scan), api_name="/predict")
+    assert found["operating_point"] == "miss_5_in_100"
+    assert "heatmap" not in found
+    (one,) = client.predict([handle_file(scan)], api_name="/predict_batch")
+    assert one["probability"] == found["probability"]
+
+
+def test_light_and_heat_map_can_be_asked_for(client, scan, tiny_ensemble):
+    found = client.predict(handle_file(scan), light=True, heatmap=True, api_name="/predict")
+    expected = BreastCancerDetector.from_pretrained(tiny_ensemble, members=["light"]).predict(scan, heatmap=True)
+    assert list(found["members"]) == list(expected.members)
+    assert found["probability"] == pytest.approx(expected.probability, abs=1e-6)
+    stored = base64.b64decode(found["heatmap"].removeprefix("data:image/png;base64,"))
+    shown = np.asarray(Image.open(io.BytesIO(stored)), np.float32) / 255
+    assert np.abs(shown - expected.heatmap).max() < 0.003
+    both = client.predict([handle_file(scan), handle_file(scan)], light=True, heatmap=True, api_name="/predict_batch")
+    assert [one["heatmap"] for one in both] == [found["heatmap"]] * 2
+    assert not uploads_left()
+
+
+@pytest.mark.parametrize("name", ["/predict", "/predict_batch"])
+def test_lesion_type_is_one_sentence_where_there_is_no_classifier(client, scan, name):
+    file = handle_file(scan) if name == "/predict" else [handle_file(scan)]
+    with pytest.raises(AppError, match="do not ask for one"):
+        client.predict(file, lesion_type=True, api_name=name)
+    assert not uploads_left()
+
+
+def test_every_argument_is_described_in_our_own_words(client):
+    for endpoint in client.view_api(return_format="dict")["named_endpoints"].values():
+        image, *others = endpoint["parameters"]
+        assert not image["parameter_has_default"]
+        assert all(other["parameter_has_default"] for other in others)
+        for one in (*endpoint["parameters"], *endpoint["returns"]):
+            assert len(one["python_type"]["description"]) > 20
+            assert "FileData" not in one["python_type"]["description"]
+        assert endpoint["description"]
+
+
+def test_clients_that_send_one_file_at_once_are_all_answered(url, scan):
+    clients = [Client(url, verbose=False) for _ in range(3)]
+    found = [[] for _ in clients]
+
+    def ask(client, answers):
+        answers += [client.predict(handle_file(scan), api_name="/predict") for _ in range(3)]
+        answers += client.predict([handle_file(scan), handle_file(scan)], api_name="/predict_batch")
+
+    threads = [threading.Thread(target=ask, args=pair) for pair in zip(clients, found, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(answers) for answers in found] == [5, 5, 5]
+    assert len({answer["probability"] for answers in found for answer in answers}) == 1
     assert not uploads_left()
 
 
@@ -64,10 +129,9 @@ def test_the_examples_say_what_python_says(name, url, scan, tiny_ensemble):
     )
     assert done.returncode == 0, done.stderr
     expected = BreastCancerDetector.from_pretrained(tiny_ensemble).predict(scan)
-    prediction, probability, *unsure = done.stdout.split()
-    assert prediction == expected.prediction
+    probability, verdict = done.stdout.strip().split(" ", 1)
+    assert verdict == words.verdict(expected)
     assert float(probability) == pytest.approx(expected.probability, abs=1e-4)
-    assert bool(unsure) == expected.uncertain
     assert not uploads_left()
 
 
@@ -148,6 +212,44 @@ def test_weights_load_once_on_first_use_whoever_asks():
     assert len(set(map(id, found))) == 1
     reader.detector(light=True)
     assert loaded[1] == ("folder", ["light"])
+
+
+def test_one_image_is_read_at_a_time_whoever_asks():
+    at_once, most = [], []
+
+    class Detector:
+        def predict(self, grey, **_):
+            at_once.append(1)
+            most.append(len(at_once))
+            time.sleep(0.02)
+            at_once.pop()
+
+    reader = Reader("folder", lambda *_, **__: Detector())
+    threads = [threading.Thread(target=reader.read, args=(None, Settings(light=light))) for light in [True, False] * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 8
+
+
+def test_a_session_keeps_one_image_for_a_time():
+    now = [0.0]
+    kept = Kept(seconds=10, sessions=2, clock=lambda: now[0])
+    first, second = np.zeros((2, 2)), np.ones((2, 2))
+    kept.put("a", first)
+    kept.put("a", second)
+    assert kept.get("a") is second
+    assert kept.get("b") is None
+    now[0] = 9
+    assert kept.get("a") is second
+    now[0] = 18
+    assert kept.get("a") is second
+    now[0] = 29
+    assert kept.get("a") is None
+    for name in "abc":
+        kept.put(name, first)
+    assert [kept.get(name) is first for name in "abc"] == [False, True, True]
 
 
 def test_environment_names_the_ensemble(monkeypatch, tmp_path):

@@ -1,0 +1,195 @@
+"""What the page and its endpoints answer: an upload comes in, words and pictures go out."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from bus_hf.data.phantoms import Kind, phantom
+from bus_hf.detector import Failure, Prediction
+from bus_hf.errors import BusError
+from bus_hf.space import html
+from bus_hf.space.door import COOKIE
+from bus_hf.space.reader import Kept, Reader, Settings
+from bus_hf.space.uploads import Uploads
+
+MAX_BATCH = 200
+
+_LOG = logging.getLogger(__name__)
+
+Shown = tuple[Any, ...]
+
+
+class Answers:
+    """The functions behind the page's components; arguments are as the browser sends them, so none is trusted."""
+
+    def __init__(self, reader: Reader, uploads: Uploads, kept: Kept) -> None:
+        self._reader, self._uploads, self._kept = reader, uploads, kept
+
+    def upload(self, file: Any, point: Any, light: Any, lesion_type: Any, request: gr.Request) -> Shown:
+        """Read a new upload; returns the emptied upload, verdict, picture and box."""
+        self._kept.put(_session(request), None)
+        try:
+            with _sentences():
+                upload = self._uploads.take(_path(file))
+                grey = self._reader.decode(upload)
+        except BusError as error:
+            return None, html.alert(str(error)), "", ""
+        return None, *self._shown(grey, _settings(point, "", light, True, lesion_type), request), ""
+
+    def example(self, kind: Kind, seed: int) -> Callable[..., Shown]:
+        """A function that reads a made image; returns verdict, picture and box."""
+
+        def show(point: Any, light: Any, lesion_type: Any, request: gr.Request) -> Shown:
+            image, _ = phantom(np.random.default_rng(seed), kind)
+            return *self._shown(image, _settings(point, "", light, True, lesion_type), request), ""
+
+        return show
+
+    def again(self, point: Any, roi: Any, light: Any, lesion_type: Any, request: gr.Request) -> Shown:
+        """Read the session's image with another box or other settings; returns verdict and picture."""
+        grey = self._kept.get(_session(request))
+        if grey is None:
+            return html.alert("There is no image yet, or none any more; drop one above."), ""
+        return self._shown(grey, _settings(point, roi, light, True, lesion_type), request)
+
+    def changed(self, point: Any, roi: Any, light: Any, lesion_type: Any, request: gr.Request) -> Shown:
+        """The same where a setting changes, which says nothing while there is no image."""
+        if self._kept.get(_session(request)) is None:
+            return gr.skip(), gr.skip()
+        return self.again(point, roi, light, lesion_type, request)
+
+    def batch(
+        self,
+        files: Any,
+        point: Any,
+        light: Any,
+        lesion_type: Any,
+        heatmap: Any,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Shown:
+        """Read many uploads; returns a table and the emptied upload."""
+        if not files:
+            return html.alert("There are no files yet; drop some above."), None
+        try:
+            read = []
+            for result, grey in self._each(files, _settings(point, "", light, heatmap, lesion_type)):
+                read.append((result, None if grey is None else html.thumbnail(grey, result)))
+                progress(len(read) / len(files), desc=f"{len(read)} of {len(files)}")
+        except BusError as error:
+            return html.alert(str(error)), None
+        return html.table([result for result, _ in read], [drawn for _, drawn in read]), None
+
+    def predict(
+        self,
+        image: Any,
+        operating_point: Any = None,
+        roi: Any = None,
+        light: Any = None,
+        heatmap: Any = None,
+        lesion_type: Any = None,
+    ) -> dict[str, Any]:
+        """Read one image."""
+        try:
+            with _sentences():
+                asked = _settings(operating_point, roi, light, heatmap, lesion_type)
+                if image is None:
+                    raise BusError("no image was given", remedy="send a file")
+                upload = self._uploads.take(_path(image))
+                return html.plain(self._reader.read(self._reader.decode(upload), asked, upload.name))
+        except BusError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    def predict_batch(
+        self,
+        images: Any,
+        operating_point: Any = None,
+        light: Any = None,
+        heatmap: Any = None,
+        lesion_type: Any = None,
+    ) -> list[dict[str, Any]]:
+        """Read several images; one that cannot be read is answered with its name and an error."""
+        try:
+            asked = _settings(operating_point, "", light, heatmap, lesion_type)
+            return [html.plain(result) for result, _ in self._each(images or [], asked)]
+        except BusError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    def _shown(self, grey: np.ndarray, asked: Settings, request: gr.Request) -> Shown:
+        """Verdict and picture of an image, which the session keeps."""
+        self._kept.put(_session(request), grey)
+        try:
+            with _sentences():
+                result = self._reader.read(grey, asked)
+                return html.reading(result, self._reader.point(result, asked.light)), html.picture(grey, result)
+        except BusError as error:
+            return html.alert(str(error)), html.picture(grey, None)
+
+    def _each(self, files: Sequence[Any], asked: Settings) -> Iterator[tuple[Prediction | Failure, np.ndarray | None]]:
+        """Read uploads one after another, with their grey images where heat maps are asked for."""
+        done: dict[str, tuple[Prediction | Failure, np.ndarray | None]] = {}
+        try:
+            with _sentences():
+                self._reader.check(asked)
+            for number, file in enumerate(files, start=1):
+                path = _path(file)
+                # The same upload twice in one list is read once.
+                if path not in done:
+                    done[path] = self._one(path, asked, number)
+                yield done[path]
+        finally:
+            self._uploads.drop(map(_path, files))
+
+    def _one(self, path: str, asked: Settings, number: int) -> tuple[Prediction | Failure, np.ndarray | None]:
+        name = f"file {number}"
+        try:
+            with _sentences():
+                upload = self._uploads.take(path)
+                name = upload.name
+                if number > MAX_BATCH:
+                    raise BusError(
+                        f"only {MAX_BATCH} files are read at a time", where=name, remedy="send the rest later"
+                    )
+                grey = self._reader.decode(upload)
+                return self._reader.read(grey, asked, name), grey if asked.heatmap else None
+        except BusError as error:
+            return Failure(name, str(error)), None
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Turn what is no error of ours into one; the log gets its kind and place, and nothing of the upload."""
+    try:
+        yield
+    except BusError:
+        raise
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        _LOG.error("%s at %s:%s", type(error).__name__, at.filename, at.lineno)
+        raise BusError("this image could not be read, by a fault of the page", remedy="try another one") from None
+
+
+def _session(request: gr.Request) -> tuple[str, str]:
+    """Whose image is kept: a tab of a browser. The cookie is no one else's, though the tab's name may be guessed."""
+    return request.cookies.get(COOKIE, ""), request.session_hash or ""
+
+
+def _path(file: Any) -> str:
+    """Path of an uploaded file, as the door has let it in."""
+    return str(file.get("path", "")) if isinstance(file, dict) else ""
+
+
+def _settings(point: Any, roi: Any, light: Any, heatmap: Any, lesion_type: Any) -> Settings:
+    return Settings(
+        str(point) if point else None,
+        "" if roi is None else str(roi),
+        light is True,
+        heatmap is True,
+        lesion_type is True,
+    )

@@ -1,0 +1,119 @@
+"""Results in plain words, the same on the page, in its tables and on the command line."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bus_hf.detector import Prediction
+    from bus_hf.ensemble import OperatingPoint
+
+DISCLAIMER = (
+    "For research and teaching. This is not a medical device and must not decide about a patient. Images are kept in "
+    "memory alone: an upload until it is read, the picture that you see for at most 15 minutes after its last use. "
+    "Nothing about them is logged."
+)
+
+LESION_TYPE = (
+    "The lesion-type classifier, asked because you wished it. It learned from a single collection and has no say in "
+    "the probability above."
+)
+
+MEASURED_ON = "among the images it was measured on"
+
+UNSURE, SUSPICIOUS, CLEAR = "Not sure: refer", "Suspicious of malignancy", "No sign of malignancy"
+
+_POINT = re.compile(r"miss_(\d+)_in_(\d+)")
+# Names of the malignant class in all label sets, as `Prediction.prediction` writes them.
+_MALIGNANT = ("Malignant", "Carcinoma")
+# Standard deviation of the members' probabilities up to which they are said to agree, or to differ.
+_AGREE, _DIFFER = 0.05, 0.15
+
+
+def point_words(name: str) -> str:
+    """The name of an operating point in words: `miss_5_in_100` is "miss at most 5 in 100 cancers"."""
+    found = _POINT.fullmatch(name)
+    return f"miss at most {found[1]} in {int(found[2]):,} cancers" if found else name.replace("_", " ")
+
+
+def measured(point: OperatingPoint) -> str:
+    """What was measured at an operating point, and where: cancers that it catches, and others that it clears."""
+    return f"{rates(point)} {MEASURED_ON}"
+
+
+def rates(point: OperatingPoint) -> str:
+    """The measured rates alone, for a place that says beside it where they were measured."""
+    return f"catches {_in_100(point.sensitivity[0])} cancers and clears {_in_100(point.specificity[0])} others"
+
+
+def percent(share: float) -> str:
+    """A probability as whole per cent; never 0 % or 100 %, which nobody can know."""
+    return "under 1 %" if share < 0.01 else "over 99 %" if share > 0.99 else f"{share:.0%}".replace("%", " %")
+
+
+def verdict(result: Prediction) -> str:
+    """One of three: `UNSURE`, `SUSPICIOUS` or `CLEAR`."""
+    if result.uncertain:
+        return UNSURE
+    return SUSPICIOUS if result.prediction in _MALIGNANT else CLEAR
+
+
+def explanation(result: Prediction, point: OperatingPoint) -> str:
+    """Why the verdict is what it is, in a sentence or two."""
+    if result.uncertain:
+        return "That lies where this model is too often wrong: let someone look at it who can decide."
+    where = "at or above" if result.prediction in _MALIGNANT else "below"
+    return f"That is {where} the threshold of {percent(result.threshold)}, which {measured(point)}."
+
+
+def assumption(result: Prediction) -> str:
+    """The share of cancers that a probability assumes, in a sentence; empty where the ensemble does not say."""
+    prevalence = result.get("prevalence")
+    if prevalence is None:
+        return ""
+    return f"The probability assumes that {percent(prevalence)} of such images show a cancer; where fewer do, it falls."
+
+
+def agreement(result: Prediction) -> str:
+    """What the members' disagreement says, in a sentence."""
+    if result.disagreement is None:
+        return "One network read this image, so there is no other to compare it with."
+    points = f"their probabilities differ by {100 * result.disagreement:.0f} points (standard deviation)"
+    if result.disagreement <= _AGREE:
+        return f"The networks agree: {points}."
+    if result.disagreement <= _DIFFER:
+        return f"The networks differ somewhat: {points}."
+    return f"The networks disagree: {points}. Trust this result less."
+
+
+def lesion(result: Prediction) -> str:
+    """Where the lesion is, in a sentence, and how clearly it was found where the result says so."""
+    if result.box is None:
+        return "No lesion was found, so the lesion crops show the middle of the image."
+    x, y, w, h = (round(value) for value in result.box)
+    who = "you drew" if result.box_source == "given" else "was found"
+    clear = result.get("lesion_confidence")
+    how = "" if clear is None or result.box_source == "given" else f" (confidence {percent(clear)})"
+    return f"The lesion crops show the box that {who}{how}: {w} × {h} pixels, {x} from the left, {y} from the top."
+
+
+def note(result: Prediction) -> str:
+    """The note as sentences with a capital and a full stop; empty where nothing was unusual."""
+    text = (result.note or "").strip()
+    return "" if not text else text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def one_line(text: str) -> str:
+    """A name with what would break or colour a line of output written as an escape."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def cell(text: str) -> str:
+    """Text for a CSV: one that a spreadsheet would take for a formula starts with an apostrophe."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
+
+
+def _in_100(share: float) -> str:
+    """A rate as "95 in 100"; never 0 or 100, which no finite number of images can show."""
+    return "under 1 in 100" if share < 0.01 else "over 99 in 100" if share > 0.99 else f"{100 * share:.0f} in 100"
