@@ -5,110 +5,31 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL.Image import Image
 
 from bus_hf import ensemble as ensembles
 from bus_hf import hub
-from bus_hf.data.images import Source, read_image
+from bus_hf.data.images import Scan, Source, read_scan
 from bus_hf.ensemble import Ensemble, OperatingPoint
 from bus_hf.errors import BusError
+from bus_hf.prediction import Failure, Prediction, note
 from bus_hf.probabilities import class_probabilities, log_odds
 from bus_hf.runtime import Runtime, open_runtime
 from bus_hf.views import FIRST_LOOK, VIEWS, Box, Window, cut, find_box, merge, window
-
-NO_LESION = "no lesion was found; this model compares lesions and is not made to rule one out"
 
 # Logits that 1.0 in a heat map stands for at least, so that weak evidence stays pale: a lesion on a tenth of the image
 # that is this hot everywhere raises the whole logit by 2.
 _FULL_HEAT = 20.0
 
 
-@dataclass(frozen=True)
-class Prediction(Mapping[str, Any]):
-    """What the ensemble says of one image; `result["probability"]` reads the same as `result.probability`.
-
-    Args:
-        name: of the image.
-        prediction: "Malignant" or "Benign", by the operating point; the likeliest class, in title case, where the label
-            set has more classes.
-        probability: of malignancy, calibrated, 0..1.
-        logit: the calibrated logit of malignancy: log-odds of `probability`, exact where that saturates.
-        confidence: probability of the predicted class, 0..1.
-        uncertain: "not sure, refer": the logit lies in the band of abstention, or that contradicts the operating point,
-            or nothing speaks of a cancer but no lesion was found either.
-        members: probability of malignancy by each member alone.
-        views: the same by each view alone, over all members.
-        disagreement: standard deviation of the members' probabilities; None with one member.
-        box: of the lesion in pixels of the original image, left, top, width, height; None where none was found.
-        box_source: "found" by the lesion map or "given" by the caller; None without a box.
-        lesion_confidence: peak of the lesion map, 0..1; None where the caller gave the box. A lesion counts as found
-            from the manifest's `found_peak` on.
-        operating_point: name of the operating point used.
-        threshold: its threshold as a probability.
-        shape: height and width of the image in pixels.
-        heatmap: float32 (height, width), 0..1: evidence for malignancy; None unless asked for.
-        heatmap_scale: logits that 1.0 in the heat map stands for; a place's evidence is what the logit would be, bias
-            aside, if the whole image looked like that place.
-        note: a sentence on what was unusual, or None.
-        second_reading: probability of each class of the second reading, 0..1; None unless asked for. It has no say in
-            the rest.
-        prevalence: share of malignant images that `probability` assumes, 0..1.
-    """
-
-    name: str
-    prediction: str
-    probability: float
-    logit: float
-    confidence: float
-    uncertain: bool
-    members: dict[str, float]
-    views: dict[str, float]
-    disagreement: float | None
-    box: Box | None
-    box_source: Literal["found", "given"] | None
-    lesion_confidence: float | None
-    operating_point: str
-    threshold: float
-    shape: tuple[int, int]
-    heatmap: np.ndarray | None = field(default=None, compare=False, repr=False)
-    heatmap_scale: float | None = None
-    note: str | None = None
-    second_reading: dict[str, float] | None = None
-    prevalence: float | None = None
-
-    def __getitem__(self, key: str) -> Any:
-        if key not in self.__dataclass_fields__:
-            raise KeyError(key)
-        return getattr(self, key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.__dataclass_fields__)
-
-    def __len__(self) -> int:
-        return len(self.__dataclass_fields__)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON-ready values, the box as [x, y, w, h]; without the heat map and its scale."""
-        plain = {key: value for key, value in self.items() if key not in ("heatmap", "heatmap_scale")}
-        return plain | {"box": None if self.box is None else list(self.box), "shape": list(self.shape)}
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An image that could not be read: its name and one sentence with the remedy."""
-
-    name: str
-    error: str
-
-
 class _Image(NamedTuple):
     name: str
     grey: np.ndarray
+    colour_overlay: float
     given: Box | None
 
 
@@ -166,7 +87,7 @@ class BreastCancerDetector:
 
     def predict(
         self,
-        source: Source,
+        source: Source | Scan,
         *,
         roi: Box | Sequence[float] | None = None,
         operating_point: str | None = None,
@@ -177,7 +98,7 @@ class BreastCancerDetector:
         """Read one image.
 
         Args:
-            source: what `bus_hf.data.images.read_image` takes: path, bytes of a file, PIL image or array.
+            source: what `bus_hf.data.images.read_scan` takes (path, bytes, PIL image or array), or a `Scan`.
             roi: lesion box in pixels of the image, (left, top, width, height); replaces the found one.
             operating_point: name of one of the manifest's; None takes its default.
             heatmap: make the heat map too.
@@ -191,13 +112,13 @@ class BreastCancerDetector:
         point = self._point(operating_point)
         self._check_second(second_reading)
         title = _title(source, name, 1)
-        grey = read_image(source, name=title)
-        given = None if roi is None else _checked(roi, grey.shape, title)
-        return self._read([_Image(title, grey, given)], point, heatmap, second_reading)[0]
+        scan = source if isinstance(source, Scan) else read_scan(source, name=title)
+        given = None if roi is None else _checked(roi, scan.grey.shape, title)
+        return self._read([_Image(title, *scan, given)], point, heatmap, second_reading)[0]
 
     def predict_many(
         self,
-        sources: Iterable[Source],
+        sources: Iterable[Source | Scan],
         *,
         batch_size: int = 8,
         operating_point: str | None = None,
@@ -229,7 +150,7 @@ class BreastCancerDetector:
         return self._stream(sources, batch_size, point, heatmap, second_reading)
 
     def _stream(
-        self, sources: Iterable[Source], batch_size: int, point: OperatingPoint, heatmap: bool, second: bool
+        self, sources: Iterable[Source | Scan], batch_size: int, point: OperatingPoint, heatmap: bool, second: bool
     ) -> Iterator[Prediction | Failure]:
         numbered = enumerate(sources, start=1)
         while chunk := list(itertools.islice(numbered, batch_size)):
@@ -357,12 +278,13 @@ class BreastCancerDetector:
             box=box if lesion_found else None,
             box_source=None if not lesion_found else "found" if image.given is None else "given",
             lesion_confidence=peak,
+            colour_overlay=image.colour_overlay,
             operating_point=point.name,
             threshold=point.threshold,
             shape=(image.grey.shape[0], image.grey.shape[1]),
             heatmap=heat,
             heatmap_scale=scale,
-            note=None if lesion_found else NO_LESION,
+            note=note(lesion_found, image.colour_overlay),
             second_reading=second,
             prevalence=manifest.fitted_on.prevalence,
         )
@@ -386,16 +308,17 @@ class BreastCancerDetector:
         return cam[0] if len(cam) == 1 else cam[self.manifest.malignant] - cam.mean(axis=0)
 
 
-def _title(source: Source, name: str | None, number: int) -> str:
+def _title(source: Source | Scan, name: str | None, number: int) -> str:
     if name is not None:
         return name
     return str(source) if isinstance(source, str | Path) else f"image {number}"
 
 
-def _decoded(source: Source, number: int) -> _Image | Failure:
+def _decoded(source: Source | Scan, number: int) -> _Image | Failure:
     name = _title(source, None, number)
     try:
-        return _Image(name, read_image(source, name=name), None)
+        scan = source if isinstance(source, Scan) else read_scan(source, name=name)
+        return _Image(name, *scan, None)
     except BusError as error:
         return Failure(name, str(error))
 

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bus_hf.detector import Prediction
     from bus_hf.ensemble import OperatingPoint
+    from bus_hf.prediction import Prediction
 
 DISCLAIMER = (
     "For research and teaching. This is not a medical device and must not decide about a patient. Images are kept in "
@@ -61,18 +61,23 @@ def verdict(result: Prediction) -> str:
 
 def explanation(result: Prediction, point: OperatingPoint) -> str:
     """Why the verdict is what it is, in a sentence or two."""
+    without_lesion = result.box is None
+    if result.uncertain and without_lesion:
+        return "No lesion was found, and this model cannot rule one out: let someone look at it who can decide."
     if result.uncertain:
         return "That lies where this model is too often wrong: let someone look at it who can decide."
+    if without_lesion:
+        return "No lesion was found, and still the image as a whole looks like those with a cancer."
     where = "at or above" if result.prediction in _MALIGNANT else "below"
     return f"That is {where} the threshold of {percent(result.threshold)}, which {measured(point)}."
 
 
 def assumption(result: Prediction) -> str:
     """The share of cancers that a probability assumes, in a sentence; empty where the ensemble does not say."""
-    prevalence = result.get("prevalence")
-    if prevalence is None:
+    if result.prevalence is None:
         return ""
-    return f"The probability assumes that {percent(prevalence)} of such images show a cancer; where fewer do, it falls."
+    share = percent(result.prevalence)
+    return f"The probability assumes that {share} of such images show a cancer; where fewer do, it falls."
 
 
 def agreement(result: Prediction) -> str:
@@ -90,11 +95,13 @@ def agreement(result: Prediction) -> str:
 def lesion(result: Prediction) -> str:
     """Where the lesion is, in a sentence, and how clearly it was found where the result says so."""
     if result.box is None:
-        return "No lesion was found, so the lesion crops show the middle of the image."
+        clear = result.lesion_confidence
+        how = "" if clear is None else f" (confidence {percent(clear)})"
+        return f"No lesion was found{how}."
     x, y, w, h = (round(value) for value in result.box)
     who = "you drew" if result.box_source == "given" else "was found"
-    clear = result.get("lesion_confidence")
-    how = "" if clear is None or result.box_source == "given" else f" (confidence {percent(clear)})"
+    clear = result.lesion_confidence
+    how = "" if clear is None else f" (confidence {percent(clear)})"
     return f"The lesion crops show the box that {who}{how}: {w} × {h} pixels, {x} from the left, {y} from the top."
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import shutil
 import threading
 import tracemalloc
@@ -15,8 +16,10 @@ from PIL import Image
 from scipy.special import logit as log_odds
 
 from bus_hf import ensemble
-from bus_hf.detector import NO_LESION, BreastCancerDetector, Failure, Prediction
+from bus_hf.data.images import read_scan
+from bus_hf.detector import BreastCancerDetector
 from bus_hf.errors import BusError
+from bus_hf.prediction import NO_LESION, Failure, Prediction
 from bus_hf.runtime import Outputs
 from bus_hf.views import VIEWS, Box, cut, window
 
@@ -229,6 +232,18 @@ def test_where_no_lesion_is_found_only_what_lies_above_the_abstention_interval_i
     assert (high.prediction, high.uncertain, high.note) == ("Malignant", False, NO_LESION)
     # At the upper end of the interval an image is still not sure.
     assert with_point_at(sure.logit - 1, sure.logit - 2, sure.logit).predict(image).prediction == "Benign"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_a_colour_overlay_is_told(share):
+    grey = lesion_image()
+    picture = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    width = round(share * picture.shape[1])
+    picture[:, :width] = (200, 30, 20)
+    for result in (detector().predict(picture), *detector().predict_many([read_scan(picture)])):
+        assert result.colour_overlay == pytest.approx(share, abs=0.05)
+        assert (result.note is None) == (share == 0)
+        assert share == 0 or re.match(r"colour overlay covers \d+ % of the image", result.note)
 
 
 def test_no_image_without_a_lesion_is_surely_benign():

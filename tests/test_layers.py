@@ -41,11 +41,12 @@ ROOMS = {
     "publish_dataset": ("publish", "data", "evaluation"),
     "publish_run": ("publish", "assemble", "folds", "evaluation"),
     "probabilities": (),
-    "detector": ("probabilities", "hub", "runtime", "ensemble", "views", "data.images"),
+    "prediction": ("views", "data.colour"),
+    "detector": ("prediction", "probabilities", "hub", "runtime", "ensemble", "views", "data.images"),
     # `import bus_hf` itself: the detector, on demand.
     "": ("detector",),
     "clinic": ("", "detector", "data.images"),
-    "words": ("detector", "ensemble"),
+    "words": ("prediction", "ensemble"),
     "space": ("", "words", "detector", "evaluation", "hub", "clinic", "ensemble", "overlay", "views", "data"),
     "cli": (
         "",

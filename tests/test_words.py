@@ -16,6 +16,7 @@ READING = Prediction(
     name="scan.png",
     prediction="Malignant",
     probability=0.731,
+    logit=1.0,
     confidence=0.731,
     uncertain=False,
     members={"one": 0.7, "two": 0.76},
@@ -23,6 +24,8 @@ READING = Prediction(
     disagreement=0.03,
     box=Box(10, 20, 30.4, 40),
     box_source="found",
+    lesion_confidence=0.97,
+    colour_overlay=0.0,
     operating_point="miss_5_in_100",
     threshold=0.21,
     shape=(100, 120),
@@ -79,15 +82,18 @@ def test_no_measured_rate_is_none_or_all():
     assert "under 1 in 100 others" in said
 
 
-class WithMore(dict):
-    """A result with fields of a newer detector."""
-
-    __getattr__ = dict.__getitem__
-
-
 def test_a_probability_says_what_share_of_cancers_it_assumes():
-    assert words.assumption(WithMore(READING, prevalence=None)) == ""
-    assert "31 % of such images show a cancer" in words.assumption(WithMore(READING, prevalence=0.306))
+    assert words.assumption(READING) == ""
+    assert "31 % of such images show a cancer" in words.assumption(replace(READING, prevalence=0.306))
+
+
+def test_an_image_without_a_lesion_is_explained_as_such():
+    no_lesion = replace(READING, box=None, box_source=None, lesion_confidence=0.4)
+    assert words.lesion(no_lesion) == "No lesion was found (confidence 40 %)."
+    assert "no lesion was found" in words.explanation(no_lesion, POINT).lower()
+    unsure = words.explanation(replace(no_lesion, prediction="Benign", uncertain=True), POINT)
+    assert "cannot rule one out" in unsure
+    assert "too often wrong" not in unsure
 
 
 def test_the_note_stands_in_the_verdict():
@@ -121,9 +127,8 @@ def test_disagreement_in_words():
 
 
 def test_lesion_in_words():
-    assert "was found: 30 × 40 pixels, 10 from the left, 20 from the top" in words.lesion(READING)
-    assert "you drew" in words.lesion(replace(READING, box_source="given"))
-    assert "No lesion was found" in words.lesion(replace(READING, box=None, box_source=None))
+    assert "was found (confidence 97 %): 30 × 40 pixels, 10 from the left, 20 from the top" in words.lesion(READING)
+    assert "you drew: 30" in words.lesion(replace(READING, box_source="given", lesion_confidence=None))
 
 
 def test_names_cannot_carry_markup_into_the_page():

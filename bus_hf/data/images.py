@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -36,8 +36,7 @@ _MAX_LABELS = 32
 _SAME_RATIO = 0.02
 
 
-@dataclass(frozen=True)
-class Scan:
+class Scan(NamedTuple):
     """One ultrasound image: `grey` uint8 (H, W), and the share 0..1 of it under a colour overlay (Doppler, marks)."""
 
     grey: np.ndarray
