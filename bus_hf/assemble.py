@@ -25,6 +25,7 @@ from bus_hf.evaluation import (
     origins,
     plots,
     report,
+    stored_logits,
     tables,
     votes,
 )
@@ -38,6 +39,7 @@ REPORT = "report.json"
 LESION_HEAD = "lesion_head.safetensors"
 _BOX = ["box_x", "box_y", "box_w", "box_h"]
 DEFAULT_POINT = "miss_5_in_100"
+_FINISH = "let train_accelerate.py go on to its end"
 
 
 def assemble(
@@ -68,11 +70,9 @@ def assemble(
     """
     records = [_json(run / "run.json") for run in runs]
     members = [record["architecture"] for record in records]
-    frame = pd.concat([pd.read_parquet(run / LOGITS) for run in runs], ignore_index=True)
-    where = ", ".join(map(str, runs))
+    frame = pd.concat([stored_logits.read(run / LOGITS, _FINISH) for run in runs], ignore_index=True)
     _check(frame, records, [str(run) for run in runs])
     given = _votes(members, weights) if weights is not None else None
-    combine.check_finite(frame, where)
     for run in runs:
         for file in (ensemble.WEIGHTS, LESION_HEAD):
             models.check_finite(run / "checkpoint" / file)
@@ -119,8 +119,7 @@ def describe(
         given: weight of each member where it is not to be fitted; the views then keep their default weights.
     """
     training = _json(folder / TRAINING)
-    frame = pd.read_parquet(folder / LOGITS)
-    combine.check_finite(frame, folder)
+    frame = stored_logits.read(folder / LOGITS)
     weights, views, fit = _weights(frame, members, given)
     images = combine.combine(frame, weights, views)
     truth, groups = images["label"].to_numpy(), images["group"].to_numpy()
@@ -294,7 +293,7 @@ def _json(path: Path) -> Any:
         raise BusError(
             f"{path.name} cannot be read, so no finished run is here",
             where=path.parent,
-            remedy="let train_accelerate.py go on to its end",
+            remedy=_FINISH,
         ) from None
 
 

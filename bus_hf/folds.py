@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bus_hf import strict_json
 from bus_hf.config import MACHINE
 from bus_hf.errors import BusError
+from bus_hf.evaluation import stored_logits
 from bus_hf.labels import label_set
 from bus_hf.views import VIEW_WEIGHTS
 
@@ -31,16 +33,9 @@ def join(runs: Sequence[Path], folder: Path) -> None:
     """
     import pandas as pd
 
-    from bus_hf.evaluation.combine import check_finite
-
-    try:
-        records = [json.loads((path / "run.json").read_text(encoding="utf-8")) for path in runs]
-        frames = [pd.read_parquet(path / _LOGITS) for path in runs]
-        histories = [json.loads((path / "history.json").read_text(encoding="utf-8")) for path in runs]
-    except (OSError, ValueError) as error:
-        raise BusError(
-            "a run is not finished", where=getattr(error, "filename", None) or "runs", remedy="let its training end"
-        ) from None
+    records = [_told(path / "run.json") for path in runs]
+    frames = [stored_logits.read(path / _LOGITS, "let its training end") for path in runs]
+    histories = [_told(path / "history.json") for path in runs]
     where = ", ".join(map(str, runs))
     for key in _SAME:
         if len({record[key] for record in records}) > 1:
@@ -51,7 +46,6 @@ def join(runs: Sequence[Path], folder: Path) -> None:
         if other:
             raise BusError(f"the runs differ in {', '.join(other)}", where=where, remedy="give runs of one config")
     frame = pd.concat(frames, ignore_index=True)
-    check_finite(frame, where)
     homes = frame.drop_duplicates(["group", "fold"])
     if len({record["fold"] for record in records}) < len(records) or homes["group"].duplicated().any():
         raise BusError(
@@ -63,6 +57,18 @@ def join(runs: Sequence[Path], folder: Path) -> None:
     frame.to_parquet(folder / _LOGITS, index=False)
     kept = [record | {"history": history} for record, history in zip(records, histories, strict=True)]
     (folder / _RECORDS).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+def _told(path: Path) -> Any:
+    """What a JSON file of a finished run holds."""
+    try:
+        return strict_json.finite(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise BusError("a run is not finished", where=path, remedy="let its training end") from None
+    except ValueError:
+        raise BusError(
+            "it is no JSON, or holds a number that is not finite", where=path, remedy="train the run again"
+        ) from None
 
 
 def left_out(folder: Path) -> dict[str, str]:
@@ -88,15 +94,9 @@ def counted(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 def stored(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
     """Logits, but for images `left_out`, and records that `join` wrote into `folder`; BusError where there are none."""
-    import pandas as pd
-
-    try:
-        frame, records = pd.read_parquet(folder / _LOGITS), json.loads((folder / _RECORDS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise BusError(
-            "there is no report here", where=folder, remedy="give a folder that bus-hf folds wrote"
-        ) from None
-    return counted(frame, folder), records
+    if not (folder / _LOGITS).is_file() or not (folder / _RECORDS).is_file():
+        raise BusError("there is no report here", where=folder, remedy="give a folder that bus-hf folds wrote")
+    return counted(stored_logits.read(folder / _LOGITS), folder), _told(folder / _RECORDS)
 
 
 def describe(

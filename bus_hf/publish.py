@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bus_hf import ensemble as ensembles
 from bus_hf.errors import BusError
-from bus_hf.hub import REPO
+from bus_hf.hub import PICTURES, REPO
+from bus_hf.outgoing import outgoing
 
+LESION_HEAD = "lesion_head.safetensors"
 _MEMBER_FILES = ("README.md", "config.json", ensembles.WEIGHTS)
 _ENSEMBLE_FILES = ("README.md",)
-# Sent where they are there, of a member and of the ensemble.
-_PLOTS = "plots/*.png"
-_FURTHER = ("report.json", "training.json", "calibration.json", "second_reading/report.json", _PLOTS)
+# Sent where they are there, with `_plots`.
+_FURTHER = ("report.json", "training.json", "calibration.json", "second_reading/report.json")
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def plan(folder: str | Path, repo_id: str) -> tuple[Upload, ...]:
     """
     folder = Path(folder)
     checked(repo_id)
+    outgoing(folder, (), [ensembles.FILE])
     manifest = ensembles.read(folder)
     everything = ensembles.parts(manifest, None)
     away = [member.name for member in everything if member.path is None]
@@ -71,17 +72,23 @@ def plan(folder: str | Path, repo_id: str) -> tuple[Upload, ...]:
             where=folder,
             remedy="give the folder it was pushed from",
         )
-    ensembles.verify(folder, manifest)
+    plots = _plots([point.name for point in manifest.operating_points])
     uploads = []
     for member in everything:
-        home = folder / str(member.path)
+        home = f"{member.path}/"
         # A lesion head that is not the ensemble's goes too: training can start from it.
-        beside = _found(home, "README.md", glob.escape(manifest.lesion_map.file), _PLOTS)
-        files = _files(home, list(dict.fromkeys([*ensembles.member_files(manifest, member), *beside])))
+        found = outgoing(
+            folder,
+            [home + name for name in ensembles.member_files(manifest, member)],
+            [home + name for name in ("README.md", manifest.lesion_map.file, *plots)],
+        )
+        files: dict[str, Path | bytes] = {name.removeprefix(home): path for name, path in found.items()}
         uploads.append(
             Upload(f"{repo_id}-{member.name}", f"{member.name} of {manifest.name} {manifest.version}", files)
         )
-    files = _files(folder, [*_ENSEMBLE_FILES, *_found(folder, *_FURTHER)]) | {ensembles.FILE: folder / ensembles.FILE}
+    files = {**outgoing(folder, [*_ENSEMBLE_FILES, ensembles.FILE], [*_FURTHER, *plots])}
+    # Of links and pipes nothing has been read by now.
+    ensembles.verify(folder, manifest)
     return (*uploads, Upload(repo_id, f"{manifest.name} {manifest.version}", files))
 
 
@@ -133,13 +140,26 @@ def push(
     return (*done, send(last, private, revision))
 
 
-def push_member(folder: str | Path, repo_id: str, *, private: bool = False, revision: str | None = None) -> Pushed:
-    """Push one member's folder to a repository: `config.json`, weights, card; lesion head and plots where there."""
+def push_member(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    points: Sequence[str] = (),
+    private: bool = False,
+    revision: str | None = None,
+) -> Pushed:
+    """Push one member's folder to a repository: `config.json`, weights, card; lesion head and plots where there.
+
+    Args:
+        folder: of the member.
+        repo_id: `owner/name` of its repository.
+        points: operating points whose confusion matrices are among the plots.
+        private: make a new repository private.
+        revision: branch, made where it is missing; None: main.
+    """
     checked(repo_id)
-    folder = Path(folder)
-    heads = [name for name in _found(folder, "*.safetensors") if name != ensembles.WEIGHTS]
-    files = _files(folder, [*_MEMBER_FILES, *heads, *_found(folder, _PLOTS)])
-    return send(Upload(repo_id, "member", files), private, revision)
+    files = outgoing(Path(folder), _MEMBER_FILES, (LESION_HEAD, *_plots(points)))
+    return send(Upload(repo_id, "member", {**files}), private, revision)
 
 
 def checked(repo_id: str) -> None:
@@ -148,15 +168,10 @@ def checked(repo_id: str) -> None:
         raise BusError("this is no Hub id", where=repo_id, remedy="write owner/name")
 
 
-def _found(folder: Path, *patterns: str) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for pattern in patterns for path in folder.glob(pattern))
-
-
-def _files(folder: Path, names: list[str]) -> dict[str, Path | bytes]:
-    for name in names:
-        if not (folder / name).is_file():
-            raise BusError(f"{name} is missing", where=folder, remedy="write it with bus-hf assemble or bus-hf figures")
-    return {name: folder / name for name in names}
+def _plots(points: Sequence[str]) -> list[str]:
+    """Plots that an ensemble or a member may have."""
+    further = ("plots/training_history.png", *(f"plots/confusion_matrix_{point}.png" for point in points))
+    return sorted((*PICTURES, *further))
 
 
 def send(
@@ -177,9 +192,14 @@ def send(
         sdk: what runs a new Space.
 
     Raises:
-        BusError: no access, or the Hub cannot be reached; the repository is as it was before.
+        BusError: a file became something else since it was planned, no access, or the Hub cannot be reached; the
+            repository is as it was before.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    for file in upload.files.values():
+        if isinstance(file, Path) and (file.is_symlink() or not file.is_file()):
+            raise BusError("it is no regular file any more", where=file, remedy="put the file itself there")
 
     def sent(api: HfApi) -> Pushed:
         kind = sdk if upload.kind == "space" else None

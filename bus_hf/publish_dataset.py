@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bus_hf.errors import BusError
+from bus_hf.outgoing import require_outgoing, require_own_files
 from bus_hf.publish import Pushed, Upload, checked, send
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def prepare(*roots: str | Path, label_set: str = "malignancy") -> tuple[datasets
         groups whose classes contradict each other, for those that "test" holds too, and for "test"), and the audit.
 
     Raises:
-        BusError: as for `load`; or there is no "train".
+        BusError: as for `load`; there is no "train"; or a root holds links, or names files that lie elsewhere.
     """
     import datasets
 
@@ -42,7 +43,13 @@ def prepare(*roots: str | Path, label_set: str = "malignancy") -> tuple[datasets
     from bus_hf.data.duplicates import audit
     from bus_hf.data.splits import assert_disjoint, grouped_folds
 
+    for root in map(Path, roots):
+        here = root.expanduser()
+        if here.is_dir():
+            require_own_files(here)
     found = load(*roots, label_set=label_set)
+    for part in found.values():
+        _require_bytes(part)
     if "train" not in found:
         raise BusError("there are no images to train on", where=str(roots[0]), remedy="give a training_set too")
     everything = [case for part in found.values() for case in cases(part)]
@@ -92,7 +99,9 @@ def plan(
         BusError: no Hub id, data that cannot be read, or a source whose terms do not allow to pass it on, unconfirmed.
     """
     checked(repo_id)
-    card = (root or Path(__file__).resolve().parents[1]) / "dataset_card" / "README.md"
+    root = root or Path(__file__).resolve().parents[1]
+    card = root / "dataset_card" / "README.md"
+    require_outgoing(root, "dataset_card/README.md")
     if not card.is_file():
         raise BusError("it is not here", where=card, remedy="push the data set from a clone of the project")
     splits, result = prepare(*roots, label_set=label_set)
@@ -136,6 +145,21 @@ def push(upload: Upload, *, private: bool = False, revision: str | None = None) 
         BusError: no access, or the Hub cannot be reached; the same call goes on.
     """
     return send(upload, private, revision)
+
+
+def _require_bytes(part: datasets.Dataset) -> None:
+    """BusError where a table names an image or mask by its path instead of holding it."""
+    import datasets
+
+    raw = datasets.Image(decode=False)
+    rows = part.select_columns(["name", "image", "mask"]).cast_column("image", raw).cast_column("mask", raw)
+    for row in rows:
+        if any(cell is not None and not cell["bytes"] for cell in (row["image"], row["mask"])):
+            raise BusError(
+                f"the table does not hold the image or mask of {row['name']}, but a path",
+                where=row["name"].partition("/")[0],
+                remedy="write the table anew with the files in it",
+            )
 
 
 def _bytes(part: datasets.Dataset) -> int:

@@ -10,8 +10,19 @@ from pathlib import Path
 from bus_hf import folds
 from bus_hf.assemble import REPORT, assemble
 from bus_hf.errors import BusError
-from bus_hf.evaluation import cards, classes
-from bus_hf.publish import Pushed, push_member
+from bus_hf.evaluation import calibration, cards, classes
+from bus_hf.outgoing import outgoing
+from bus_hf.publish import LESION_HEAD, Pushed, push_member
+
+# All that a push reads of a run.
+_FILES = (
+    "run.json",
+    "history.json",
+    "out_of_fold.parquet",
+    "checkpoint/config.json",
+    "checkpoint/model.safetensors",
+    f"checkpoint/{LESION_HEAD}",
+)
 
 
 def push_run(output: str | Path, repo_id: str, *, private: bool = False) -> Pushed:
@@ -25,22 +36,30 @@ def push_run(output: str | Path, repo_id: str, *, private: bool = False) -> Push
     Raises:
         BusError: the run is not finished, no access, or the Hub cannot be reached.
     """
-    run = Path(output)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        run = _copied(Path(output), folder / "run")
         try:
             record = json.loads((run / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise BusError("the run is not finished", where=run, remedy="let its training end") from None
+            raise BusError("the run is not finished", where=output, remedy="let its training end") from None
         if record["label_set"] == "malignancy":
             assemble([run], folder / "ensemble")
             home = folder / "ensemble" / record["architecture"]
             figures = json.loads((folder / "ensemble" / REPORT).read_text(encoding="utf-8"))
             card = cards.member_card(figures, record, record["architecture"], lone=True)
             (home / "README.md").write_text(card, encoding="utf-8")
-            return push_member(home, repo_id, private=private)
+            return push_member(home, repo_id, points=list(calibration.POINTS), private=private)
         shutil.copytree(run / "checkpoint", folder / "member")
         folds.join([run], folder / "report")
         _, page, _ = folds.describe(folder / "report")
         (folder / "member" / "README.md").write_text(classes.card(page, [record], lone=True), encoding="utf-8")
         return push_member(folder / "member", repo_id, private=private)
+
+
+def _copied(run: Path, target: Path) -> Path:
+    """Copy the files of a run that a push reads, and no other; what is no regular file is a BusError."""
+    for name, path in outgoing(run, (), _FILES).items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target / name, follow_symlinks=False)
+    return target

@@ -10,6 +10,7 @@ from bus_hf import hub
 from bus_hf.ensemble import FILE, member_files, parts
 from bus_hf.errors import BusError
 from bus_hf.evaluation.cards import replace_between
+from bus_hf.outgoing import outgoing
 from bus_hf.publish import Pushed, Upload, checked, send
 
 VARIABLE, REVISION = "BUS_HF_ENSEMBLE", "BUS_HF_REVISION"
@@ -39,8 +40,8 @@ def plan(
     missing = [name for name in (*_TOP, "README.md") if not (root / name).is_file()]
     if missing:
         raise BusError(f"{missing[0]} is not here", where=root, remedy="push the Space from a clone of the project")
-    files: dict[str, Path | bytes] = {name: root / name for name in _TOP}
-    files |= {path.relative_to(root).as_posix(): path for path in imported(root)}
+    outgoing(root, (*_TOP, "README.md"))
+    files: dict[str, Path | bytes] = {**outgoing(root, [*_TOP, *(_below(path, root) for path in imported(root))])}
     return Upload(
         repo_id, f"Serve {ensemble}", files | {"README.md": _readme(root, ensemble, datasets, revision)}, "space"
     )
@@ -84,11 +85,15 @@ def metric(repo_id: str, root: Path | None = None) -> Upload:
     # evaluate looks for NAME.py in the Space NAME.
     if repo_id.split("/")[1] != _METRIC:
         raise BusError("evaluate finds the metric by its name alone", where=repo_id, remedy=f"write owner/{_METRIC}")
-    folder = root / "metrics" / _METRIC
-    files: dict[str, Path | bytes] = {path.name: path for path in sorted(folder.glob("*.*")) if path.is_file()}
-    if f"{_METRIC}.py" not in files:
-        raise BusError(f"{_METRIC}.py is not here", where=folder, remedy="push the metric from a clone of the project")
-    return Upload(repo_id, f"The metric {_METRIC}", files, "space")
+    home = f"metrics/{_METRIC}/"
+    if not (root / home / f"{_METRIC}.py").exists():
+        raise BusError(
+            f"{_METRIC}.py is not here", where=root / home, remedy="push the metric from a clone of the project"
+        )
+    found = outgoing(root, [home + name for name in (f"{_METRIC}.py", "README.md", "requirements.txt")])
+    return Upload(
+        repo_id, f"The metric {_METRIC}", {name.removeprefix(home): path for name, path in found.items()}, "space"
+    )
 
 
 def push_metric(repo_id: str, *, private: bool = False, root: Path | None = None) -> Pushed:
@@ -97,7 +102,7 @@ def push_metric(repo_id: str, *, private: bool = False, root: Path | None = None
 
 
 def imported(root: Path) -> list[Path]:
-    """Files of the package that `app.py` imports, by whatever way, and those beside them that are no code."""
+    """Files of the package that `app.py` imports, by whatever way, and those beside them that their code names."""
     waiting, found = [root / "app.py"], {root / _PACKAGE / "__init__.py"}
     waiting += found
     while waiting:
@@ -107,13 +112,21 @@ def imported(root: Path) -> list[Path]:
                 if file not in found:
                     found.add(file)
                     waiting.append(file)
-    beside = {
-        other
-        for path in found
-        for other in path.parent.iterdir()
-        if other.is_file() and other.suffix in (".css", ".js", ".md")
+    return sorted(found | {other for path in found for other in _named(path)})
+
+
+def _named(path: Path) -> list[Path]:
+    """Files beside a module that are no code and that it names in a text."""
+    texts = {
+        node.value
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    return sorted(found | beside)
+    return [other for other in path.parent.iterdir() if other.name in texts and other.suffix in (".css", ".js", ".md")]
+
+
+def _below(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
 
 
 def _modules(path: Path) -> set[str]:

@@ -31,6 +31,18 @@ def load(path: Path, remedy: str) -> Any:
         raise BusError(f"the file is not valid JSON{line}", where=path, remedy=remedy) from None
 
 
+def finite(text: str) -> Any:
+    """`json.loads` without NaN, Infinity and numbers too large for a float, which are ValueErrors."""
+    return json.loads(text, parse_constant=_number, parse_float=_number)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not finite")
+    return value
+
+
 def typed(value: Any, kind: Any, at: str) -> Any:
     """Return `value`, as JSON gave it, as `kind`.
 

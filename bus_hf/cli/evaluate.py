@@ -73,17 +73,12 @@ _MEMBER = "ensemble"
 
 
 def _stored(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble]:
-    import pandas as pd
-
     from bus_hf import ensemble
     from bus_hf.assemble import LOGITS
+    from bus_hf.evaluation import stored_logits
 
     path = given.oof / LOGITS if given.oof.is_dir() else given.oof
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError):
-        raise BusError("no Parquet file can be read here", where=path, remedy="give out_of_fold.parquet") from None
-    return frame, ensemble.read(given.ensemble or path.parent)
+    return stored_logits.read(path, "give out_of_fold.parquet"), ensemble.read(given.ensemble or path.parent)
 
 
 def _measured(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble, bool]:

@@ -178,10 +178,9 @@ def run_trials(given: argparse.Namespace) -> int:
 
 def _logits(folder: Path, name: str) -> dict[str, pd.DataFrame]:
     """Logits of a finished trial, by the source that each network trained on."""
-    import pandas as pd
-
+    from bus_hf.evaluation import stored_logits
     from bus_hf.folds import counted
 
     if not (folder / name / _CHANGE).is_file():
         raise BusError(f"no finished trial '{name}' is here", where=folder, remedy=f"bus-hf trial {name} ...")
-    return {path.stem: counted(pd.read_parquet(path), folder) for path in sorted((folder / name).glob("*.parquet"))}
+    return {path.stem: counted(stored_logits.read(path), folder) for path in sorted((folder / name).glob("*.parquet"))}

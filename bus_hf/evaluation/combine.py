@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bus_hf.errors import BusError
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -44,15 +42,3 @@ def combine(
     # Not groupby().first(): where the first member has NaN (no box found), that takes another member's value.
     facts = frame.iloc[first].drop_duplicates("name").set_index("name").drop(columns=[*columns, "member", "view"])
     return facts.loc[logits.index].join(logits).reset_index()
-
-
-def check_finite(frame: pd.DataFrame, where: object) -> None:
-    """BusError where out-of-fold logits are not finite: no figure of them means anything."""
-    values = frame.filter(regex=r"^logit_\d+$").to_numpy(float)
-    broken = frame.loc[~np.isfinite(values).all(axis=1), "member"].unique()
-    if len(broken):
-        raise BusError(
-            f"held-out logits of {', '.join(map(str, broken))} are not finite, so its training diverged",
-            where=where,
-            remedy="train it again at a lower rate (--lr)",
-        )

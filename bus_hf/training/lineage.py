@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bus_hf.config import TrainConfig
 from bus_hf.errors import BusError
+from bus_hf.strict_json import finite
 from bus_hf.training.identity import differences
 
 # What has to be equal for two runs on the same data to leave out the same images.
@@ -27,8 +27,8 @@ def record_of(name: str) -> dict[str, Any] | None:
     folder = Path(name)
     try:
         if folder.name == "checkpoint":
-            return dict(json.loads((folder.parent / "run.json").read_text(encoding="utf-8")))
-        return dict(json.loads((folder.parent / "training.json").read_text(encoding="utf-8"))[folder.name])
+            return dict(finite((folder.parent / "run.json").read_text(encoding="utf-8")))
+        return dict(finite((folder.parent / "training.json").read_text(encoding="utf-8"))[folder.name])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -39,7 +39,7 @@ def history_of(name: str) -> list[dict[str, float]] | None:
     if folder.name != "checkpoint":
         return (record_of(name) or {}).get("history")
     try:
-        return list(json.loads((folder.parent / "history.json").read_text(encoding="utf-8")))
+        return list(finite((folder.parent / "history.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 

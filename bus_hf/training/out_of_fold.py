@@ -146,13 +146,13 @@ def read_boxes(path: str | Path, cases: Sequence[Case]) -> dict[str, Box | None]
         Box of each case by name, None where that member found no lesion.
 
     Raises:
-        BusError: the file cannot be read, or does not hold every case out-of-fold.
+        BusError: the file cannot be read, does not hold every case out-of-fold, or has a box that is none.
     """
     try:
         frame = pd.read_parquet(path)
         frame = frame[frame["member"] == frame["member"].iloc[0]].drop_duplicates("name")
-        sides = frame.set_index("name")[[f"box_{side}" for side in "xywh"]]
-    except (OSError, ValueError, KeyError, IndexError):
+        sides = frame.set_index("name")[[f"box_{side}" for side in "xywh"]].astype(float)
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
         raise BusError(
             "no out-of-fold logits can be read here", where=path, remedy="give the out_of_fold.parquet of a run"
         ) from None
@@ -162,6 +162,15 @@ def read_boxes(path: str | Path, cases: Sequence[Case]) -> dict[str, Box | None]
             f"{len(lacking)} of {len(cases)} held-out images have no entry ({lacking[0]}, for one)",
             where=path,
             remedy="give logits of a run that left out the same images",
+        )
+    none = sides.isna().all(axis=1)
+    whole = np.isfinite(sides).all(axis=1) & (sides[["box_w", "box_h"]] > 0).all(axis=1)
+    odd = [case.name for case in cases if not (none[case.name] or whole[case.name])]
+    if odd:
+        raise BusError(
+            f"the boxes of {len(odd)} images are not finite or have no area ({odd[0]}, for one)",
+            where=path,
+            remedy="give logits of a run that found its boxes itself",
         )
     return {
         str(name): None if np.isnan(values[0]) else Box(*map(float, values))

@@ -49,7 +49,7 @@ def described(tmp_path_factory, make_ensemble):
     (folder / "training.json").write_text(json.dumps(trained))
     (folder / "plots").mkdir()
     (folder / manifest.members[0].name / "plots").mkdir()
-    for plot in ("plots/roc_curve", "plots/confusion_matrix_other", f"{manifest.members[0].name}/plots/roc_curve"):
+    for plot in ("plots/roc_curve", "plots/confusion_matrix_balanced", f"{manifest.members[0].name}/plots/roc_curve"):
         (folder / f"{plot}.png").write_bytes(b"\x89PNG of a test")
     (folder / "out_of_fold.parquet").write_bytes(b"stays here")
     (folder / "notes.txt").write_text("stays here")

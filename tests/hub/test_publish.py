@@ -40,7 +40,7 @@ def test_members_are_pinned_to_their_commits_and_nothing_else_is_sent(hub, push,
         assert ensemble.sha256(tmp_path / "weights") == member["sha256"]
     assert {"lesion_head.safetensors", "plots/roc_curve.png"} <= set(hub.model(MEMBERS[0]).head.files)
     sent = set(hub.model("org/tiny").head.files) - {".gitattributes"}
-    plots = {"plots/roc_curve.png", "plots/confusion_matrix_other.png"}
+    plots = {"plots/roc_curve.png", "plots/confusion_matrix_balanced.png"}
     assert sent == {"README.md", "report.json", "training.json", "ensemble.json"} | plots
     assert {name for _, name in hub.repos} == {"org/tiny", *MEMBERS}
     assert len(hub.model("org/tiny").commits) == 2, "one commit after the Hub's first"

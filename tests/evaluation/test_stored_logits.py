@@ -1,0 +1,189 @@
+"""Stored logits that are not finite end in a sentence wherever they are read, and in no figure."""
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bus_hf import folds, strict_json
+from bus_hf.cli import main
+from bus_hf.errors import BusError
+from bus_hf.evaluation import stored_logits
+from bus_hf.training.lineage import history_of
+from bus_hf.training.out_of_fold import read_boxes
+from bus_hf.views import VIEWS
+
+ODD = (np.nan, np.inf, -np.inf)
+
+
+def logits(fold=0, member="net", **changes):
+    """Rows of six images in five views, a group each."""
+    rows = [
+        {
+            "name": f"s/{fold}-{n}",
+            "source": "s",
+            "group": f"g{fold}-{n}",
+            "label": n % 2,
+            "fold": fold,
+            "member": member,
+            "view": view,
+            "logit_0": float(n % 2),
+            "box_x": 1.0,
+            "box_y": 2.0,
+            "box_w": 3.0,
+            "box_h": 4.0,
+        }
+        for n in range(6)
+        for view in VIEWS
+    ]
+    frame = pd.DataFrame(rows)
+    for column, value in changes.items():
+        frame.loc[7, column] = value
+    return frame
+
+
+@pytest.mark.parametrize("value", ODD)
+def test_a_logit_that_is_not_finite_is_named(tmp_path, value):
+    logits(logit_0=value).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(BusError, match=r"a\.parquet: 1 of 30 rows hold a logit that is not finite \(s/0-1, for one\)"):
+        stored_logits.read(tmp_path / "a.parquet")
+
+
+def test_every_logit_column_is_looked_at(tmp_path):
+    logits().assign(logit_1=1.0, logit_2=[np.nan, *[0.0] * 29]).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(BusError, match="not finite"):
+        stored_logits.read(tmp_path / "a.parquet")
+    logits().assign(logit_1=["x", *["0.5"] * 29]).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(BusError, match="not finite"):
+        stored_logits.read(tmp_path / "b.parquet")
+
+
+@pytest.mark.parametrize("column", ["name", "group", "label", "member", "view"])
+def test_a_row_without_what_figures_need_is_said(tmp_path, column):
+    logits().assign(**{column: lambda frame: frame[column].where(frame.index != 3)}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(BusError, match=f"rows without {column}"):
+        stored_logits.read(tmp_path / "a.parquet")
+    logits().drop(columns=column).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(BusError, match=f"no column {column}"):
+        stored_logits.read(tmp_path / "b.parquet")
+
+
+def test_whole_logits_come_back_as_they_are(tmp_path):
+    frame = logits()
+    frame.loc[:, ["box_x", "box_y", "box_w", "box_h"]] = np.nan
+    frame.to_parquet(tmp_path / "a.parquet")
+    pd.testing.assert_frame_equal(stored_logits.read(tmp_path / "a.parquet"), frame)
+    (tmp_path / "b.parquet").write_bytes(b"PAR1")
+    with pytest.raises(BusError, match="no Parquet file of logits"):
+        stored_logits.read(tmp_path / "b.parquet")
+
+
+@pytest.mark.parametrize("value", ODD)
+def test_evaluate_makes_no_figure_of_it(tiny_ensemble, tmp_path, capsys, value):
+    both = [logits(member=name) for name in ("test_efficientnet", "test_resnet")]
+    whole = pd.concat(both, ignore_index=True)
+    whole.to_parquet(tmp_path / "a.parquet")
+    command = ["evaluate", "--ensemble", str(tiny_ensemble), "--oof", str(tmp_path / "a.parquet")]
+    whole.loc[11, "logit_0"] = value
+    whole.to_parquet(tmp_path / "a.parquet")
+    assert main(command) == 2
+    told = capsys.readouterr()
+    assert "1 of 60 rows hold a logit that is not finite" in told.err
+    assert told.out == ""
+
+
+def _run(folder, fold, history="[]", record="", **changes):
+    folder.mkdir(parents=True)
+    told = {"label_set": "malignancy", "architecture": "net", "folds": 2, "input_size": 64, "epochs": 1, "config": {}}
+    (folder / "run.json").write_text(record or json.dumps(told | {"fold": fold}))
+    (folder / "history.json").write_text(history)
+    logits(fold, **changes).to_parquet(folder / "out_of_fold.parquet")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"logit_0": np.nan}, "logit that is not finite"),
+        ({"history": '[{"loss": NaN}]'}, "holds a number that is not finite"),
+        ({"history": '[{"loss": 1e999}]'}, "holds a number that is not finite"),
+        ({"record": '{"fold": -Infinity}'}, "holds a number that is not finite"),
+    ],
+)
+def test_runs_of_which_one_diverged_are_not_joined(tmp_path, changes, word):
+    runs = [_run(tmp_path / "0", 0), _run(tmp_path / "1", 1, **changes)]
+    with pytest.raises(BusError, match=word):
+        folds.join(runs, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_joined_logits_are_looked_at_again(tmp_path):
+    folds.join([_run(tmp_path / "0", 0), _run(tmp_path / "1", 1)], tmp_path / "report")
+    folds.stored(tmp_path / "report")
+    logits(logit_0=np.inf).to_parquet(tmp_path / "report" / "out_of_fold.parquet")
+    with pytest.raises(BusError, match="not finite"):
+        folds.stored(tmp_path / "report")
+    logits().to_parquet(tmp_path / "report" / "out_of_fold.parquet")
+    (tmp_path / "report" / "training.json").write_text("[NaN]")
+    with pytest.raises(BusError, match="not finite"):
+        folds.stored(tmp_path / "report")
+
+
+def test_a_trial_that_diverged_is_in_no_table(tmp_path, capsys):
+    (tmp_path / "baseline").mkdir()
+    (tmp_path / "baseline" / "change.txt").write_text("none\n")
+    logits(logit_0=np.nan).to_parquet(tmp_path / "baseline" / "s.parquet")
+    assert main(["trials", str(tmp_path)]) == 2
+    assert "not finite" in capsys.readouterr().err
+
+
+def test_a_history_that_is_not_finite_is_no_history(tmp_path):
+    (tmp_path / "history.json").write_text('[{"loss": NaN}]')
+    assert history_of(str(tmp_path / "checkpoint")) is None
+    (tmp_path / "history.json").write_text('[{"loss": 0.5}]')
+    assert history_of(str(tmp_path / "checkpoint")) == [{"loss": 0.5}]
+
+
+class _Case(NamedTuple):
+    name: str
+
+
+def _cases(*numbers) -> Any:
+    return [_Case(f"s/0-{n}") for n in numbers]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"box_x": np.inf},
+        {"box_x": np.nan},
+        {"box_h": np.nan},
+        {"box_w": 0.0},
+        {"box_h": -4.0},
+        {"box_y": -np.inf},
+    ],
+)
+def test_boxes_that_are_none_are_refused(tmp_path, changes):
+    frame = logits()
+    # Image 1, in every view.
+    frame.loc[frame["name"] == "s/0-1", list(changes)] = list(changes.values())
+    frame.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(BusError, match=r"the boxes of 1 images are not finite or have no area \(s/0-1"):
+        read_boxes(tmp_path / "a.parquet", _cases(*range(6)))
+    # Of images that nobody asks for, nothing is said.
+    assert read_boxes(tmp_path / "a.parquet", _cases(0))["s/0-0"] == (1, 2, 3, 4)
+
+
+def test_boxes_that_are_text_are_refused(tmp_path):
+    logits().assign(box_x="left").to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(BusError, match="no out-of-fold logits can be read"):
+        read_boxes(tmp_path / "a.parquet", _cases(0))
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}', "1e999", "[-1e400]"])
+def test_json_without_what_is_not_finite(text):
+    with pytest.raises(ValueError, match="not finite"):
+        strict_json.finite(text)
+    assert strict_json.finite('{"a": [1, 2.5, null]}') == {"a": [1, 2.5, None]}
