@@ -3,20 +3,25 @@
 import csv
 import dataclasses
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from bus_hf import BreastCancerDetector, ensemble, site_calibration
 from bus_hf.cli import main
 from bus_hf.data.phantoms import phantom
 from bus_hf.errors import BusError
-from bus_hf.evaluation import calibration, figures
+from bus_hf.evaluation import calibration, combine, figures, site
+from bus_hf.space.about import about
+
+SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
+def hospital(tmp_path_factory):
     """24 phantoms with a table of labels and patients."""
     folder = tmp_path_factory.mktemp("site")
     rows = []
@@ -38,8 +43,8 @@ def table(path, rows):
     return str(path)
 
 
-def test_a_site_gets_an_ensemble_that_reads(site, tiny_ensemble, tmp_path, capsys):
-    folder, rows = site
+def test_a_site_gets_an_ensemble_that_reads(hospital, tiny_ensemble, tmp_path, capsys):
+    folder, rows = hospital
     labels = table(tmp_path / "labels.csv", rows)
     command = ["calibrate", str(folder), "--labels", labels, "--to", str(tmp_path / "mine"), "--ensemble"]
     assert main([*command, str(tiny_ensemble), "--json"]) == 0
@@ -87,8 +92,8 @@ def test_a_site_gets_an_ensemble_that_reads(site, tiny_ensemble, tmp_path, capsy
         (lambda rows: [row | {"patient": "same"} for row in rows], "no image is left"),
     ],
 )
-def test_bad_tables_are_one_sentence(site, tiny_ensemble, tmp_path, capsys, change, sentence):
-    folder, rows = site
+def test_bad_tables_are_one_sentence(hospital, tiny_ensemble, tmp_path, capsys, change, sentence):
+    folder, rows = hospital
     labels = table(tmp_path / "labels.csv", change(rows))
     command = ["calibrate", str(folder), "--labels", labels, "--to", str(tmp_path / "to"), "--ensemble"]
     assert main([*command, str(tiny_ensemble)]) == 2
@@ -97,9 +102,9 @@ def test_bad_tables_are_one_sentence(site, tiny_ensemble, tmp_path, capsys, chan
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00name", b"name,label\n"])
-def test_a_table_that_is_none(site, tiny_ensemble, tmp_path, capsys, content):
+def test_a_table_that_is_none(hospital, tiny_ensemble, tmp_path, capsys, content):
     (tmp_path / "labels.csv").write_bytes(content)
-    command = ["calibrate", str(site[0]), "--labels", str(tmp_path / "labels.csv"), "--to", str(tmp_path / "to")]
+    command = ["calibrate", str(hospital[0]), "--labels", str(tmp_path / "labels.csv"), "--to", str(tmp_path / "to")]
     assert main([*command, "--ensemble", str(tiny_ensemble)]) == 2
     assert capsys.readouterr().err.strip().count("\n") == 0
 
@@ -242,8 +247,8 @@ def test_a_reader_that_guesses_is_said_to(manifest):
     assert any("holds 0.5" in warning for warning in site_calibration.fit(manifest, cases)[2])
 
 
-def test_exchanged_labels_end_with_2_and_write_nothing(site, tiny_ensemble, tmp_path, capsys, monkeypatch):
-    folder, rows = site
+def test_exchanged_labels_end_with_2_and_write_nothing(hospital, tiny_ensemble, tmp_path, capsys, monkeypatch):
+    folder, rows = hospital
     swapped = [row | {"label": "benign" if row["label"] == "malignant" else "malignant"} for row in rows]
     codes = []
     for number, given in enumerate((rows, swapped)):
@@ -270,6 +275,9 @@ def test_what_is_written_is_what_the_manifest_names_and_opens(offered_site, tmp_
     result = BreastCancerDetector.from_pretrained(tmp_path / "mine", device="cpu").predict(image, second_reading=True)
     assert sum(result.second_reading.values()) == pytest.approx(1)
     card = (tmp_path / "mine" / "README.md").read_text()
+    told = about(str(tmp_path / "mine"))
+    assert site.text(found) in told
+    assert "no measured figures" not in told
     assert "60 images, 30 malignant, 60 groups" in card
     assert f"{found['after']['operating_points']['miss_5_in_100']['sensitivity']['value']:.3f}" in card
 
@@ -307,3 +315,29 @@ def offered_site(make_ensemble, tmp_path_factory):
     (folder / "test_resnet" / "notes.txt").write_text("patient 7")
     (folder / "test_resnet" / "link.txt").symlink_to("/etc/hostname")
     return folder, "deep/histology"
+
+
+@pytest.mark.parametrize("n", [15, 60])
+def test_real_logits_that_lie_too_high_are_set_right(n):
+    """The shipped ensemble on some of its held-out images, its networks three logits too sure of cancer."""
+    manifest = ensemble.read(SHIPPED)
+    votes = {member.name: member.weight for member in manifest.members}
+    images = combine.combine(pd.read_parquet(SHIPPED / "out_of_fold.parquet"), votes, manifest.views)
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.choice(np.flatnonzero(images["label"] == value), n, False) for value in (1, 0)])
+    part = images.iloc[rows]
+    cases = site_calibration.SiteCases(
+        part["logit_0"].to_numpy() + 3, part["label"].to_numpy(), part["group"].to_numpy(), np.full(2 * n, "site")
+    )
+    after, found, _ = site_calibration.fit(manifest, cases)
+    assert 0.5 < after.temperature < 2
+    assert -4.5 < after.bias < -2
+    assert found["after"]["ece"]["value"] < 0.6 * found["before"]["ece"]["value"]
+    assert found["after"]["brier"]["value"] < found["before"]["brier"]["value"]
+    for point in after.operating_points:
+        assert 0.02 < point.threshold < 0.9
+    # No cancer of middling probability is "benign and sure", whatever the threshold.
+    logits = cases.logits / after.temperature + after.bias
+    for logit in logits[(cases.labels == 1) & (logits > 0)]:
+        for point in after.operating_points:
+            assert logit >= point.logit or after.abstain.unsure(logit, False)

@@ -57,7 +57,7 @@ def settled(rate: Estimate, groups: Sequence[Any] | np.ndarray) -> Estimate:
     """
     if rate.value not in (0.0, 1.0):
         return rate
-    count = len(np.unique(np.asarray(groups)))
+    count = len(np.unique(numbered(groups)))
     bounds = wilson(round(rate.value) * count, count)
     return Estimate(rate.value, bounds.low, bounds.high)
 
@@ -82,9 +82,32 @@ def paired_difference(
     return Estimate(value, *interval(draws)), float(min(1.0, 2 * tail))
 
 
+def numbered(groups: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Groups as numbers from 0, intp (rows,). One that is not known (None, NaN, NaT, NA, "") is of its row alone."""
+    if isinstance(groups, np.ndarray) and groups.dtype.kind in "iub":
+        return np.unique(groups, return_inverse=True)[1].astype(np.intp)
+    seen: dict[Any, int] = {}
+    values = groups.tolist() if isinstance(groups, np.ndarray) else list(groups)
+    return np.array(
+        [seen.setdefault(("row", row) if _unknown(value) else value, len(seen)) for row, value in enumerate(values)],
+        np.intp,
+    )
+
+
+def _unknown(value: Any) -> bool:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return True
+    try:
+        # NaN and NaT differ from themselves.
+        return bool(value != value)
+    except TypeError:
+        # NA answers neither yes nor no.
+        return True
+
+
 def resamples(groups: Sequence[Any] | np.ndarray, n: int = RESAMPLES, seed: int = 0) -> list[np.ndarray]:
     """Row weights of `n` resamples of whole groups: how often each row was drawn, in chunks of float (<=250, rows)."""
-    _, place = np.unique(np.asarray(groups), return_inverse=True)
+    place = numbered(groups)
     draw = _kept if n * len(place) <= _KEPT else _drawn
     return list(draw(place.astype(np.intp).tobytes(), n, seed))
 

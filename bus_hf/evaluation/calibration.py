@@ -11,7 +11,7 @@ import numpy as np
 
 from bus_hf.errors import BusError
 from bus_hf.evaluation import figures
-from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, interval, resamples, settled
+from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, interval, numbered, resamples, settled
 
 # How many of 1000 cancers an operating point may miss.
 POINTS = {"miss_10_in_100": 0.90, "miss_5_in_100": 0.95, "miss_25_in_1000": 0.975}
@@ -116,7 +116,7 @@ def needed(missed: float) -> int:
 
 def counts(labels: np.ndarray, groups: Sequence[Any] | np.ndarray) -> tuple[int, int]:
     """Number of groups that hold a malignant image, and of those that hold a benign one."""
-    of = np.asarray(groups)
+    of = numbered(groups)
     return len(np.unique(of[labels == 1])), len(np.unique(of[labels == 0]))
 
 
@@ -263,13 +263,13 @@ def cross_fits(labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> list[tu
     Raises:
         BusError: a class has fewer than two groups, so that some part would be fitted without it.
     """
-    least = min(len(np.unique(groups[labels == value])) for value in (0, 1))
+    place = numbered(groups)
+    least = min(len(np.unique(place[labels == value])) for value in (0, 1))
     if least < 2:
         raise BusError(
             "a class has fewer than two groups of images, so thresholds cannot be fitted and tested apart",
             remedy="give more cases of both classes",
         )
-    _, place = np.unique(groups, return_inverse=True)
     parts = min(_CROSS_FIT, least)
     return list(_parts(labels.astype(np.int64).tobytes(), place.astype(np.intp).tobytes(), parts, seed))
 

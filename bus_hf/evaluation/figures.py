@@ -2,6 +2,7 @@
 
 Shapes: labels int (n,) of 0 and 1; scores or probabilities float (n,); weights float (..., n), each row of it one
 resample; the result then has the shape (...,). Where a figure is not defined (no case of a class), it is NaN.
+Scores and probabilities that are not finite are a BusError.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from bus_hf.errors import BusError
 
 
 class Estimate(NamedTuple):
@@ -43,11 +46,13 @@ def auprc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = N
 
 def brier(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None) -> Any:
     """Mean squared distance of probability and label (G. W. Brier, 1950)."""
+    _known(probabilities)
     return _mean((probabilities - labels) ** 2, weights)
 
 
 def ece(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None, bins: int = 10) -> Any:
     """Expected calibration error over equal-width bins of probability (M. P. Naeini et al., AAAI 2015)."""
+    _known(probabilities)
     rows = np.ones(len(labels)) if weights is None else weights
     place = np.clip((probabilities * bins).astype(int), 0, bins - 1)
     gap = probabilities - labels
@@ -117,8 +122,15 @@ def wilson(successes: int, n: int, z: float = 1.959963984540054) -> Estimate:
     return Estimate(rate, max(0.0, centre - half), min(1.0, centre + half))
 
 
+def _known(scores: np.ndarray) -> None:
+    """Refuse scores that are not finite: sorting would give them a place that means nothing."""
+    if not np.isfinite(np.asarray(scores, float)).all():
+        raise BusError("a score is not a finite number", remedy="check what gave it; a training may have diverged")
+
+
 def _by_score(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Weight of positives and of negatives at each distinct score, ascending."""
+    """Weight of positives and of negatives at each distinct score, ascending; BusError for one that has no place."""
+    _known(scores)
     rows = np.ones(len(labels)) if weights is None else np.asarray(weights, float)
     order = np.argsort(scores, kind="stable")
     ordered = np.asarray(scores)[order]

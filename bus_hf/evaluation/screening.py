@@ -11,7 +11,7 @@ import numpy as np
 
 from bus_hf.errors import BusError
 from bus_hf.evaluation import calibration, figures
-from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, interval, settled
+from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, interval, numbered, settled
 
 _DESCRIPTION = """\
 Discrimination, calibration and operating points of a reader that gives each case a probability of disease, every figure
@@ -21,7 +21,8 @@ _INPUTS = """\
 Args:
     predictions: probability of disease of each case, 0 to 1.
     references: 1 for diseased, 0 for healthy.
-    groups: group of each case (a patient, say), resampled as a whole; each case is its own where it is not given.
+    groups: group of each case (a patient, say), resampled as a whole; a case whose group is not known (None, NaN, "")
+        is its own, as every case is where no groups are given.
     threshold: probability from which a case counts as called (0.5).
     sensitivities: for each, the specificity at the highest threshold that reaches it (0.9, 0.95, 0.975).
     prevalence: share of diseased that PPV and NPV are stated for; that of the references where it is not given.
@@ -82,15 +83,16 @@ def screening(
     Raises:
         BusError: lengths differ, a class is missing, or a value lies outside its bounds.
     """
-    labels, chances = np.asarray(references), np.asarray(predictions, float)
-    of = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    labels, chances = _numbers("reference", references), _numbers("prediction", predictions)
+    of = np.arange(len(labels)) if groups is None else numbered(groups)
     _check(labels, chances, of, threshold, sensitivities, prevalence, n)
+    labels = labels.astype(int)
     called = chances >= threshold
     share = float(labels.mean()) if prevalence is None else prevalence
     found: dict[str, float] = {}
 
     def add(name: str, estimate: figures.Estimate) -> None:
-        found.update({name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high})
+        found.update(zip((name, f"{name}_low", f"{name}_high"), map(float, estimate), strict=True))
 
     for name, statistic in (
         ("auroc", figures.auroc),
@@ -120,8 +122,23 @@ def screening(
         "n_positive": int(labels.sum()),
         "n_groups": len(np.unique(of)),
         "threshold": float(threshold),
-        "prevalence": share,
+        "prevalence": float(share),
     }
+
+
+def _numbers(what: str, values: Sequence[Any]) -> np.ndarray:
+    """Values as float (n,): numbers, bools, numbers written as text; BusError for anything else."""
+    try:
+        found = np.array([float(value) for value in values])
+    except (TypeError, ValueError):
+        raise BusError(f"a {what} is no number", where="bus_screening", remedy=f"give one number a {what}") from None
+    if not np.isfinite(found).all():
+        raise BusError(
+            f"a {what} is not finite (NaN or infinite)",
+            where="bus_screening",
+            remedy="leave the case out, or find out why it has no value",
+        )
+    return found
 
 
 def _check(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bus_hf.evaluation import cards, classes, tables
+from bus_hf.evaluation import cards, classes, site, tables
 from bus_hf.hub import PICTURES
 from bus_hf.words import DISCLAIMER, point_words
 
@@ -26,7 +26,8 @@ _LIMITS = """
 def about(ensemble: str) -> str:
     """Markdown of the tab for an ensemble folder; says so where there are no figures."""
     folder = Path(ensemble)
-    parts = ["## What this is", DISCLAIMER, *_members(folder / "training.json"), *_figures(folder / "report.json")]
+    parts = ["## What this is", DISCLAIMER, *_members(folder / "training.json")]
+    parts += _site(folder / "calibration.json") or _figures(folder / "report.json")
     parts += _second(folder / "second_reading" / "report.json")
     return "\n\n".join([*parts, _LIMITS])
 
@@ -58,6 +59,14 @@ def _members(path: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
     return ["## What it was trained on", "\n".join(lines)]
+
+
+def _site(path: Path) -> list[str]:
+    """What a site measured that calibrated this ensemble; empty where none did."""
+    try:
+        return ["## What was measured at this site", site.text(json.loads(path.read_text(encoding="utf-8")))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _second(path: Path) -> list[str]:

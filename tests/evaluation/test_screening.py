@@ -5,10 +5,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, recall_score, roc_auc_score
 
 from bus_hf.errors import BusError
+from bus_hf.evaluation import figures
+from bus_hf.evaluation.bootstrap import group_bootstrap
 from bus_hf.evaluation.figures import wilson
 from bus_hf.evaluation.screening import BusScreening, screening
 
@@ -95,7 +99,14 @@ def test_load_from_its_folder_elsewhere_and_offline(tmp_path):
     [
         ({"predictions": [0.5] * 3}, "3 predictions, 4 references"),
         ({"predictions": [0.5, 0.5, 0.5, 1.5]}, "no probability"),
-        ({"predictions": [0.5, 0.5, 0.5, float("nan")]}, "no probability"),
+        ({"predictions": [0.5, 0.5, 0.5, float("nan")]}, "prediction is not finite"),
+        ({"predictions": [0.5, 0.5, 0.5, float("-inf")]}, "prediction is not finite"),
+        ({"predictions": [0.5, 0.5, 0.5, None]}, "prediction is no number"),
+        ({"predictions": [[0.5, 0.5]] * 4}, "prediction is no number"),
+        ({"references": [0, 1, 0, float("nan")]}, "reference is not finite"),
+        ({"references": ["benign", 1, 0, 1]}, "reference is no number"),
+        ({"references": [0, 1, 0, 0.5]}, "neither 0 nor 1"),
+        ({"groups": ["a", None, "b"]}, "3 groups"),
         ({"references": [0, 1, 2, 1]}, "neither 0 nor 1"),
         ({"references": [1, 1, 1, 1]}, "one class only"),
         ({"prevalence": 0.0}, "prevalence is 0"),
@@ -117,3 +128,63 @@ def test_rates_of_one_have_the_bounds_of_wilson_where_they_are_rates_of_these_ca
     assert found["accuracy_low"] == pytest.approx(wilson(8, 8).low)
     stated = screening([0.1, 0.2, 0.1, 0.2, 0.8, 0.9, 0.8, 0.9], [0, 0, 0, 0, 1, 1, 1, 1], prevalence=0.01, n=50)
     assert stated["npv_low"] == 1
+
+
+NOBODY = [None, float("nan"), np.nan, pd.NaT, pd.NA, "", "  "]
+
+
+def test_unknown_groups_stand_alone():
+    chances, labels, groups = cases(40)
+    given = [f"p{group}" for group in groups]
+    for row, unknown in enumerate(NOBODY):
+        given[2 * row] = unknown
+    apart = [f"alone {row}" if row % 2 == 0 and row < 14 else f"p{group}" for row, group in enumerate(groups)]
+    assert screening(chances, labels, given, n=50) == screening(chances, labels, apart, n=50)
+    assert screening(chances, labels, [None] * 40, n=50) == screening(chances, labels, n=50)
+    assert screening(chances, labels, np.full(40, np.nan), n=50)["n_groups"] == 40
+
+
+def test_groups_of_mixed_kinds_are_told_apart_and_joined():
+    chances, labels, _ = cases(12)
+    groups = [1, "1", np.int64(1), 1.0, ("a", 1), "b", "b", None, True, b"b", np.str_("b"), 7]
+    # 1 in four forms is one group, "b" in two.
+    assert screening(chances, labels, groups, n=20)["n_groups"] == 12 - 3 - 2
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda values: [np.float64(value) for value in values],
+        lambda values: [str(value) for value in values],
+        lambda values: pd.Series(values, index=range(100, 100 + len(values))),
+        lambda values: np.array(values, object),
+        lambda values: tuple(values),
+        torch.tensor,
+    ],
+)
+def test_numbers_in_any_form(form):
+    chances, labels, groups = cases(40)
+    plain = screening(chances, labels, groups, n=20)
+    assert screening(form(chances.tolist()), form(labels.tolist()), pd.Series(groups, index=groups[::-1]), n=20) == (
+        pytest.approx(plain, abs=1e-6)
+    )
+    assert screening(chances, labels.astype(bool), groups, n=20) == plain
+    for name, value in plain.items():
+        assert type(value) in (int, float), name
+
+
+@pytest.mark.parametrize("figure", [figures.auroc, figures.auprc, figures.brier, figures.ece])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_figure_is_made_of_what_is_not_finite(figure, value):
+    chances, labels, _ = cases(40)
+    chances[7] = value
+    with pytest.raises(BusError, match="not a finite number"):
+        figure(labels, chances)
+    with pytest.raises(BusError, match="not a finite number"):
+        group_bootstrap(figure, labels, chances, np.arange(40))
+
+
+def test_tiny_probabilities_have_a_specificity_too():
+    labels = np.repeat([0, 1], 20)
+    chances = np.r_[np.linspace(1e-9, 2e-9, 20), np.linspace(3e-9, 4e-9, 20)]
+    assert screening(chances, labels, n=20)["specificity_at_0.9"] == 1
