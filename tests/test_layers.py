@@ -11,13 +11,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bus_hf"
 
 # What every room may import.
-BASE = ("errors", "labels", "config", "strict_json")
+BASE = ("errors", "labels", "config", "strict_json", "text")
 # Room -> what it may import beside the base and itself, from the top of the table to its end.
 ROOMS = {
     "errors": (),
     "labels": (),
     "config": (),
     "strict_json": (),
+    "text": (),
     "views": (),
     "overlay": ("views",),
     "data": ("views",),

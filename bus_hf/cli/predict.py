@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bus_hf.cli import shared
 from bus_hf.errors import BusError
+from bus_hf.text import csv_cell, printable
 
 if TYPE_CHECKING:
     from bus_hf.detector import BreastCancerDetector, Failure, Prediction
@@ -80,7 +81,7 @@ def run(given: argparse.Namespace) -> int:
         # Opened before the models are loaded: a wrong file name is told at once.
         table = _Table(given.csv, stack) if given.csv else None
         for sentence in failed.values():
-            print(f"bus-hf: {sentence}", file=sys.stderr)
+            print(f"bus-hf: {printable(sentence)}", file=sys.stderr)
         if not paths:
             return 1
         detector = shared.open_detector(given)
@@ -172,11 +173,14 @@ def _show(row: dict[str, Any], as_json: bool) -> None:
     if as_json:
         tqdm.write(json.dumps(row, ensure_ascii=False), file=sys.stdout)
     elif "error" in row:
-        tqdm.write(f"bus-hf: {row['error']}", file=sys.stderr)
+        tqdm.write(f"bus-hf: {printable(row['error'])}", file=sys.stderr)
     else:
         box = "no lesion found" if row["box"] is None else "box " + ",".join(f"{side:.0f}" for side in row["box"])
         sure = "  not sure: refer" if row["uncertain"] else ""
-        tqdm.write(f"{row['prediction']:<9} {row['probability']:6.1%}  {box:<20}  {row['name']}{sure}", file=sys.stdout)
+        tqdm.write(
+            f"{row['prediction']:<9} {row['probability']:6.1%}  {box:<20}  {printable(row['name'])}{sure}",
+            file=sys.stdout,
+        )
         if row["second_reading"]:
             tqdm.write(f"          second reading: {_classes(row['second_reading'])}", file=sys.stdout)
     # A reader at the other end of a pipe sees each result as it comes, and Ctrl-C loses none.
@@ -227,5 +231,5 @@ class _Table:
         if flat.get("second_reading"):
             flat["second_reading"] = _classes(flat["second_reading"])
         flat |= zip(("height", "width"), row.get("shape", ()), strict=False)
-        self._writer.writerow(flat)
+        self._writer.writerow({column: csv_cell(value) for column, value in flat.items()})
         self._file.flush()

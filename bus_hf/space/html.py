@@ -14,6 +14,7 @@ import numpy as np
 from bus_hf.detector import Failure, Prediction
 from bus_hf.overlay import heat_colours
 from bus_hf.space import words
+from bus_hf.text import csv_cell
 
 # Longer side of the pictures on the page, in pixels; the heat map is smooth and needs less.
 _SHOWN, _HEAT = 1024, 256
@@ -104,7 +105,7 @@ def csv_text(results: Sequence[Prediction | Failure]) -> str:
     writer = csv.writer(out)
     writer.writerow(_COLUMNS)
     for result in results:
-        writer.writerow([f"'{cell}" if cell[:1] in ("=", "+", "-", "@") else cell for cell in _row(result)])
+        writer.writerow([csv_cell(cell) for cell in _row(result)])
     return out.getvalue()
 
 
