@@ -111,16 +111,6 @@ def note(result: Prediction) -> str:
     return "" if not text else text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
-def one_line(text: str) -> str:
-    """A name with what would break or colour a line of output written as an escape."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
-
-
-def cell(text: str) -> str:
-    """Text for a CSV: one that a spreadsheet would take for a formula starts with an apostrophe."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
-
-
 def _in_100(share: float) -> str:
     """A rate as "95 in 100"; never 0 or 100, which no finite number of images can show."""
     return "under 1 in 100" if share < 0.01 else "over 99 in 100" if share > 0.99 else f"{100 * share:.0f} in 100"

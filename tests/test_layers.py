@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bus_hf"
 
 # What every room may import.
-BASE = ("errors", "labels", "config", "strict_json", "files")
+BASE = ("errors", "labels", "config", "strict_json", "files", "text")
 # Room -> what it may import beside the base and itself, from the top of the table to its end.
 ROOMS = {
     "errors": (),
@@ -19,6 +19,7 @@ ROOMS = {
     "config": (),
     "strict_json": (),
     "files": (),
+    "text": (),
     "views": (),
     "overlay": ("views",),
     "data": ("views",),

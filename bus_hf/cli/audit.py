@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bus_hf.cli import shared
+from bus_hf.text import csv_cell, printable
 
 if TYPE_CHECKING:
     from bus_hf.data.duplicates import Audit
@@ -70,7 +71,7 @@ def run(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps(_as_json(result), indent=2, ensure_ascii=False))
     else:
-        print("\n".join(_report(result, len(result.pairs) if given.all else _SHOWN)))
+        print("\n".join(printable(line) for line in _report(result, len(result.pairs) if given.all else _SHOWN)))
         for path in (given.csv, given.sheet if result.pairs and not given.no_sheet else None):
             if path:
                 print(f"written: {path}", file=sys.stderr)
@@ -136,8 +137,7 @@ def _write_pairs(result: Audit, path: Path) -> None:
             writer.writerow(("a", "b", "likeness", "group", "classes_contradict"))
             for pair in result.pairs:
                 group = result.groups[pair.i]
-                writer.writerow(
-                    (result.names[pair.i], result.names[pair.j], f"{pair.score:.4f}", group, group in result.conflicts)
-                )
+                row = (result.names[pair.i], result.names[pair.j], f"{pair.score:.4f}", group)
+                writer.writerow(map(csv_cell, (*row, group in result.conflicts)))
     except OSError as error:
         raise shared.unwritable(path, error) from None

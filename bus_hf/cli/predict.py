@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bus_hf import words
 from bus_hf.cli import shared
 from bus_hf.errors import BusError
+from bus_hf.text import csv_cell, printable
 
 if TYPE_CHECKING:
     from bus_hf.detector import BreastCancerDetector, Failure, Prediction
@@ -87,7 +88,7 @@ def run(given: argparse.Namespace) -> int:
         # Opened before the models are loaded: a wrong file name is told at once.
         table = _Table(given.csv, stack) if given.csv else None
         for sentence in failed.values():
-            print(f"bus-hf: {sentence}", file=sys.stderr)
+            print(f"bus-hf: {printable(sentence)}", file=sys.stderr)
         if not paths:
             return 1
         detector = shared.open_detector(given)
@@ -184,10 +185,10 @@ def _show(row: dict[str, Any], as_json: bool) -> None:
     if as_json:
         tqdm.write(json.dumps(row, ensure_ascii=False), file=sys.stdout)
     elif "error" in row:
-        tqdm.write(f"bus-hf: {row['error']}", file=sys.stderr)
+        tqdm.write(f"bus-hf: {printable(row['error'])}", file=sys.stderr)
     else:
         box = "no lesion found" if row["box"] is None else "box " + ",".join(f"{side:.0f}" for side in row["box"])
-        chance, name = words.percent(row["probability"]), words.one_line(row["name"])
+        chance, name = words.percent(row["probability"]), printable(row["name"])
         unusual = f"  ({row['note']})" if row["note"] else ""
         tqdm.write(f"{row['verdict']:<{_WIDEST}}  {chance:>9}  {box:<20}  {name}{unusual}", file=sys.stdout)
         if row["second_reading"]:
@@ -240,7 +241,5 @@ class _Table:
         if flat.get("second_reading"):
             flat["second_reading"] = _classes(flat["second_reading"])
         flat |= zip(("height", "width"), row.get("shape", ()), strict=False)
-        self._writer.writerow(
-            {key: words.cell(value) if isinstance(value, str) else value for key, value in flat.items()}
-        )
+        self._writer.writerow({column: csv_cell(value) for column, value in flat.items()})
         self._file.flush()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bus_hf.errors import BusError
+from bus_hf.text import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,7 +97,7 @@ class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
         self.left_out = self.left_out or "left out" in message
-        print(f"bus-hf: {message}", file=sys.stderr)
+        print(f"bus-hf: {printable(message)}", file=sys.stderr)
 
 
 def images_in(folder: Path, without: Path | None = None) -> Iterator[Path]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from bus_hf.data.containers import EXPORT, FRAMES, slim
 from bus_hf.errors import BusError
 
 # Pillow's name of a format -> the file endings it comes under.
@@ -24,22 +27,14 @@ FORMATS = {
 }
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 
-EXPORT = "export the image again as PNG or JPEG"
-
 
 @dataclass(frozen=True)
 class Limits:
-    """What is read at most.
-
-    `max_bytes` of a file, `max_pixels` by its header, at least `min_side` pixels; and what costs time without adding
-    pixels: `max_scans` of a progressive JPEG (usually 10), `max_chunks` of a PNG (usually one for 8 KB or more).
-    """
+    """What is read at most: bytes of a file, pixels by its header, and the pixels that a side must have at least."""
 
     max_bytes: int = 64 * 1024 * 1024
-    max_pixels: int = 40_000_000
+    max_pixels: int = 24_000_000
     min_side: int = 16
-    max_scans: int = 100
-    max_chunks: int = 50_000
 
 
 LIMITS = Limits()
@@ -47,7 +42,6 @@ LIMITS = Limits()
 Source = str | Path | bytes | np.ndarray | Image.Image
 
 _ORIENTATION = 0x0112
-_FRAMES = "the file holds more than one frame"
 # Float arrays may pass 0 and 1 by the rounding of half precision.
 _ROUNDING = 1e-3
 # Tags of a TIFF: kind of page, photometric interpretation, width and height of tiles.
@@ -79,10 +73,10 @@ def decode(source: Source, where: str, limits: Limits = LIMITS) -> Decoded:
         with _damage_told(where):
             return _from_pillow(source, where, limits)
     if isinstance(source, str | Path | bytes):
-        data = _bytes(source, where, limits)
-        _check_parts(data, where, limits)
+        file = slim(read_bytes(source, where, limits), where)
         with _damage_told(where):
-            return _from_pillow(Image.open(io.BytesIO(data), formats=list(FORMATS)), where, limits)
+            image = Image.open(io.BytesIO(file.data), formats=[file.kind])
+            return _from_pillow(image, where, limits, file.orientation)
     raise BusError(
         f"a {type(source).__name__} is no image", where=where, remedy="give a path, bytes, a PIL image or an array"
     )
@@ -92,13 +86,12 @@ def orientation(source: Source) -> int:
     """EXIF orientation 1..8 of what `decode` reads, from its header alone; 1 where it has none."""
     if isinstance(source, np.ndarray):
         return 1
-    try:
-        if isinstance(source, Image.Image):
-            return _orientation(source)
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=list(FORMATS)) as image:
-            return _orientation(image)
+    if isinstance(source, Image.Image):
+        return _orientation(source)
     # Whoever reads the image itself is told what is wrong with it.
-    except Exception:
+    try:
+        return slim(read_bytes(source, "", LIMITS), "").orientation
+    except BusError:
         return 1
 
 
@@ -107,17 +100,25 @@ def _orientation(image: Image.Image) -> int:
     return tag if isinstance(tag, int) and 1 <= tag <= 8 else 1
 
 
-def _bytes(source: str | Path | bytes, where: str, limits: Limits) -> bytes:
+def read_bytes(source: str | Path | bytes, where: str, limits: Limits = LIMITS) -> bytes:
+    """Bytes of a regular file, or those given; BusError where there are none, or more than the limit."""
     if isinstance(source, bytes):
         data = source
     else:
-        path = Path(source)
         try:
-            if path.is_dir():
-                raise BusError("this is a folder, not an image", where=where, remedy="give an image file")
-            with path.open("rb") as file:
-                # One byte more than allowed tells, also for what has no size of its own (a pipe, a device).
-                data = file.read(limits.max_bytes + 1)
+            # A pipe without a writer would block already while it is opened.
+            handle = os.open(source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+            try:
+                state = os.fstat(handle)
+                if stat.S_ISDIR(state.st_mode):
+                    raise BusError("this is a folder, not an image", where=where, remedy="give an image file")
+                if not stat.S_ISREG(state.st_mode):
+                    raise BusError("this is no regular file", where=where, remedy="give an image file")
+                # Files of /proc are regular, of size zero, and may be endless.
+                with open(handle, "rb", closefd=False) as file:
+                    data = file.read(limits.max_bytes + 1) if state.st_size else b""
+            finally:
+                os.close(handle)
         except BusError:
             raise
         except FileNotFoundError:
@@ -134,24 +135,6 @@ def _bytes(source: str | Path | bytes, where: str, limits: Limits) -> bytes:
             remedy="export a single image",
         )
     return data
-
-
-def _check_parts(data: bytes, where: str, limits: Limits) -> None:
-    """Refuse DICOM, and files whose many parts would keep a decoder busy for hours however few their pixels are."""
-    if data[128:132] == b"DICM":
-        raise BusError("DICOM files are not read here", where=where, remedy="export the image as PNG")
-    crowded = False
-    if data.startswith(b"\xff\xd8"):
-        # A scan starts with FF DA; compressed data never holds these two bytes.
-        crowded = data.count(b"\xff\xda") > limits.max_scans
-    elif data.startswith(b"\x89PNG"):
-        place, chunks = 8, 0
-        while place + 8 <= len(data) and chunks <= limits.max_chunks and data[place + 4 : place + 8] != b"IEND":
-            place += 12 + int.from_bytes(data[place : place + 4], "big")
-            chunks += 1
-        crowded = chunks > limits.max_chunks
-    if crowded:
-        raise BusError("the file has far more parts than an image needs", where=where, remedy=EXPORT)
 
 
 def _check_size(size: tuple[int, int], where: str, limits: Limits) -> None:
@@ -189,33 +172,52 @@ def _damage_told(where: str) -> Iterator[None]:
         raise BusError("the image is damaged or cut short", where=where, remedy=EXPORT) from None
 
 
-def _from_pillow(image: Image.Image, where: str, limits: Limits) -> Decoded:
+def _from_pillow(image: Image.Image, where: str, limits: Limits, tag: int | None = None) -> Decoded:
     """Decode after the header has passed the limits."""
     _choose_page(image, where)
+    if image.format == "JPEG":
+        _reduce(image, limits)
     _check_size(image.size, where, limits)
     # A tile of a TIFF is unpacked whole, and may be far larger than the image.
     tags = getattr(image, "tag_v2", {})
     if tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_HEIGHT, 0) > limits.max_pixels:
         raise BusError("the tiles of the file are far larger than its image", where=where, remedy=EXPORT)
-    turned = _orientation(image)
+    tag = _orientation(image) if tag is None else tag
     lossy = image.format in ("JPEG", "MPO", "WEBP")
     # Pillow turns "white is zero" around for up to 8 bits, and forgets it beyond.
     inverted = tags.get(_PHOTOMETRIC) == 0 and image.mode[0] in "IF"
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode[0] in "IF":
-        pixels = _from_array(np.asarray(upright), where, limits)
-        return Decoded(255 - pixels if inverted else pixels, turned, lossy=lossy)
-    if upright.mode == "P" or "transparency" in upright.info:
-        upright = upright.convert("RGBA")
-    if upright.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
-        layers = np.asarray(upright.convert("RGBA"))
+    if image.mode[0] in "IF":
+        pixels = _from_array(np.asarray(image), where, limits)
+        return Decoded(turn(255 - pixels if inverted else pixels, tag), tag, lossy=lossy)
+    if image.mode == "P" or "transparency" in image.info:
+        image = image.convert("RGBA")
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        layers = turn(np.asarray(image.convert("RGBA")), tag)
         colours, alpha = layers[:, :, :3], layers[:, :, 3]
         if alpha.min() < 255:
-            return Decoded(_without_equal_channels(_on_black(layers)), turned, alpha, colours, lossy)
-        return Decoded(_without_equal_channels(colours), turned, lossy=lossy)
-    if upright.mode in ("1", "L"):
-        return Decoded(np.asarray(upright.convert("L")), turned, lossy=lossy)
-    return Decoded(_without_equal_channels(np.asarray(upright.convert("RGB"))), turned, lossy=lossy)
+            return Decoded(_without_equal_channels(_on_black(layers)), tag, alpha, colours, lossy)
+        return Decoded(_without_equal_channels(colours), tag, lossy=lossy)
+    pixels = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+    return Decoded(_without_equal_channels(turn(pixels, tag)), tag, lossy=lossy)
+
+
+def turn(pixels: np.ndarray, tag: int) -> np.ndarray:
+    """Turn stored pixels (H, W) or (H, W, channels) upright as the EXIF orientation 1..8 says."""
+    if tag >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if tag in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if tag in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def _reduce(image: Image.Image, limits: Limits) -> None:
+    """Let a JPEG of too many pixels be decoded at a half, a quarter or an eighth of its sides."""
+    for scale in (2, 4, 8):
+        if image.width * image.height <= limits.max_pixels:
+            return
+        image.draft(None, (image.width // scale, image.height // scale))
 
 
 def _choose_page(image: Image.Image, where: str) -> None:
@@ -235,13 +237,18 @@ def _choose_page(image: Image.Image, where: str) -> None:
     # A page of less than a quarter of the largest one is a thumbnail too, whatever its tag says.
     largest = max(full, default=(0, 0))
     if not full or page > _MAX_PAGES - 1 or sum(4 * area >= largest[0] for area, _ in full) > 1:
-        raise BusError(_FRAMES, where=where, remedy="export the one to be read as PNG")
+        raise BusError(FRAMES, where=where, remedy="export the one to be read as PNG")
     image.seek(largest[1])
 
 
 def _on_black(layers: np.ndarray) -> np.ndarray:
     """Colours (H, W, 3) of uint8 (H, W, 4) in front of black."""
-    return np.round(layers[:, :, :3] * (layers[:, :, 3:].astype(np.float32) / 255)).astype(np.uint8)
+    out = np.empty((*layers.shape[:2], 3), np.uint8)
+    # In bands of rows, since floats take four times the memory.
+    for top in range(0, len(layers), 256):
+        band = layers[top : top + 256]
+        out[top : top + 256] = np.round(band[:, :, :3] * (band[:, :, 3:].astype(np.float32) / 255))
+    return out
 
 
 def _from_array(array: np.ndarray, where: str, limits: Limits) -> np.ndarray:
@@ -286,5 +293,8 @@ def _from_integers(array: np.ndarray, where: str) -> np.ndarray:
 
 def _without_equal_channels(pixels: np.ndarray) -> np.ndarray:
     """Grey stored in three equal channels becomes one."""
-    equal = pixels.ndim == 3 and not np.ptp(pixels, axis=2).any()
-    return np.ascontiguousarray(pixels[:, :, 0]) if equal else pixels
+    if pixels.ndim == 2:
+        return pixels
+    red, green, blue = (pixels[:, :, channel] for channel in range(3))
+    equal = np.array_equal(red, green) and np.array_equal(red, blue)
+    return np.ascontiguousarray(red) if equal else pixels

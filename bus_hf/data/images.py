@@ -9,9 +9,22 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from bus_hf.data import colour
-from bus_hf.data.decode import EXPORT, FORMATS, LIMITS, SUFFIXES, Decoded, Limits, Source, decode, orientation
+from bus_hf.data import colour, isolated
+from bus_hf.data.decode import (
+    EXPORT,
+    FORMATS,
+    LIMITS,
+    SUFFIXES,
+    Decoded,
+    Limits,
+    Source,
+    decode,
+    orientation,
+    read_bytes,
+    turn,
+)
 from bus_hf.errors import BusError
+from bus_hf.text import printable
 
 __all__ = [
     "FORMATS",
@@ -43,7 +56,9 @@ class Scan(NamedTuple):
     colour_overlay: float
 
 
-def read_image(source: Source, *, name: str | None = None, limits: Limits = LIMITS, check: bool = True) -> np.ndarray:
+def read_image(
+    source: Source, *, name: str | None = None, limits: Limits = LIMITS, check: bool = True, trusted: bool = False
+) -> np.ndarray:
     """Read one ultrasound image as grey values.
 
     Args:
@@ -51,6 +66,7 @@ def read_image(source: Source, *, name: str | None = None, limits: Limits = LIMI
         name: what errors call it; a path is its own name.
         limits: bounds that are checked before anything is decoded.
         check: refuse pictures that are blank, masks or photographs, since they are no ultrasound.
+        trusted: decode a file in this process, without its limits of memory and time: one's own images, for training.
 
     Returns:
         uint8 (H, W), the caller's own copy. Values beyond 8 bits are scaled by 255/65535 when the highest is at least
@@ -61,14 +77,14 @@ def read_image(source: Source, *, name: str | None = None, limits: Limits = LIMI
         BusError: unreadable, too large, too small, animated, blank or no ultrasound, in one sentence.
     """
     where = _where(source, name)
-    decoded = decode(source, where, limits)
+    decoded = _decoded(source, where, limits, trusted)
     return _grey(decoded, where, colour.measure(decoded.pixels) if check else None)
 
 
 def read_scan(source: Source, *, name: str | None = None, limits: Limits = LIMITS) -> Scan:
     """Read one ultrasound image as `read_image` does, and measure its colour overlay."""
     where = _where(source, name)
-    decoded = decode(source, where, limits)
+    decoded = _decoded(source, where, limits, trusted=False)
     measured = colour.measure(decoded.pixels)
     return Scan(_grey(decoded, where, measured), measured.overlay)
 
@@ -79,7 +95,7 @@ def read_mask(source: Source, *, name: str | None = None, limits: Limits = LIMIT
     Of smooth or lossy edges, the pixels count that are at least half as bright as the brightest one near them. A mask
     that is drawn in the transparency alone is read from there.
     """
-    return _lesion(decode(source, _where(source, name), limits))
+    return _lesion(_decoded(source, _where(source, name), limits, trusted=False))
 
 
 def read_masks(
@@ -90,7 +106,7 @@ def read_masks(
     lesion: bool = True,
     name: str | None = None,
 ) -> tuple[np.ndarray | None, list[str]]:
-    """Unite the lesion masks of one image.
+    """Unite the lesion masks of one image of a data set, decoded in this process.
 
     Args:
         sources: the masks, each a path, bytes or what else `read_image` takes.
@@ -135,10 +151,16 @@ def read_masks(
     return (united if found else None), notes
 
 
+def _decoded(source: Source, where: str, limits: Limits, trusted: bool) -> Decoded:
+    if trusted or not isinstance(source, str | Path | bytes):
+        return decode(source, where, limits)
+    return isolated.decode(read_bytes(source, where, limits), where, limits)
+
+
 def _where(source: Source, name: str | None, otherwise: str = "the image") -> str:
     where = name or (str(source) if isinstance(source, str | Path) else otherwise)
     # A line break or escape code in a file's name would leave the one sentence.
-    return "".join(letter if letter.isprintable() else "?" for letter in where)
+    return printable(where)
 
 
 def _grey(decoded: Decoded, where: str, measured: colour.Colours | None) -> np.ndarray:
@@ -197,17 +219,6 @@ def _turned(mask: np.ndarray, tag: int, shape: tuple[int, ...]) -> tuple[np.ndar
     if like_raw and not like_upright:
         return turn(mask, tag), False
     return mask, like_raw and like_upright
-
-
-def turn(pixels: np.ndarray, tag: int) -> np.ndarray:
-    """Turn stored pixels (H, W) upright as the EXIF orientation 1..8 says."""
-    if tag >= 5:
-        pixels = pixels.T
-    if tag in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if tag in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return pixels
 
 
 def _alike(one: tuple[int, ...], other: tuple[int, ...]) -> bool:

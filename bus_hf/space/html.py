@@ -16,6 +16,7 @@ from bus_hf import words
 from bus_hf.detector import Failure, Prediction
 from bus_hf.ensemble import OperatingPoint
 from bus_hf.overlay import heat_colours, overlay
+from bus_hf.text import csv_cell
 
 # Longer side of the pictures on the page, in pixels; the heat map is smooth and needs less.
 _SHOWN, _HEAT, _SMALL = 1024, 256, 200
@@ -144,7 +145,7 @@ def csv_text(results: Sequence[Prediction | Failure]) -> str:
     writer = csv.writer(out)
     writer.writerow(columns)
     for result in results:
-        writer.writerow([words.cell(text) for text in _row(result, columns, repr)])
+        writer.writerow([csv_cell(text) for text in _row(result, columns, repr)])
     return out.getvalue()
 
 

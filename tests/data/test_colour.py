@@ -203,7 +203,7 @@ def test_no_tinted_real_scan_is_refused(shared_data):
         for name in TINTS:
             worst = max(worst, measure(jpeg(tinted(grey, name, 0.08), 30)).stray)
     print(f"tinted real scans: stray at most {worst:.3f} (limit {MAX_STRAY})")
-    # 0.084 is one scan under the strongly bent map; the next one is at 0.054.
+    # Over all 2,325 scans, which takes minutes, it is 0.087.
     assert worst < 0.8 * MAX_STRAY
 
 

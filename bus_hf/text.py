@@ -1,0 +1,16 @@
+"""Names that come from outside, made safe for a line of output and for a spreadsheet."""
+
+from __future__ import annotations
+
+# A cell that begins with one of these is taken for a formula, or for one behind white space.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+def printable(text: str) -> str:
+    """The text on one line: whatever does not print (line breaks, escape codes, bidirectional marks) becomes `?`."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def csv_cell(value: object) -> object:
+    """The value for a CSV; text that a spreadsheet would take for a formula is quoted by an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
