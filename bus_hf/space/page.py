@@ -28,7 +28,7 @@ _EXAMPLES: dict[str, tuple[Kind, int]] = {
     "Malignant look": ("malignant", 3),
     "Without a lesion": ("normal", 5),
 }
-_KEPT = Kept()
+_KEPT = Kept(uploads.of_this_process().is_connected)
 
 
 def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Blocks:
