@@ -65,6 +65,10 @@ class Answers:
             return gr.skip(), gr.skip()
         return self.again(point, roi, light, lesion_type, request)
 
+    def closed(self, request: gr.Request) -> None:
+        """Drop the image of a tab that was closed."""
+        self._kept.put(_session(request), None)
+
     def batch(
         self,
         files: Any,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import mimetypes
 import re
 import secrets
 from collections.abc import AsyncIterator, Sequence
@@ -22,10 +24,13 @@ from bus_hf.space import bodies
 from bus_hf.space.receive import receive as receive_upload
 from bus_hf.space.uploads import Uploads
 
+_LOG = logging.getLogger(__name__)
+
 COOKIE = "bus_hf_session"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 API = "/gradio_api"
 
+# Gradio 6 writes scripts into its page and renders its HTML components by `new Function`.
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -76,12 +81,16 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, refuse or pass on one request."""
         if scope["type"] == "lifespan":
-            return await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+            return
         if scope["type"] != "http":
-            return await send({"type": "websocket.close", "code": 1008})
-        owner = _owner(scope)
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        owner, started = _owner(scope), False
 
         async def guarded(message: Message) -> None:
+            nonlocal started
+            started = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
@@ -97,7 +106,13 @@ class Door:
         except BusError as error:
             await _tell(error, 404 if isinstance(error, bodies.UnknownEndpointError) else 400)(scope, receive, guarded)
         except ClientDisconnect:
-            return None
+            pass
+        except Exception as error:
+            # The server would log a trace, in which values of the request may stand.
+            _LOG.error("%s in the door", type(error).__name__)
+            if not started:
+                failed = RefusedError(500, "the page failed at this request", "try again")
+                await _tell(failed, failed.status)(scope, receive, guarded)
 
     def _check_host(self, headers: Headers) -> None:
         if self._hosts is None:
@@ -138,7 +153,8 @@ class Door:
             raise RefusedError(404, "there is no such upload", "send the file again")
         # Never shown as a document of this site.
         headers = {"Content-Disposition": "attachment", "Cache-Control": "no-store"}
-        await Response(upload.data, media_type="application/octet-stream", headers=headers)(scope, receive, send)
+        kind = mimetypes.guess_type(scope["path"])[0] or "application/octet-stream"
+        await Response(upload.data, media_type=kind, headers=headers)(scope, receive, send)
 
     async def _ask(self, scope: Scope, receive: Receive, send: Send, owner: str, found: re.Match[str]) -> None:
         """Pass on a call of an endpoint whose arguments have been checked and written anew."""

@@ -28,7 +28,7 @@ _EXAMPLES: dict[str, tuple[Kind, int]] = {
     "Malignant look": ("malignant", 3),
     "Without a lesion": ("normal", 5),
 }
-_KEPT = Kept()
+_KEPT = Kept(uploads.of_this_process().is_connected)
 
 
 def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Blocks:
@@ -103,6 +103,8 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
         roi.submit(answers.again, settings, shown, **asked)
         gr.on([point.input, light.input, lesion_type.input], answers.changed, settings, shown, **asked)
         go.click(answers.batch, [many, *chosen, heatmap], [rows, many], **asked)
+        # Gradio lets a tab say that it is still open only where something waits for its end.
+        page.unload(answers.closed)
         endpoints.add(answers, **limit)
     # Nothing goes round the queue.
     return page.queue(max_size=_QUEUE, api_open=False)

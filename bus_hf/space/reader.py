@@ -16,7 +16,7 @@ from bus_hf.data.images import read_image
 from bus_hf.detector import BreastCancerDetector, Prediction
 from bus_hf.ensemble import OperatingPoint
 from bus_hf.errors import BusError
-from bus_hf.space.uploads import Upload
+from bus_hf.space.uploads import SILENT, Upload
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -100,44 +100,65 @@ class Reader:
         return next(point for point in points if point.name == result.operating_point)
 
 
+# The cookie of a browser and the name of one of its tabs.
+Session = tuple[str, str]
+
+
+@dataclass
+class _KeptImage:
+    grey: np.ndarray
+    used: float
+    seen: float
+
+
 class Kept:
     """The image that each session last read, for reading it again; one each, dropped after some time.
 
     Args:
-        seconds: without use after which an image is dropped.
+        is_connected: whether a session's tab is still open; `uploads.SILENT` seconds after it closed its image goes.
+        seconds: without use after which an image is dropped in any case.
         sessions: that keep one at most; the one that was used the longest ago goes first.
         clock: seconds that only grow, for tests.
     """
 
-    def __init__(self, seconds: float = 900.0, sessions: int = 32, clock: Callable[[], float] = time.monotonic) -> None:
-        self._seconds, self._sessions, self._clock = seconds, sessions, clock
-        self._images: OrderedDict[object, tuple[float, np.ndarray]] = OrderedDict()
+    def __init__(
+        self,
+        is_connected: Callable[[str], bool],
+        seconds: float = 900.0,
+        sessions: int = 32,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._is_connected, self._seconds, self._sessions, self._clock = is_connected, seconds, sessions, clock
+        self._images: OrderedDict[Session, _KeptImage] = OrderedDict()
         self._lock = threading.Lock()
 
-    def put(self, session: object, grey: np.ndarray | None) -> None:
+    def put(self, session: Session, grey: np.ndarray | None) -> None:
         """Keep an image (H, W) instead of the session's last one; None: keep none."""
         with self._lock:
             self._images.pop(session, None)
             if grey is not None:
-                self._images[session] = (self._clock(), grey)
+                self._images[session] = _KeptImage(grey, self._clock(), self._clock())
             while len(self._images) > self._sessions:
                 self._images.popitem(last=False)
 
-    def get(self, session: object) -> np.ndarray | None:
+    def get(self, session: Session) -> np.ndarray | None:
         """The session's image, which is kept anew; None where there is none, or none any more."""
         self.sweep()
         with self._lock:
             found = self._images.get(session)
         if found is None:
             return None
-        self.put(session, found[1])
-        return found[1]
+        self.put(session, found.grey)
+        return found.grey
 
     def sweep(self) -> None:
-        """Drop what was not used for too long."""
+        """Drop what was not used for too long, and what belongs to a tab that is closed."""
         with self._lock:
-            for session, (used, _) in list(self._images.items()):
-                if self._clock() - used > self._seconds:
+            now = self._clock()
+            for session, image in list(self._images.items()):
+                if self._is_connected(session[1]):
+                    image.seen = now
+                if now - image.used > self._seconds or now - image.seen > SILENT:
                     del self._images[session]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 
 from starlette.datastructures import UploadFile
@@ -10,7 +11,7 @@ from starlette.requests import Request
 
 from bus_hf.data.images import LIMITS
 from bus_hf.errors import BusError
-from bus_hf.space.uploads import MEGABYTE, Uploads
+from bus_hf.space.uploads import MEGABYTE, SILENT, Uploads
 
 _MAX_FILES = 1000
 
@@ -48,6 +49,13 @@ async def receive(request: Request, uploads: Uploads, owner: str, client: str) -
 
 
 async def _counted(request: Request, more: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
-    async for chunk in request.stream():
+    stream = request.stream()
+    while True:
+        try:
+            chunk = await asyncio.wait_for(anext(stream), SILENT)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise BusError(f"nothing of this upload came for {SILENT:.0f} seconds", remedy="send it again") from None
         more(len(chunk))
         yield chunk

@@ -155,6 +155,10 @@ class Uploads:
                 self._open.subtract(present)
                 self._open = +self._open
 
+    def is_connected(self, key: str) -> bool:
+        """Whether a session or an event holds a connection open."""
+        return self._open[key] > 0
+
     def sweep(self) -> None:
         """Drop what gave no sign of life for `SILENT` seconds, or is `OLDEST` seconds old."""
         with self._lock:

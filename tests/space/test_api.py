@@ -235,21 +235,36 @@ def test_one_image_is_read_at_a_time_whoever_asks():
 
 def test_a_session_keeps_one_image_for_a_time():
     now = [0.0]
-    kept = Kept(seconds=10, sessions=2, clock=lambda: now[0])
+    kept = Kept(lambda name: True, seconds=10, sessions=2, clock=lambda: now[0])
     first, second = np.zeros((2, 2)), np.ones((2, 2))
-    kept.put("a", first)
-    kept.put("a", second)
-    assert kept.get("a") is second
-    assert kept.get("b") is None
+    a, b, c = (("cookie", name) for name in "abc")
+    kept.put(a, first)
+    kept.put(a, second)
+    assert kept.get(a) is second
+    assert kept.get(b) is None
     now[0] = 9
-    assert kept.get("a") is second
+    assert kept.get(a) is second
     now[0] = 18
-    assert kept.get("a") is second
+    assert kept.get(a) is second
     now[0] = 29
-    assert kept.get("a") is None
-    for name in "abc":
+    assert kept.get(a) is None
+    for name in (a, b, c):
         kept.put(name, first)
-    assert [kept.get(name) is first for name in "abc"] == [False, True, True]
+    assert [kept.get(name) is first for name in (a, b, c)] == [False, True, True]
+
+
+def test_the_image_of_a_closed_tab_is_dropped_within_a_minute():
+    now, tabs = [0.0], {"open", "closed"}
+    kept = Kept(tabs.__contains__, clock=lambda: now[0])
+    for name in ("open", "closed"):
+        kept.put(("", name), np.zeros((2, 2)))
+    for now[0] in range(0, 100, 5):
+        kept.sweep()
+    tabs.remove("closed")
+    for now[0] in range(100, 160, 5):
+        kept.sweep()
+    assert kept.get(("", "closed")) is None
+    assert kept.get(("", "open")) is not None
 
 
 def test_environment_names_the_ensemble(monkeypatch, tmp_path):

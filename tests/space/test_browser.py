@@ -4,6 +4,7 @@ import base64
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,54 @@ def test_a_new_reading_first_clears_the_old_one(tab, scan, monkeypatch):
 
 def phantom_image():
     return phantom(np.random.default_rng(4), "malignant")[0]
+
+
+def test_a_busy_page_says_so_where_the_answer_stands(tab, scan):
+    upload(tab, scan)
+    tab.wait_for_selector("#answer .chance", timeout=30_000)
+    tab.route("**/queue/join*", lambda route: route.fulfill(status=503, json={"detail": "the page is busy."}))
+    upload(tab, scan)
+    tab.wait_for_selector("#answer [role=alert]", timeout=30_000)
+    assert tab.locator("#scan .scan").count() == 0
+    tab.unroute("**/queue/join*")
+    upload(tab, scan)
+    tab.wait_for_selector("#answer .chance", timeout=30_000)
+
+
+def test_nothing_breaks_the_pages_own_rules(tab, scan):
+    broken = []
+    tab.on("console", lambda message: broken.append(message.text) if "Content Security" in message.text else None)
+    upload(tab, scan)
+    tab.wait_for_selector("#answer .chance", timeout=30_000)
+    tab.get_by_role("tab", name="About").click()
+    tab.wait_for_selector("#plots img")
+    assert broken == []
+
+
+def test_a_closed_tab_leaves_nothing(browser, address, scan):
+    uploads, now = of_this_process(), time.monotonic
+    others = len(uploads)
+    context = browser.new_context()
+    tab = context.new_page()
+    tab.goto(address)
+    tab.get_by_role("tab", name="Many files").click()
+    tab.set_input_files("#many input[type=file]", [str(scan)])
+    tab.wait_for_selector("#many >> text=a scan", timeout=30_000)
+    assert len(uploads) == others + 1
+    try:
+        # As long as the tab is open, an upload waits to be read.
+        uploads._clock = lambda: now() + 40
+        time.sleep(6)
+        uploads._clock = lambda: now() + 80
+        uploads.sweep()
+        assert len(uploads) == 1
+        context.close()
+        time.sleep(2)
+        uploads._clock = lambda: now() + 140
+        uploads.sweep()
+        assert len(uploads) == 0
+    finally:
+        uploads._clock = now
 
 
 def test_a_dropped_image_is_read(tab, scan):
