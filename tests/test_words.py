@@ -164,19 +164,6 @@ def test_the_table_holds_lesion_types_and_heat_maps_where_they_were_asked_for():
     assert "heat map" not in html.table([READING], [None])
 
 
-@pytest.mark.parametrize(
-    ("name", "line"), [("a\nMalignant.png", "a\\nMalignant.png"), ("\x1b[31m.png", "\\x1b[31m.png"), ("é.png", "é.png")]
-)
-def test_a_name_is_one_line(name, line):
-    assert words.one_line(name) == line
-
-
-@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@a", "\t=1"])
-def test_a_name_is_no_formula(name):
-    assert words.cell(name) == f"'{name}"
-    assert words.cell("a=1") == "a=1"
-
-
 def test_reading_tells_nothing_by_colour_alone():
     for result, sign in (
         (READING, "!"),
