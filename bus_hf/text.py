@@ -7,8 +7,12 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def printable(text: str) -> str:
-    """The text on one line: whatever does not print (line breaks, escape codes, bidirectional marks) becomes `?`."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    """The text on one line: whatever does not print (line breaks, escape codes, bidirectional marks) becomes `?`.
+
+    Bytes of a file name that are no text are written as Python escapes them.
+    """
+    shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(letter if letter.isprintable() else "?" for letter in shown)
 
 
 def csv_cell(value: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -62,9 +63,15 @@ def measure(pixels: np.ndarray) -> Colours:
 
 def looks_like_mask(pixels: np.ndarray) -> bool:
     """Whether uint8 (H, W) or (H, W, 3) has few flat values, as masks and label maps have, also after JPEG."""
+    # A million pixels tell it as well as more would.
+    step = math.ceil(math.sqrt(pixels.shape[0] * pixels.shape[1] / 1e6))
+    pixels = pixels[::step, ::step]
     if pixels.ndim == 3:
-        codes = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-        if 1 < len(np.unique(codes)) <= _MAX_LEVELS:
+        red, green, blue = (pixels[:, :, channel].astype(np.uint32) for channel in range(3))
+        codes = red << 16 | green << 8 | blue
+        # Some of the pixels first: sorting all of a large picture takes seconds.
+        few = len(np.unique(codes.ravel()[::101])) <= _MAX_LEVELS
+        if few and 1 < len(np.unique(codes)) <= _MAX_LEVELS:
             return True
         pixels = pixels.max(axis=2)
     counts = np.bincount(pixels.ravel(), minlength=256) / pixels.size

@@ -1,4 +1,4 @@
-"""Hostile image files, made anew for each run: bombs, floods, lies in headers, damage. 200 in all."""
+"""Hostile image files, made anew for each run: bombs, floods, lies in headers, damage. More than 200 in all."""
 
 import io
 import struct
