@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bus_hf import words
-from bus_hf.detector import Failure, Prediction
 from bus_hf.ensemble import OperatingPoint
+from bus_hf.prediction import Failure, Prediction
 from bus_hf.space import html
 from bus_hf.views import Box
 

@@ -139,7 +139,7 @@ def _read(detector: Any, cases: Sequence[Case]) -> tuple[Any, bool]:
     from tqdm import tqdm
 
     from bus_hf.data.duplicates import conflicting, join_groups, near_duplicates
-    from bus_hf.detector import Failure
+    from bus_hf.prediction import Failure
     from bus_hf.site_calibration import SiteCases
 
     groups = join_groups([case.group for case in cases], near_duplicates([case.image for case in cases]))

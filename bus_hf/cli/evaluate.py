@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bus_hf.data.dataset import Case
-    from bus_hf.detector import Prediction
     from bus_hf.ensemble import Ensemble
     from bus_hf.evaluation.calibration import Scale
+    from bus_hf.prediction import Prediction
 
 _EXAMPLES = """\
   bus-hf evaluate DATA/hospital-b
@@ -87,7 +87,7 @@ def _measured(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble, bool]:
     from tqdm import tqdm
 
     from bus_hf.data.duplicates import conflicting, join_groups, near_duplicates
-    from bus_hf.detector import Failure
+    from bus_hf.prediction import Failure
 
     detector = shared.open_detector(given)
     manifest = detector.manifest

@@ -17,7 +17,8 @@ from bus_hf.errors import BusError
 from bus_hf.text import csv_cell, printable
 
 if TYPE_CHECKING:
-    from bus_hf.detector import BreastCancerDetector, Failure, Prediction
+    from bus_hf.detector import BreastCancerDetector
+    from bus_hf.prediction import Failure, Prediction
 
 _EXAMPLES = """\
   bus-hf predict scan.png
@@ -92,7 +93,7 @@ def run(given: argparse.Namespace) -> int:
         if not paths:
             return 1
         detector = shared.open_detector(given)
-        from bus_hf.detector import Failure
+        from bus_hf.prediction import Failure
 
         read, heat_names, assumed = 0, _HeatNames(given.heatmap), ""
         for path, result in zip(paths, _results(detector, paths, given, stack), strict=True):
@@ -161,7 +162,7 @@ def _one(
     detector: BreastCancerDetector, path: Path, roi: Sequence[float], settings: dict[str, Any]
 ) -> Prediction | Failure:
     from bus_hf.data.images import read_image
-    from bus_hf.detector import Failure
+    from bus_hf.prediction import Failure
 
     # A bad image is a failed input; a box outside of it, or an unknown operating point, is wrong use.
     try:
@@ -172,7 +173,7 @@ def _one(
 
 
 def _row(result: Prediction | Failure) -> dict[str, Any]:
-    from bus_hf.detector import Failure
+    from bus_hf.prediction import Failure
 
     if isinstance(result, Failure):
         return {"name": result.name, "error": result.error}

@@ -11,9 +11,10 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from bus_hf.data.images import Scan
 from bus_hf.data.phantoms import Kind, phantom
-from bus_hf.detector import Failure, Prediction
 from bus_hf.errors import BusError
+from bus_hf.prediction import Failure, Prediction
 from bus_hf.space import html
 from bus_hf.space.door import COOKIE
 from bus_hf.space.reader import Kept, Reader, Settings
@@ -38,26 +39,26 @@ class Answers:
         try:
             with _sentences():
                 upload = self._uploads.take(_path(file))
-                grey = self._reader.decode(upload)
+                scan = self._reader.decode(upload)
         except BusError as error:
             return None, html.alert(str(error)), "", ""
-        return None, *self._shown(grey, _settings(point, "", light, True, lesion_type), request), ""
+        return None, *self._shown(scan, _settings(point, "", light, True, lesion_type), request), ""
 
     def example(self, kind: Kind, seed: int) -> Callable[..., Shown]:
         """A function that reads a made image; returns verdict, picture and box."""
 
         def show(point: Any, light: Any, lesion_type: Any, request: gr.Request) -> Shown:
             image, _ = phantom(np.random.default_rng(seed), kind)
-            return *self._shown(image, _settings(point, "", light, True, lesion_type), request), ""
+            return *self._shown(Scan(image, 0.0), _settings(point, "", light, True, lesion_type), request), ""
 
         return show
 
     def again(self, point: Any, roi: Any, light: Any, lesion_type: Any, request: gr.Request) -> Shown:
         """Read the session's image with another box or other settings; returns verdict and picture."""
-        grey = self._kept.get(_session(request))
-        if grey is None:
+        scan = self._kept.get(_session(request))
+        if scan is None:
             return html.alert("There is no image yet, or none any more; drop one above."), ""
-        return self._shown(grey, _settings(point, roi, light, True, lesion_type), request)
+        return self._shown(scan, _settings(point, roi, light, True, lesion_type), request)
 
     def changed(self, point: Any, roi: Any, light: Any, lesion_type: Any, request: gr.Request) -> Shown:
         """The same where a setting changes, which says nothing while there is no image."""
@@ -125,15 +126,15 @@ class Answers:
         except BusError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    def _shown(self, grey: np.ndarray, asked: Settings, request: gr.Request) -> Shown:
+    def _shown(self, scan: Scan, asked: Settings, request: gr.Request) -> Shown:
         """Verdict and picture of an image, which the session keeps."""
-        self._kept.put(_session(request), grey)
+        self._kept.put(_session(request), scan)
         try:
             with _sentences():
-                result = self._reader.read(grey, asked)
-                return html.reading(result, self._reader.point(result, asked.light)), html.picture(grey, result)
+                result = self._reader.read(scan, asked)
+                return html.reading(result, self._reader.point(result, asked.light)), html.picture(scan.grey, result)
         except BusError as error:
-            return html.alert(str(error)), html.picture(grey, None)
+            return html.alert(str(error)), html.picture(scan.grey, None)
 
     def _each(self, files: Sequence[Any], asked: Settings) -> Iterator[tuple[Prediction | Failure, np.ndarray | None]]:
         """Read uploads one after another, with their grey images where heat maps are asked for."""
@@ -160,8 +161,8 @@ class Answers:
                     raise BusError(
                         f"only {MAX_BATCH} files are read at a time", where=name, remedy="send the rest later"
                     )
-                grey = self._reader.decode(upload)
-                return self._reader.read(grey, asked, name), grey if asked.heatmap else None
+                scan = self._reader.decode(upload)
+                return self._reader.read(scan, asked, name), scan.grey if asked.heatmap else None
         except BusError as error:
             return Failure(name, str(error)), None
 

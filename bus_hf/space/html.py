@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from bus_hf import words
-from bus_hf.detector import Failure, Prediction
 from bus_hf.ensemble import OperatingPoint
 from bus_hf.overlay import heat_colours, overlay
+from bus_hf.prediction import Failure, Prediction
 from bus_hf.text import csv_cell
 
 # Longer side of the pictures on the page, in pixels; the heat map is smooth and needs less.

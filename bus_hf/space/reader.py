@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from bus_hf.data.images import read_image
-from bus_hf.detector import BreastCancerDetector, Prediction
+from bus_hf.data.images import Scan, read_scan
+from bus_hf.detector import BreastCancerDetector
 from bus_hf.ensemble import OperatingPoint
 from bus_hf.errors import BusError
+from bus_hf.prediction import Prediction
 from bus_hf.space.uploads import SILENT, Upload
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -76,17 +75,17 @@ class Reader:
         if asked.lesion_type and manifest.second_reading is None:
             raise BusError("this ensemble has no lesion-type classifier", remedy="do not ask for one")
 
-    def decode(self, upload: Upload) -> np.ndarray:
-        """The grey image uint8 (H, W) of an upload."""
+    def decode(self, upload: Upload) -> Scan:
+        """The image of an upload."""
         with self._working:
-            return read_image(upload.data, name=upload.name)
+            return read_scan(upload.data, name=upload.name)
 
-    def read(self, grey: np.ndarray, asked: Settings, name: str = "the image") -> Prediction:
-        """Read a grey image uint8 (H, W)."""
+    def read(self, scan: Scan, asked: Settings, name: str = "the image") -> Prediction:
+        """Read a decoded image."""
         detector = self.detector(asked.light)
         with self._working:
             return detector.predict(
-                grey,
+                scan,
                 roi=parse_box(asked.roi),
                 operating_point=asked.point,
                 heatmap=asked.heatmap,
@@ -106,7 +105,7 @@ Session = tuple[str, str]
 
 @dataclass
 class _KeptImage:
-    grey: np.ndarray
+    scan: Scan
     used: float
     seen: float
 
@@ -132,24 +131,24 @@ class Kept:
         self._images: OrderedDict[Session, _KeptImage] = OrderedDict()
         self._lock = threading.Lock()
 
-    def put(self, session: Session, grey: np.ndarray | None) -> None:
-        """Keep an image (H, W) instead of the session's last one; None: keep none."""
+    def put(self, session: Session, scan: Scan | None) -> None:
+        """Keep an image instead of the session's last one; None: keep none."""
         with self._lock:
             self._images.pop(session, None)
-            if grey is not None:
-                self._images[session] = _KeptImage(grey, self._clock(), self._clock())
+            if scan is not None:
+                self._images[session] = _KeptImage(scan, self._clock(), self._clock())
             while len(self._images) > self._sessions:
                 self._images.popitem(last=False)
 
-    def get(self, session: Session) -> np.ndarray | None:
+    def get(self, session: Session) -> Scan | None:
         """The session's image, which is kept anew; None where there is none, or none any more."""
         self.sweep()
         with self._lock:
             found = self._images.get(session)
         if found is None:
             return None
-        self.put(session, found.grey)
-        return found.grey
+        self.put(session, found.scan)
+        return found.scan
 
     def sweep(self) -> None:
         """Drop what was not used for too long, and what belongs to a tab that is closed."""
