@@ -63,11 +63,11 @@ def explanation(result: Prediction, point: OperatingPoint) -> str:
     """Why the verdict is what it is, in a sentence or two."""
     without_lesion = result.box is None
     if result.uncertain and without_lesion:
-        return "No lesion was found, and this model cannot rule one out: let someone look at it who can decide."
+        return "Without a lesion to compare, the probability says little: let someone look at it who can decide."
     if result.uncertain:
         return "That lies where this model is too often wrong: let someone look at it who can decide."
     if without_lesion:
-        return "No lesion was found, and still the image as a whole looks like those with a cancer."
+        return "The image as a whole looks like those with a cancer, although no lesion was found."
     where = "at or above" if result.prediction in _MALIGNANT else "below"
     return f"That is {where} the threshold of {percent(result.threshold)}, which {measured(point)}."
 
@@ -95,9 +95,8 @@ def agreement(result: Prediction) -> str:
 def lesion(result: Prediction) -> str:
     """Where the lesion is, in a sentence, and how clearly it was found where the result says so."""
     if result.box is None:
-        clear = result.lesion_confidence
-        how = "" if clear is None else f" (confidence {percent(clear)})"
-        return f"No lesion was found{how}."
+        peak = result.lesion_confidence
+        return "No lesion was found" + ("." if peak is None else f": the map of lesions peaks at {percent(peak)}.")
     x, y, w, h = (round(value) for value in result.box)
     who = "you drew" if result.box_source == "given" else "was found"
     clear = result.lesion_confidence
