@@ -26,7 +26,7 @@ import types
 import typing
 
 from bus_hf.config import TrainConfig, field_types, from_mapping, from_yaml
-from bus_hf.errors import BusError
+from bus_hf.errors import BusError, of_system
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
         if kind is bool:
             flags.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
         elif typing.get_origin(kind) is tuple:
-            flags.add_argument(name, nargs="*", metavar="TEXT", help=text)
+            # Given twice, it adds up.
+            flags.add_argument(name, action="extend", nargs="*", metavar="TEXT", help=text)
         else:
             plain = str if typing.get_origin(kind) is types.UnionType else kind
             flags.add_argument(name, type=plain, metavar=plain.__name__.upper(), help=text)
@@ -90,6 +91,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{pushed.repo_id}  {pushed.commit}  {'pushed' if pushed.changed else 'unchanged'}")
     except BusError as error:
         print(f"train_accelerate.py: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"train_accelerate.py: {of_system(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from the last whole epoch", file=sys.stderr)

@@ -49,7 +49,9 @@ def add(commands: Any) -> None:
         metavar="FILE",
         help="YAML: starts, members, second_reading (training configs), to, name, version",
     )
-    command.add_argument("--data", nargs="+", required=True, metavar="DATA", help="folders or Hub ids to train on")
+    command.add_argument(
+        "--data", action="extend", nargs="+", required=True, metavar="DATA", help="folders or Hub ids to train on"
+    )
     command.add_argument("--to", metavar="FOLDER", help="ensemble folder to write (default: that of the file)")
     command.add_argument("--dry-run", action="store_true", help="print what would be done, and stop")
     command.set_defaults(run=run)

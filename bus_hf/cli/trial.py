@@ -49,10 +49,14 @@ def add(commands: Any) -> None:
     """Add both subcommands."""
     command = shared.subcommand(commands, "trial", "try one change of the training settings", _TRIAL, _TRIAL_NOTES)
     command.add_argument("name", metavar="NAME", help="of the trial: letters, digits and hyphens")
-    command.add_argument("--data", nargs="+", required=True, metavar="DATA", help="one folder or Hub id a source")
-    command.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings that differ")
+    command.add_argument(
+        "--data", action="extend", nargs="+", required=True, metavar="DATA", help="one folder or Hub id a source"
+    )
+    command.add_argument(
+        "--set", action="extend", nargs="*", default=[], metavar="KEY=VALUE", help="settings that differ"
+    )
     command.add_argument("--config", type=Path, default=Path("configs/trial.yaml"), help="(default: %(default)s)")
-    command.add_argument("--sources", nargs="+", default=["busi", "busbra"], help="to train on (default: busi busbra)")
+    command.add_argument("--sources", action="extend", nargs="+", help="to train on (default: busi busbra)")
     command.add_argument("--to", type=Path, default=Path("trials"), metavar="FOLDER", help="(default: %(default)s)")
     command.set_defaults(run=run_trial)
     command = shared.subcommand(commands, "trials", "compare the trials that were made", _TRIALS, _TRIALS_NOTES)
@@ -62,12 +66,22 @@ def add(commands: Any) -> None:
     command.add_argument("--looks", metavar="NAME", help="both looks, each look and each view of this trial")
     command.add_argument("--thresholds", metavar="NAME", help="thresholds of this trial, on sources that it never saw")
     command.add_argument(
-        "--together", nargs="+", metavar="NAME+NAME", help="these trials apart, and the mean logit of each sum"
+        "--together",
+        action="extend",
+        nargs="+",
+        metavar="NAME+NAME",
+        help="these trials apart, and the mean logit of each sum",
     )
     command.add_argument(
-        "--repeats", nargs="+", metavar="NAME+NAME", help="mean figures of trials that differ in their seed alone"
+        "--repeats",
+        action="extend",
+        nargs="+",
+        metavar="NAME+NAME",
+        help="mean figures of trials that differ in their seed alone",
     )
-    command.add_argument("--heat", nargs="+", metavar="NAME", help="how boxes and heat maps of these lie on lesions")
+    command.add_argument(
+        "--heat", action="extend", nargs="+", metavar="NAME", help="how boxes and heat maps of these lie on lesions"
+    )
     command.add_argument(
         "--votes", metavar="NAME+NAME", help="fit the votes of these on one source by several rules, read the others"
     )
@@ -90,7 +104,7 @@ def run_trial(given: argparse.Namespace) -> int:
     if not given.name.replace("-", "").replace("_", "").isalnum():
         raise BusError(f"'{given.name}' is no name of a trial", remedy="use letters, digits and hyphens")
     target = given.to / given.name
-    for source in given.sources:
+    for source in given.sources or ("busi", "busbra"):
         if (target / f"{source}.parquet").is_file():
             continue
         output = Path("runs") / "trials" / given.name / source

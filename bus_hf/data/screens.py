@@ -116,11 +116,11 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def _largest(mask: np.ndarray) -> Box:
-    """Box (rows, columns) of the largest connected part of bool (64, 64), small gaps closed; empty where there is none."""
+    """Box (rows, columns) inside the largest connected part of bool (64, 64); empty where there is none."""
     # A margin, as closing would widen what lies near the edge.
-    solid = np.pad(mask.astype(np.uint8), 4)
-    solid = cv2.morphologyEx(solid, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    solid = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))[4:-4, 4:-4]
+    wide = np.pad(mask.astype(np.uint8), 4)
+    opened = cv2.morphologyEx(wide, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    solid = cv2.morphologyEx(opened, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))[4:-4, 4:-4]
     _, _, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(solid))
     if len(stats) < 2:
         return slice(0, 0), slice(0, 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bus_hf.config import TrainConfig
-from bus_hf.data.dataset import Case, cases, check_once, load
+from bus_hf.data.dataset import Case, cases, check_once, load, to_train_on
 from bus_hf.data.duplicates import conflicting, join_groups, near_duplicates
 from bus_hf.data.splits import assert_disjoint, grouped_folds, kept_folds, read_folds
 from bus_hf.data.streaming import stream
@@ -49,7 +49,8 @@ class Split:
 def _read(config: TrainConfig) -> list[Case]:
     away = [root for root in config.data if config.streaming and not Path(root).expanduser().exists()]
     here = [root for root in config.data if root not in away]
-    found = cases(load(*here, label_set=config.label_set)["train"]) if here or not away else []
+    where = " ".join(here)
+    found = cases(to_train_on(load(*here, label_set=config.label_set), where)) if here or not away else []
     found += [case for root in away for case in stream(root, config.label_set)]
     check_once(case.name for case in found)
     return found
