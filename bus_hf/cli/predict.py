@@ -109,6 +109,9 @@ def run(given: argparse.Namespace) -> int:
                 table.write(row)
             _show(row, given.json)
     if not given.json:
+        if not read:
+            print(f"0 read, {len(failed)} failed.", file=sys.stderr)
+            return 1
         points = {point.name: point for point in detector.manifest.operating_points}
         used = points[given.operating_point or detector.manifest.default_operating_point]
         sentences = [
@@ -122,17 +125,25 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _expand(inputs: Sequence[str], heatmaps: Path | None) -> tuple[list[Path], dict[str, str]]:
-    """Files to read, each once, and a sentence for each folder that holds none."""
+    """Files to read, each once, and a sentence for whatever cannot be read."""
+    from bus_hf.data.names import is_archive
+
     paths: dict[Path, None] = {}
     failed: dict[str, str] = {}
     for text in inputs:
         given = Path(text)
+        if is_archive(given) and given.is_file():
+            failed[text] = str(BusError("this is a packed folder", where=given, remedy="unzip it and give the folder"))
+            continue
         if not given.is_dir():
             paths[given] = None
             continue
-        found = list(shared.images_in(given, heatmaps))
-        paths |= dict.fromkeys(found)
-        if not found:
+        found = shared.images_in(given, heatmaps)
+        paths |= dict.fromkeys(found.images)
+        for note in found.notes:
+            print(f"bus-hf: {note}", file=sys.stderr)
+        failed |= {sentence: sentence for sentence in found.lost}
+        if not found.images and not found.lost:
             error = BusError(
                 "the folder holds no images", where=given, remedy="give PNG, JPEG, TIFF, BMP or WebP files"
             )

@@ -149,14 +149,18 @@ def test_what_cannot_be_streamed_is_one_true_sentence(monkeypatch):
 
     from bus_hf.data import streaming
 
-    rows = [{"source": "busi", "pathology": "Malignant", "histology": None}]
-    monkeypatch.setattr(streaming, "_rows", lambda *_: rows)
-    with pytest.raises(BusError, match="rows of the class Malignant"):
+    text = datasets.Value("string")
+    rows = [{"source": "busi", "pathology": "unsure", "label": 0, "histology": None}]
+    monkeypatch.setattr(streaming, "_rows", lambda *_: (datasets.Features({"pathology": text}), rows))
+    with pytest.raises(BusError, match=r"rows of the class unsure in its column pathology; its columns are pathology"):
         streaming.stream("org/data")
     monkeypatch.undo()
     lacking = datasets.Dataset.from_dict({"image": [1]}).to_iterable_dataset()
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: lacking)
-    with pytest.raises(BusError, match=r"has no column .*pathology"):
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: {"train": lacking})
+    with pytest.raises(BusError, match=r"has no column .*pathology.*; its columns are image;"):
+        streaming.stream("org/data")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: {"test": lacking})
+    with pytest.raises(BusError, match=r"org/data: there are only images of the split test, and none to train on"):
         streaming.stream("org/data")
 
 

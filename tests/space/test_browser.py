@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bus_hf.data.images import Scan
 from bus_hf.data.phantoms import phantom
 from bus_hf.space.uploads import of_this_process
 
