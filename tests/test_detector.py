@@ -55,9 +55,9 @@ class BrightnessRuntime:
 
 def manifest(**changes):
     members = [
-        ensemble.Member("lite", "lite", None, None, HASH, 0.25),
-        ensemble.Member("big", "big", None, None, HASH, 0.75),
-        ensemble.Member("idle", "idle", None, None, HASH, 0.0),
+        ensemble.Member("lite", "lite", None, None, HASH, 0.25, config_sha256=HASH),
+        ensemble.Member("big", "big", None, None, HASH, 0.75, config_sha256=HASH),
+        ensemble.Member("idle", "idle", None, None, HASH, 0.0, config_sha256=HASH),
     ]
     settings = {
         "name": "fake",
@@ -379,6 +379,38 @@ def test_extreme_logits_do_not_overflow():
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         result = detector(temperature=1e-5).predict(lesion_image())
     assert result.probability in (0.0, 1.0)
+
+
+class Spoiled(BrightnessRuntime):
+    """One member gives one number that is not finite, past every check of a runtime."""
+
+    def __init__(self, field, value, member):
+        super().__init__(1)
+        self.spoil = field, value, member
+
+    def __call__(self, member, images):
+        out = super().__call__(member, images)
+        field, value, wanted = self.spoil
+        array = getattr(out, field)
+        if member == wanted and array is not None:
+            array.flat[0] = value
+        return out
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("member", ["lite", "big"])
+def test_a_logit_that_is_not_finite_is_an_error_and_never_benign(value, member):
+    reader = BreastCancerDetector(manifest(), Spoiled("logits", value, member))
+    with np.errstate(invalid="ignore"), pytest.raises(BusError, match="not a finite number"):
+        reader.predict(lesion_image())
+    with np.errstate(invalid="ignore"), pytest.raises(BusError, match="not a finite number"):
+        BreastCancerDetector(manifest(), Spoiled("cams", value, member)).predict(lesion_image(), heatmap=True)
+
+
+@pytest.mark.parametrize("changes", [{"temperature": 5e-324}, {"bias": np.inf}, {"bias": np.nan}])
+def test_a_calibration_that_overflows_is_an_error(changes):
+    with np.errstate(over="ignore", divide="ignore"), pytest.raises(BusError, match="not a finite number"):
+        detector(**changes).predict(lesion_image())
 
 
 def test_the_result_reads_as_an_object_and_as_a_mapping():
