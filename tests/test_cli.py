@@ -152,7 +152,7 @@ def test_predict_is_never_certain(predict, scans, monkeypatch, capsys, logit):
 
     chance = 1 / (1 + math.exp(-logit))
     monkeypatch.setattr(
-        detector, "_probabilities", lambda logits: np.broadcast_to([1 - chance, chance], (*logits.shape[:-1], 2))
+        detector, "class_probabilities", lambda logits: np.broadcast_to([1 - chance, chance], (*logits.shape[:-1], 2))
     )
     assert predict(scans / "a.png") == 0
     out, err = capsys.readouterr()

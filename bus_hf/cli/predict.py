@@ -141,7 +141,7 @@ def _expand(inputs: Sequence[str], heatmaps: Path | None) -> tuple[list[Path], d
         found = shared.images_in(given, heatmaps)
         paths |= dict.fromkeys(found.images)
         for note in found.notes:
-            print(f"bus-hf: {note}", file=sys.stderr)
+            print(f"bus-hf: {printable(note)}", file=sys.stderr)
         failed |= {sentence: sentence for sentence in found.lost}
         if not found.images and not found.lost:
             error = BusError(
