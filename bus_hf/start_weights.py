@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bus_hf.errors import BusError
+from bus_hf.files import replace_file
 from bus_hf.models import create, load_member
 
 
@@ -237,13 +236,10 @@ def packaged_tensors(packaged: PackagedWeights, path: Path) -> list[Tensor]:
     state = state.get("state_dict", state)
     tensors = [value.contiguous() for value in state.values() if torch.is_tensor(value)]
     try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        # Each writer has a file of its own: processes that start together would take one another's away.
-        handle, part = tempfile.mkstemp(suffix=".part", dir=cache.parent)
-        os.close(handle)
-        # Numbered names keep the order, which safetensors files do not.
-        save_file({f"{number:05d}": value.clone() for number, value in enumerate(tensors)}, part)
-        os.replace(part, cache)
+        # Each process that starts has a file of its own to write.
+        with replace_file(cache) as part:
+            # Numbered names keep the order, which safetensors files do not.
+            save_file({f"{number:05d}": value.clone() for number, value in enumerate(tensors)}, part)
     except (OSError, SafetensorError):
         pass  # a cache that cannot be written only saves time
     return tensors

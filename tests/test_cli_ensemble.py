@@ -36,7 +36,7 @@ def planned(tmp_path):
 
 def test_one_command_trains_assembles_and_does_nothing_twice(planned, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(ROOT)
-    write_phantoms(tmp_path / "data", 12, 0)
+    write_phantoms(tmp_path / "data", 33, 0)
     command = ["ensemble", str(planned), "--data", str(tmp_path / "data")]
     assert main([*command, "--dry-run"]) == 0
     assert not (tmp_path / "runs").exists()

@@ -11,6 +11,7 @@ import yaml
 from huggingface_hub import DatasetCard, SpaceCard
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,6 +108,50 @@ def test_what_serving_requires_is_imported(requirement):
     module = {"opencv-python-headless": "cv2", "pillow": "PIL"}.get(requirement.name, requirement.name)
     pattern = re.compile(rf"^\s*(import|from) {module}\b", re.MULTILINE)
     assert any(pattern.search(file.read_text(encoding="utf-8")) for file in (ROOT / "bus_hf").rglob("*.py"))
+
+
+# ---- the lock of serving
+
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+# One entry a package, or one a range of Pythons where no version fits all.
+LOCKED = [Requirement(line) for line in re.findall(r"^([A-Za-z][^\n]*?) \\$", LOCK, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("requirement", SERVING, ids=str)
+def test_the_lock_meets_what_serving_requires(requirement, python):
+    here = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
+    found = [
+        locked
+        for locked in LOCKED
+        if canonicalize_name(locked.name) == canonicalize_name(requirement.name)
+        and (locked.marker is None or locked.marker.evaluate(here))
+    ]
+    assert len(found) == 1, "make lock"
+    (pinned,) = found[0].specifier
+    assert pinned.operator == "=="
+    assert requirement.specifier.contains(pinned.version), "make lock"
+
+
+def test_the_lock_has_hashes_and_no_place():
+    entries = re.split(r"\n(?=[A-Za-z])", LOCK)[1:]
+    assert len(entries) == len(LOCKED) > len(SERVING)
+    for entry in entries:
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry.splitlines()[0]
+    assert not re.search(r"index-url|find-links|https?://|file:|@ |^-e|[\s=]/\w", LOCK, re.MULTILINE)
+    assert "# torch is the build of" in LOCK
+    assert not any("+" in str(locked.specifier) for locked in LOCKED)
+
+
+def test_advisories_are_told_and_never_fail(tmp_path):
+    # Where nothing can be installed: no index answers at this address.
+    script = ROOT / ".ci" / "advisories"
+    environment = os.environ | {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_NO_INDEX": "1"}
+    environment |= {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": str(tmp_path)}
+    done = subprocess.run([str(script)], capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert done.returncode == 0
+    assert done.stdout == "[advisories] pip-audit could not be installed; requirements.lock was not looked up\n"
+    assert ".ci/advisories" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
 # ---- commands

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bus_hf.cli import shared
+from bus_hf.files import replace_file
 from bus_hf.text import csv_cell, printable
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _as_json(result: Audit) -> dict[str, Any]:
 
 def _write_pairs(result: Audit, path: Path) -> None:
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with replace_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(("a", "b", "likeness", "group", "classes_contradict"))
             for pair in result.pairs:

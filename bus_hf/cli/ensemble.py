@@ -13,6 +13,7 @@ from typing import Any
 
 from bus_hf.cli import shared
 from bus_hf.errors import BusError
+from bus_hf.files import settle
 
 _EXAMPLES = """\
   bus-hf ensemble configs/ensemble.yaml --data DATA/busi DATA/busbra
@@ -75,6 +76,7 @@ def run(given: argparse.Namespace) -> int:
         ),
     ]
     for config, output, flags in trainings:
+        settle(output)
         if (output / "run.json").is_file():
             print(f"{output}: finished before", file=sys.stderr)
             continue

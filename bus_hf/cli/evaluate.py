@@ -200,16 +200,15 @@ def _draw(folder: Path, images: pd.DataFrame, logits: Any, threshold: float) -> 
     from bus_hf.evaluation import plots
     from bus_hf.evaluation.calibration import PLAIN
 
+    labels, chances = images["label"].to_numpy(), PLAIN.probabilities(logits)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if len(set(labels.tolist())) == 2:
+            plots.roc_curve(folder / "roc_curve.png", labels, chances, images["group"].to_numpy())
+            plots.decision_curve(folder / "decision_curve.png", labels, chances)
+        plots.reliability(folder / "reliability.png", labels, chances)
+        plots.confusion_matrix(folder / "confusion_matrix.png", labels, logits, threshold)
     except OSError as error:
         raise shared.unwritable(folder, error) from None
-    labels, chances = images["label"].to_numpy(), PLAIN.probabilities(logits)
-    if len(set(labels.tolist())) == 2:
-        plots.roc_curve(folder / "roc_curve.png", labels, chances, images["group"].to_numpy())
-        plots.decision_curve(folder / "decision_curve.png", labels, chances)
-    plots.reliability(folder / "reliability.png", labels, chances)
-    plots.confusion_matrix(folder / "confusion_matrix.png", labels, logits, threshold)
     _say(f"plots are in {folder}")
 
 

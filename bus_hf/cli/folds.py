@@ -39,10 +39,9 @@ def run(given: argparse.Namespace) -> int:
 
     if bool(given.runs) == bool(given.again) or bool(given.runs) != bool(given.to):
         raise BusError("folds takes either RUN... with --to, or --again", remedy="see bus-hf folds --help")
+    found, text, records = folds.write(given.to or given.again, given.runs)
     if given.runs:
-        folds.join(given.runs, given.to)
         print(f"written: {given.to}", file=sys.stderr)
-    found, text, records = folds.describe(given.to or given.again)
     if given.readme:
         from bus_hf.evaluation.cross_validation import first_fold_text
 

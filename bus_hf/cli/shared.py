@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bus_hf.errors import BusError
+from bus_hf.files import replace_file
 from bus_hf.text import printable
 
 if TYPE_CHECKING:
@@ -203,8 +204,8 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
     data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        with replace_file(path) as part:
+            part.write_bytes(data)
     except OSError as error:
         raise unwritable(path, error) from None
 
@@ -214,7 +215,9 @@ def replace_figures(path: Path, markdown: str, marker: str = "figures") -> None:
     from bus_hf.evaluation.cards import replace_between
 
     try:
-        path.write_text(replace_between(path.read_text(encoding="utf-8"), marker, markdown), encoding="utf-8")
+        text = replace_between(path.read_text(encoding="utf-8"), marker, markdown)
+        with replace_file(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise unwritable(path, error) from None
     except ValueError:

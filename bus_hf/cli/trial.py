@@ -6,12 +6,15 @@ import argparse
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bus_hf.cli import shared
 from bus_hf.config import MACHINE
 from bus_hf.errors import BusError
+from bus_hf.files import replace_file, settle
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,15 +119,25 @@ def run_trial(given: argparse.Namespace) -> int:
         if subprocess.run(command, check=False).returncode:
             print(f"bus-hf: the training on {source} stopped; the same command goes on.", file=sys.stderr)
             return 1
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(output / "config.yaml", target / f"{source}.yaml")
-        # Last and whole: where it stands, this source is done.
-        part = target / f"{source}.parquet.part"
-        shutil.copyfile(output / "out_of_fold.parquet", part)
-        part.replace(target / f"{source}.parquet")
+        settle(output)
+        # The logits last: where they stand, this source is done.
+        for name, suffix in (("config.yaml", "yaml"), ("out_of_fold.parquet", "parquet")):
+            with _kept(target / f"{source}.{suffix}") as part:
+                shutil.copyfile(output / name, part)
     changed = [text for text in given.set if text.partition("=")[0] not in MACHINE]
-    (target / _CHANGE).write_text((", ".join(changed) or "none") + "\n", encoding="utf-8")
+    # The last of all: where it stands, the trial is finished.
+    with _kept(target / _CHANGE) as part:
+        part.write_text((", ".join(changed) or "none") + "\n", encoding="utf-8")
     return 0
+
+
+@contextmanager
+def _kept(path: Path) -> Iterator[Path]:
+    try:
+        with replace_file(path) as part:
+            yield part
+    except OSError as error:
+        raise shared.unwritable(path, error) from None
 
 
 def run_trials(given: argparse.Namespace) -> int:

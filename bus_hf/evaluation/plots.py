@@ -11,6 +11,7 @@ import numpy as np
 
 from bus_hf.evaluation import figures
 from bus_hf.evaluation.bootstrap import group_bootstrap, resamples
+from bus_hf.files import replace_file
 
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#777777"
 _GRID = np.linspace(0, 1, 201)
@@ -152,4 +153,5 @@ def canvas(path: Path, x: str, y: str, size: tuple[float, float] = (6, 4.6)) -> 
     axes.set_ylabel(y)
     axes.grid(alpha=0.25)
     yield axes
-    figure.savefig(path)
+    with replace_file(path) as part:
+        figure.savefig(part, format="png")

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from bus_hf.config import TrainConfig
 from bus_hf.errors import BusError
 from bus_hf.evaluation.figures import auroc
+from bus_hf.files import replace_file
 from bus_hf.labels import LabelSet
 from bus_hf.training.batches import DrawSampler, mixed, normalised
 from bus_hf.training.distillation import Teacher
@@ -76,9 +77,8 @@ class Fit:
                 if row["auroc"] > progress.best:
                     progress.best, progress.since_best = row["auroc"], 0
                     if config.patience and accelerator.is_main_process:
-                        part = output / f"{BEST_FILE}.part"
-                        save_file(_plain(self.ema.module), part)
-                        part.replace(output / BEST_FILE)
+                        with replace_file(output / BEST_FILE) as part:
+                            save_file(_plain(self.ema.module), part)
                 else:
                     progress.since_best += 1
                 accelerator.log(row, step=progress.epoch * len(self.loader))

@@ -8,6 +8,7 @@ from typing import Any
 
 from bus_hf.config import TrainConfig
 from bus_hf.errors import BusError
+from bus_hf.files import settle
 from bus_hf.strict_json import finite
 from bus_hf.training.identity import differences
 
@@ -50,6 +51,9 @@ def earlier_run(config: TrainConfig) -> dict[str, Any] | None:
     Raises:
         BusError: that run, or the teacher's, learned from images that this one holds out.
     """
+    for name in (config.teacher, config.init_from):
+        if name:
+            settle(Path(name).parent)
     if config.teacher:
         _refuse_leak(record_of(config.teacher), config, config.teacher, "teacher")
     if not config.init_from:

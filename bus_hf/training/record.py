@@ -28,24 +28,20 @@ def told(config: TrainConfig) -> dict[str, Any]:
 def write_run(
     frame: pd.DataFrame, labels: LabelSet, record: Mapping[str, Any], history: list[dict[str, float]], output: Path
 ) -> None:
-    """Write `out_of_fold.parquet`, `history.json`, three plots and, at the very end, `run.json`.
+    """Write `out_of_fold.parquet`, `history.json`, three plots and `run.json`.
 
     Args:
         frame: as `out_of_fold.read_out_of_fold` makes it.
         labels: of the run.
         record: of the run, JSON-ready.
         history: one row an epoch.
-        output: the run's folder.
+        output: the folder to write into, that of `files.replace_together`: what says that a run is finished has to
+            come with all the rest.
     """
-    part = output / f"{LOGITS}.part"
-    frame.to_parquet(part, index=False)
-    part.replace(output / LOGITS)
+    frame.to_parquet(output / LOGITS, index=False)
     (output / HISTORY).write_text(json.dumps(history, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     _write_plots(frame, labels, history, output)
-    # Last and whole: where it stands, the run is finished.
-    part = output / f"{RECORD}.part"
-    part.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(output / RECORD)
+    (output / RECORD).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _write_plots(frame: pd.DataFrame, labels: LabelSet, history: list[dict[str, float]], output: Path) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from bus_hf.config import TrainConfig, from_mapping
 from bus_hf.errors import BusError
+from bus_hf.files import replace_together, settle
 from bus_hf.labels import label_set
 from bus_hf.models import LESION_HEAD_FILE, TrainingNet, load_member
 from bus_hf.training.identity import data_digests, differences, digest
@@ -41,6 +42,7 @@ def reread(member: str, given: dict[str, Any]) -> Path:
         BusError: no record of the member is known, another setting is given, or the output holds another run.
     """
     folder = Path(member)
+    settle(folder.parent)
     record, history = record_of(member), history_of(member)
     if record is None or history is None:
         raise BusError(
@@ -59,8 +61,9 @@ def reread(member: str, given: dict[str, Any]) -> Path:
         raise BusError("no folder to write is named", where="command line", remedy="give --output FOLDER")
     config = from_mapping(given, "command line", from_mapping(record["config"], f"record of {member}"))
     output = Path(config.output)
+    settle(output)
     own = output.resolve() == folder.parent.resolve() and folder.name == "checkpoint"
-    if (output / RECORD).exists() and not own:
+    if (output / RECORD).exists() and not own and _made(record_of(str(output / "checkpoint"))) != _made(record):
         raise BusError("the folder holds another run", where=output, remedy="choose another --output")
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -91,11 +94,24 @@ def reread(member: str, given: dict[str, Any]) -> Path:
     boxes = read_boxes(config.boxes, cases) if config.boxes else None
     with writing(output):
         frame = read_fold(net, cases, config, boxes)
-        if not own:
-            shutil.copytree(folder, output / "checkpoint", dirs_exist_ok=True)
         plain = {key: value for key, value in record.items() if key != "history"}
-        write_run(frame, label_set(config.label_set), plain | {"config": told(config)}, history, output)
+        try:
+            with replace_together(output) as part:
+                if not own:
+                    shutil.copytree(folder, part / "checkpoint")
+                write_run(frame, label_set(config.label_set), plain | {"config": told(config)}, history, part)
+        except (OSError, shutil.Error) as error:
+            raise BusError(
+                f"it cannot be written ({getattr(error, 'strerror', None) or 'a file cannot be copied'})",
+                where=output,
+                remedy="make room on the disk; the same command then writes it",
+            ) from None
     return output
+
+
+def _made(record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a record tells of the training itself, however its held-out images were read since."""
+    return {key: value for key, value in (record or {}).items() if key not in ("history", "config")}
 
 
 def _held_out(folder: Path, record: Mapping[str, Any]) -> str | None:

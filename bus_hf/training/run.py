@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -14,11 +13,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from safetensors import SafetensorError
 from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
 
 from bus_hf.config import TrainConfig, to_mapping
 from bus_hf.data.phantoms import write_phantoms
+from bus_hf.errors import BusError
+from bus_hf.files import replace_folder, replace_together
 from bus_hf.labels import LabelSet, label_set
 from bus_hf.models import TrainingNet, save_member
 from bus_hf.start_weights import start
@@ -170,10 +172,8 @@ def _with_phantoms(config: TrainConfig) -> TrainConfig:
         return config
     folder = Path(config.output) / "phantoms"
     if not folder.exists():
-        part = folder.with_name("phantoms.part")
-        shutil.rmtree(part, ignore_errors=True)
-        write_phantoms(part, config.phantoms, config.split_seed)
-        part.rename(folder)
+        with replace_folder(folder) as part:
+            write_phantoms(part, config.phantoms, config.split_seed)
     return replace(config, data=(str(folder),))
 
 
@@ -212,7 +212,6 @@ def _finish(
     """Write everything that a finished run leaves; `known` joins its record."""
     train, held_out = data.training(config.fold), data.held_out(config.fold)
     frame = read_fold(net.eval(), held_out, config, boxes)
-    save_member(output / "checkpoint", net.backbone, labels, config.input_size, net.lesion_head)
     record = {
         "architecture": config.backbone,
         "label_set": config.label_set,
@@ -232,4 +231,13 @@ def _finish(
         "seconds": round(sum(row["seconds"] for row in progress.history)),
         "config": told(config),
     }
-    write_run(frame, labels, record, progress.history, output)
+    try:
+        with replace_together(output) as part:
+            save_member(part / "checkpoint", net.backbone, labels, config.input_size, net.lesion_head)
+            write_run(frame, labels, record, progress.history, part)
+    except (OSError, SafetensorError) as error:
+        raise BusError(
+            f"the finished run cannot be written ({getattr(error, 'strerror', None) or error})",
+            where=output,
+            remedy="make room on the disk; the same command then writes it",
+        ) from None

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import SCALER_NAME
 from safetensors import SafetensorError
 
+from bus_hf import files
 from bus_hf.config import MACHINE, TrainConfig, to_mapping
 from bus_hf.errors import BusError
 from bus_hf.training.identity import differences
@@ -40,12 +41,13 @@ class Progress:
 
 
 def save(accelerator: Accelerator, output: Path, progress: Progress) -> None:
-    """Write the state beside the old one and put it in its place: a kill at any moment leaves one of the two.
+    """Write the state beside the old one and put it in its place in one step: a kill leaves one of the two.
 
     Raises:
         BusError: the disk does not take it; the old state stays.
     """
-    new, current, old = (output / name for name in ("state.new", "state", "state.old"))
+    # One name for all processes, which write into it together; `training.lock` keeps other runs away.
+    new = output / "state.new"
     try:
         if accelerator.is_main_process:
             shutil.rmtree(new, ignore_errors=True)
@@ -54,11 +56,9 @@ def save(accelerator: Accelerator, output: Path, progress: Progress) -> None:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             (new / "progress.json").write_text(json.dumps(asdict(progress), allow_nan=False), encoding="utf-8")
-            shutil.rmtree(old, ignore_errors=True)
-            if current.exists():
-                current.rename(old)
-            new.rename(current)
-            shutil.rmtree(old, ignore_errors=True)
+            files.put(new, output / "state")
+            # Runs that began before this kept the old one here.
+            shutil.rmtree(output / "state.old", ignore_errors=True)
         accelerator.wait_for_everyone()
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
@@ -155,6 +155,8 @@ def claim(config: TrainConfig) -> None:
         BusError: it holds a run with other settings, which are named, and `resume` would mix the two.
     """
     output = Path(config.output)
+    files.settle(output)
+    files.mend(output / "state")
     path = output / "config.yaml"
     if path.exists() and config.resume:
         before: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -168,10 +170,11 @@ def claim(config: TrainConfig) -> None:
                 remedy="choose another --output, or start over with --no-resume",
             )
     if not config.resume:
+        # First what says that a run is finished, or that a state is whole.
+        names = ("run.json", "state/progress.json", "state.old/progress.json")
+        for name in (*names, "history.json", "out_of_fold.parquet", "best.safetensors"):
+            (output / name).unlink(missing_ok=True)
         for name in ("state", "state.new", "state.old", "checkpoint"):
             shutil.rmtree(output / name, ignore_errors=True)
-        # run.json says that a run is finished.
-        for name in ("run.json", "history.json", "out_of_fold.parquet", "best.safetensors"):
-            (output / name).unlink(missing_ok=True)
-    output.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False), encoding="utf-8")
+    with files.replace_file(path) as part:
+        part.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False), encoding="utf-8")
