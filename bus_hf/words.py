@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from bus_hf.ensemble import sigmoid
 
 if TYPE_CHECKING:
-    from bus_hf.ensemble import OperatingPoint
+    from bus_hf.ensemble import Ensemble, OperatingPoint
     from bus_hf.prediction import Prediction
 
 DISCLAIMER = (
@@ -47,6 +49,12 @@ def rates(point: OperatingPoint) -> str:
     return f"catches {_in_100(point.sensitivity[0])} cancers and clears {_in_100(point.specificity[0])} others"
 
 
+def without_lesion(manifest: Ensemble, point: OperatingPoint) -> str:
+    """From where on an image is suspicious in which no lesion was found, in a sentence."""
+    threshold = sigmoid(manifest.threshold_logit(point, lesion_found=False))
+    return f"Where no lesion was found, suspicious from {percent(threshold)} on and else not sure."
+
+
 def percent(share: float) -> str:
     """A probability as whole per cent; never 0 % or 100 %, which nobody can know."""
     return "under 1 %" if share < 0.01 else "over 99 %" if share > 0.99 else f"{share:.0%}".replace("%", " %")
@@ -57,6 +65,16 @@ def verdict(result: Prediction) -> str:
     if result.uncertain:
         return UNSURE
     return SUSPICIOUS if result.prediction in _MALIGNANT else CLEAR
+
+
+def confidence(result: Prediction) -> float | None:
+    """Probability of the verdict, 0..1; None for "not sure", which says nothing that could be right."""
+    return None if result.uncertain else result.confidence
+
+
+def plain(result: Prediction) -> dict[str, Any]:
+    """A result as JSON-ready values with its verdict in words, and the confidence of that verdict."""
+    return result.to_dict() | {"verdict": verdict(result), "confidence": confidence(result)}
 
 
 def explanation(result: Prediction, point: OperatingPoint) -> str:

@@ -95,13 +95,14 @@ def run(given: argparse.Namespace) -> int:
         detector = shared.open_detector(given)
         from bus_hf.prediction import Failure
 
-        read, heat_names, assumed = 0, _HeatNames(given.heatmap), ""
+        read, no_lesion, heat_names, assumed = 0, 0, _HeatNames(given.heatmap), ""
         for path, result in zip(paths, _results(detector, paths, given, stack), strict=True):
             row = _row(result)
             if isinstance(result, Failure):
                 failed[str(path)] = result.error
             else:
                 read += 1
+                no_lesion += result.box is None
                 assumed = words.assumption(result)
                 if given.heatmap:
                     row["heatmap"] = str(_draw(path, result, heat_names))
@@ -114,9 +115,11 @@ def run(given: argparse.Namespace) -> int:
             return 1
         points = {point.name: point for point in detector.manifest.operating_points}
         used = points[given.operating_point or detector.manifest.default_operating_point]
+        others = ", with all members voting" if given.light else ""
         sentences = [
             f"{read} read, {len(failed)} failed.",
-            f"{used.name}: suspicious from {words.percent(used.threshold)} on, which {words.measured(used)}.",
+            f"{used.name}: suspicious from {words.percent(used.threshold)} on, which {words.measured(used)}{others}.",
+            *([words.without_lesion(detector.manifest, used)] if no_lesion else []),
             *([assumed] if assumed else []),
             "For research, not for diagnosis.",
         ]
@@ -188,7 +191,7 @@ def _row(result: Prediction | Failure) -> dict[str, Any]:
 
     if isinstance(result, Failure):
         return {"name": result.name, "error": result.error}
-    return result.to_dict() | {"verdict": words.verdict(result)}
+    return words.plain(result)
 
 
 def _show(row: dict[str, Any], as_json: bool) -> None:
