@@ -28,7 +28,7 @@ import typing
 from pathlib import Path
 
 from bus_hf.config import TrainConfig, field_types, from_mapping, from_yaml
-from bus_hf.errors import BusError
+from bus_hf.errors import BusError, of_system
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,7 +56,8 @@ def parser() -> argparse.ArgumentParser:
         if kind is bool:
             flags.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
         elif typing.get_origin(kind) is tuple:
-            flags.add_argument(name, nargs="*", action="extend", metavar="TEXT", help=text)
+            # Given twice, it adds up.
+            flags.add_argument(name, action="extend", nargs="*", metavar="TEXT", help=text)
         else:
             plain = str if typing.get_origin(kind) is types.UnionType else kind
             flags.add_argument(name, type=plain, metavar=plain.__name__.upper(), help=text)
@@ -96,13 +97,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"train_accelerate.py: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        file = error.filename or output or "train_accelerate.py"
-        sentence = BusError(
-            f"it cannot be read or written ({error.strerror or error})",
-            where=file,
-            remedy="check its rights and the room on the disk; the same command then goes on",
-        )
-        print(f"train_accelerate.py: {sentence}", file=sys.stderr)
+        sentence = of_system(error, output or "train_accelerate.py")
+        print(f"train_accelerate.py: {sentence} The same command then goes on.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\n{_stopped(output)}", file=sys.stderr)

@@ -27,6 +27,7 @@ from bus_hf.evaluation import (
     report,
     stored_logits,
     tables,
+    told,
     votes,
 )
 from bus_hf.files import replace_folder, settle
@@ -155,6 +156,7 @@ def describe(
                 repo_id=None,
                 revision=None,
                 sha256=ensemble.sha256(folder / member / ensemble.WEIGHTS),
+                config_sha256=ensemble.sha256(folder / member / ensemble.CONFIG),
                 weight=weight,
             )
             for member, weight in weights.items()
@@ -201,10 +203,12 @@ def describe(
     }
     report.write_report(figures, folder / REPORT)
     ensemble.write(manifest, folder)
+    # Names of folders stand in the cards.
+    figures, records = told.plain(figures), told.plain(training)
     for member in members:
-        card = cards.member_card(figures, training[member], member)
+        card = cards.member_card(figures, records[member], member)
         (folder / member / "README.md").write_text(card, encoding="utf-8")
-    (folder / "README.md").write_text(cards.ensemble_card(figures, name, training), encoding="utf-8")
+    (folder / "README.md").write_text(cards.ensemble_card(figures, told.plain(name), records), encoding="utf-8")
     alone = {member: combine.combine(frame, {member: 1.0}, views)["logit_0"].to_numpy() for member in members}
     # Members' histories lay there before each had plots of its own.
     for stale in (folder / "plots").glob("training_history_*.png"):
@@ -261,7 +265,7 @@ def redescribe(folder: Path) -> Path:
 
 def readme_figures(folder: Path, home: Path | None = None) -> str:
     """The figures of an ensemble folder as Markdown, for a README; with two plots where its folder `home` is known."""
-    figures = _json(folder / REPORT)
+    figures = told.plain(_json(folder / REPORT))
     drawn = Path(os.path.relpath(folder, home or folder), "plots").as_posix()
     pictures = [f"![{cards.PLOTS[name]}]({drawn}/{name}.png)" for name in ("roc_curve", "reliability")]
     parts: tuple[str, ...] = (

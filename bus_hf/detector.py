@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,12 +15,15 @@ from PIL.Image import Image
 from bus_hf import ensemble as ensembles
 from bus_hf import hub
 from bus_hf.data.images import Scan, Source, read_scan
-from bus_hf.ensemble import Ensemble, OperatingPoint
+from bus_hf.ensemble import Ensemble, OperatingPoint, sigmoid
 from bus_hf.errors import BusError
 from bus_hf.prediction import Failure, Prediction, note
-from bus_hf.probabilities import class_probabilities, log_odds
+from bus_hf.probabilities import check_finite, class_probabilities, log_odds
 from bus_hf.runtime import Runtime, open_runtime
 from bus_hf.views import FIRST_LOOK, VIEWS, Box, Window, cut, find_box, merge, window
+
+# What is one image, or one file, although it can be iterated.
+_ONE = (str, Path, bytes, bytearray, memoryview, np.ndarray, Image, Scan, io.IOBase, Mapping)
 
 # Logits that 1.0 in a heat map stands for at least, so that weak evidence stays pale: a lesion on a tenth of the image
 # that is this hot everywhere raises the whole logit by 2.
@@ -82,7 +86,6 @@ class BreastCancerDetector:
         """
         folder = hub.pull(folder_or_hub_id, revision, members)
         manifest = ensembles.read(folder)
-        ensembles.verify(folder, manifest, members)
         return cls(manifest, open_runtime(folder, manifest, device, members), members)
 
     def predict(
@@ -138,15 +141,15 @@ class BreastCancerDetector:
             BusError: at once, for a single image instead of several, an unknown operating point, a batch size below 1,
                 or a second reading where the ensemble has none.
         """
-        if isinstance(sources, str | Path | bytes | np.ndarray | Image) or not isinstance(sources, Iterable):
+        if isinstance(sources, _ONE) or not isinstance(sources, Iterable):
             raise BusError(
                 f"predict_many reads several images, and this is one {type(sources).__name__}",
                 remedy="give a list of images, or call predict",
             )
         point = self._point(operating_point)
         self._check_second(second_reading)
-        if batch_size < 1:
-            raise BusError(f"the batch size is {batch_size}", remedy="give 1 or more")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise BusError(f"the batch size is {batch_size!r}", remedy="give a whole number of 1 or more")
         return self._stream(sources, batch_size, point, heatmap, second_reading)
 
     def _stream(
@@ -258,10 +261,10 @@ class BreastCancerDetector:
         logit = log_odds(calibrated, malignant)
         alone = [float(value) for value in class_probabilities(of_members)[:, malignant]]
         lesion_found = peak is None or peak >= manifest.lesion_map.found_peak
+        threshold = manifest.threshold_logit(point, lesion_found)
+        predicted = int(classes.argmax())
         if len(classes) == 2:
-            predicted = malignant if logit >= manifest.threshold_logit(point, lesion_found) else 1 - malignant
-        else:
-            predicted = int(classes.argmax())
+            predicted = malignant if logit >= threshold else 1 - malignant
         band = manifest.abstain
         heat, scale = self._heat(readings, windows, image.grey.shape) if heatmap else (None, None)
         return Prediction(
@@ -280,7 +283,7 @@ class BreastCancerDetector:
             lesion_confidence=peak,
             colour_overlay=image.colour_overlay,
             operating_point=point.name,
-            threshold=point.threshold,
+            threshold=sigmoid(threshold),
             shape=(image.grey.shape[0], image.grey.shape[1]),
             heatmap=heat,
             heatmap_scale=scale,
@@ -300,6 +303,7 @@ class BreastCancerDetector:
             [self._members[member] * self._views[view] for member, view in readings],
         )
         evidence = np.maximum(mean, 0) / self.manifest.temperature
+        check_finite("a place of the heat map", evidence)
         scale = max(float(evidence.max()), _FULL_HEAT)
         return (evidence / scale).astype(np.float32), scale
 

@@ -6,8 +6,8 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,10 @@ from bus_hf.manifest import (
     parse,
     sigmoid,
 )
-from bus_hf.strict_json import load, typed
+from bus_hf.strict_json import load, loads, typed
 
 __all__ = [
+    "CONFIG",
     "FILE",
     "PICKLES",
     "WEIGHTS",
@@ -44,10 +45,12 @@ __all__ = [
     "SecondReading",
     "choose",
     "copy",
+    "member_bytes",
     "member_config",
     "member_files",
     "member_folder",
     "needed",
+    "parse_config",
     "parts",
     "read",
     "sha256",
@@ -58,15 +61,40 @@ __all__ = [
 
 FILE = "ensemble.json"
 WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
-# What timm records of how our members were made; other arguments could build another network or read other files.
-_MODEL_ARGS = {"num_classes", "in_chans", "global_pool", "drop_rate", "drop_path_rate", "pretrained"}
+_AGAIN = "download or export the member again"
+# Bytes of each file that are read at most.
+_MOST = {CONFIG: 1 << 20, WEIGHTS: 2 << 30}
+_MOST_HEAD = 64 << 20
+# Side of the input in pixels, and bounds of std and mean of pixels from 0 to 1.
+_LARGEST, _STDS, _MEAN = 1024, (1e-3, 10.0), 10.0
+
+
+def _share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
+
+
+_ARCHITECTURE = re.compile(r"[A-Za-z0-9_.]{1,80}", re.ASCII)
+# What timm records of how our members were made, with what each may be; other arguments could build another network or
+# read other files.
+_MODEL_ARGS: dict[str, Callable[[Any], bool]] = {
+    "num_classes": lambda value: type(value) is int,
+    "in_chans": lambda value: type(value) is int and value == 3,
+    "global_pool": lambda value: value == "avg",
+    "drop_rate": _share,
+    "drop_path_rate": _share,
+    "pretrained": lambda value: isinstance(value, bool),
+}
+# Those that the network is built with again.
+_REBUILT = ("in_chans", "global_pool")
 
 
 @dataclass(frozen=True)
 class MemberConfig:
-    """What a member's `config.json` says: its outputs, side of its input in pixels, mean and std of RGB 0..1."""
+    """What a member's `config.json` says: its outputs, side of its input in pixels, mean and std of RGB 0..1,
+    and the arguments that rebuild it."""
 
     architecture: str
     num_logits: int
@@ -74,6 +102,7 @@ class MemberConfig:
     input_size: int
     mean: Triple
     std: Triple
+    model_args: dict[str, Any]
 
 
 def read(folder: str | Path) -> Ensemble:
@@ -154,12 +183,12 @@ def member_folder(folder: str | Path, member: Member) -> Path:
     return found
 
 
-def member_files(ensemble: Ensemble, member: Member) -> dict[str, str | None]:
+def member_files(ensemble: Ensemble, member: Member) -> dict[str, str]:
     """Names of the files of a part that the manifest names, and all that is read of it, each with its SHA-256.
 
-    Whoever copies, fetches or sends a part takes these; None: not hashed.
+    Whoever copies, fetches or sends a part takes these.
     """
-    files: dict[str, str | None] = {"config.json": None, WEIGHTS: member.sha256}
+    files = {CONFIG: member.config_sha256, WEIGHTS: member.sha256}
     if member.name == ensemble.lesion_map.member:
         files[ensemble.lesion_map.file] = ensemble.lesion_map.sha256
     return files
@@ -172,14 +201,12 @@ def copy(folder: str | Path, ensemble: Ensemble, to: Path) -> None:
         BusError: as for `verify`.
         OSError: `to` cannot be written to.
     """
-    verify(folder, ensemble)
     for member in parts(ensemble, None):
         if member.path is None:
             continue
-        home = to / member.path
-        for name in member_files(ensemble, member):
-            (home / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(Path(folder) / member.path / name, home / name)
+        for name, data in member_bytes(folder, ensemble, member).items():
+            (to / member.path / name).parent.mkdir(parents=True, exist_ok=True)
+            (to / member.path / name).write_bytes(data)
 
 
 def verify(folder: str | Path, ensemble: Ensemble, members: Sequence[str] | None = None) -> None:
@@ -189,55 +216,106 @@ def verify(folder: str | Path, ensemble: Ensemble, members: Sequence[str] | None
         BusError: the first file that is wrong.
     """
     for member in parts(ensemble, members):
-        home = member_folder(folder, member)
-        pickle = next((file for file in sorted(home.iterdir()) if file.suffix.lower() in PICKLES), None)
-        if pickle is not None:
+        member_bytes(folder, ensemble, member)
+
+
+def member_bytes(folder: str | Path, ensemble: Ensemble, member: Member) -> dict[str, bytes]:
+    """The files of a part by name, each read once: what was hashed is what is used.
+
+    Raises:
+        BusError: a file that is missing, too large, leads out of the folder, is a pickle, or is not the manifest's.
+    """
+    home = member_folder(folder, member)
+    pickle = next((file for file in sorted(home.iterdir()) if file.suffix.lower() in PICKLES), None)
+    if pickle is not None:
+        raise BusError(
+            "this is a pickle, which can run code when it is opened",
+            where=pickle,
+            remedy=f"delete it and keep the weights as {WEIGHTS}",
+        )
+    found = {}
+    for name, expected in member_files(ensemble, member).items():
+        file = home / name
+        _inside(file, home if member.path is None else Path(folder), name)
+        if not file.is_file():
+            raise BusError(f"{name} is missing", where=home, remedy="download or export the member again")
+        most = _MOST.get(name, _MOST_HEAD)
+        try:
+            with open(file, "rb") as opened:
+                # The size first: nothing is allocated for a file that is too large.
+                size = os.fstat(opened.fileno()).st_size
+                data = opened.read(size) if size <= most else b""
+        except OSError as error:
             raise BusError(
-                "this is a pickle, which can run code when it is opened",
-                where=pickle,
-                remedy=f"delete it and keep the weights as {WEIGHTS}",
+                f"{name} cannot be read ({error.strerror})", where=home, remedy="download or export the member again"
+            ) from None
+        if size > most:
+            raise BusError(f"{name} has {size:,} bytes, and at most {most:,} are read", where=home, remedy=_AGAIN)
+        if hashlib.sha256(data).hexdigest() != expected:
+            raise BusError(
+                "the file is not the one that the manifest names (its SHA-256 differs)",
+                where=file,
+                remedy="download or export the ensemble again",
             )
-        for name, expected in member_files(ensemble, member).items():
-            file = home / name
-            _inside(file, home if member.path is None else Path(folder), name)
-            if not file.is_file():
-                raise BusError(f"{name} is missing", where=home, remedy="download or export the member again")
-            if expected is not None and sha256(file) != expected:
-                raise BusError(
-                    "the file is not the one that the manifest names (its SHA-256 differs)",
-                    where=file,
-                    remedy="download or export the ensemble again",
-                )
+        found[name] = data
+    return found
 
 
 def member_config(folder: str | Path) -> MemberConfig:
     """Read what serving needs of a member's `config.json` (timm's form); BusError names what is wrong in it."""
-    path = Path(folder) / "config.json"
-    data = load(path, "download or export the member again")
+    path = Path(folder) / CONFIG
+    return _config(load(path, _AGAIN), path)
+
+
+def parse_config(data: bytes, folder: Path) -> MemberConfig:
+    """`member_config` of the bytes of a `config.json` that lies in `folder`."""
+    return _config(loads(data, folder / CONFIG, _AGAIN), folder / CONFIG)
+
+
+def _config(data: Any, path: Path) -> MemberConfig:
     try:
         inner = data["pretrained_cfg"]
-        channels, height, width = inner["input_size"]
+        channels, height, width = (typed(side, int, "input_size") for side in inner["input_size"])
         names = data.get("label_names", inner.get("label_names"))
         config = MemberConfig(
             typed(data["architecture"], str, "architecture"),
             typed(data["num_classes"], int, "num_classes"),
             typed(names, tuple[str, ...], "label_names"),
-            typed(height, int, "input_size"),
+            height,
             typed(inner["mean"], Triple, "mean"),
             typed(inner["std"], Triple, "std"),
+            _model_args(data.get("model_args", {})),
         )
-        foreign = set(data.get("model_args") or {}) - _MODEL_ARGS
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = error.what if isinstance(error, BusError) else "this is not a timm config"
         raise BusError(what, where=path, remedy="export the member again") from None
-    if foreign:
-        raise BusError(f"model_args sets {min(foreign)}", where=path, remedy="export a member without it")
-    if channels != 3 or height != width or not 8 <= height <= 4096:
+    if not _ARCHITECTURE.fullmatch(config.architecture):
+        raise BusError("its architecture is no name of timm's", where=path, remedy="export the member again")
+    if channels != 3 or height != width or not 8 <= height <= _LARGEST:
         size = f"{channels}x{height}x{width}"
-        raise BusError(f"the input size is {size}", where=path, remedy="export with three channels and a square input")
+        raise BusError(
+            f"the input size is {size}",
+            where=path,
+            remedy=f"export with three channels and a square input of at most {_LARGEST}",
+        )
     if not min(config.std) > 0:
         raise BusError("a std is not positive", where=path, remedy="export the member again")
+    if min(config.std) < _STDS[0] or max(config.std) > _STDS[1] or max(map(abs, config.mean)) > _MEAN:
+        raise BusError("mean or std are not those of pixels from 0 to 1", where=path, remedy="export the member again")
     return config
+
+
+def _model_args(given: Any) -> dict[str, Any]:
+    """What rebuilds the network: nothing but arguments that we know, of plain types; BusError for any other."""
+    remedy = "export a member without it"
+    if not isinstance(given, dict):
+        raise BusError("model_args is no object", remedy=remedy)
+    for key, value in given.items():
+        if key not in _MODEL_ARGS:
+            raise BusError(f"model_args sets {str(key)[:40]}", remedy=remedy)
+        if not _MODEL_ARGS[key](value):
+            raise BusError(f"model_args sets {key} to something odd", remedy=remedy)
+    return {key: given[key] for key in _REBUILT if key in given}
 
 
 def _inside(path: Path, root: Path, what: str) -> None:

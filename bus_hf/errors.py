@@ -24,5 +24,14 @@ class BusError(ValueError):
         return _rebuild, (type(self), self.what, self.where, self.remedy)
 
 
+def of_system(error: OSError, otherwise: object = "a file") -> BusError:
+    """The one sentence for a file, folder or disk that the operating system refuses."""
+    return BusError(
+        f"it cannot be read or written ({error.strerror or error})",
+        where=error.filename or otherwise,
+        remedy="check its rights and the room on its disk; HF_HOME and TMPDIR name folders of what is kept",
+    )
+
+
 def _rebuild(kind: type[BusError], what: str, where: str | None, remedy: str) -> BusError:
     return kind(what, where=where, remedy=remedy)

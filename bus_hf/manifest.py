@@ -17,6 +17,8 @@ SCHEMA = 2
 COMBINE = "weighted_mean_logit"
 
 _SUM_ERROR = 1e-6
+# Beyond these nothing that was fitted lies.
+_TEMPERATURES, _LOGIT = (1e-3, 1e3), 1e9
 _HASH = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -40,8 +42,8 @@ class OpenVino:
 class Member:
     """A voter: a timm folder at `path` inside the ensemble folder, or `repo_id` at `revision` (a commit) on the Hub.
 
-    `sha256` is that of its `model.safetensors`, `weight` its share of the vote, `runtime` says how other runtimes do:
-    `{"openvino": OpenVino(...)}` or empty.
+    `sha256` is that of its `model.safetensors`, `config_sha256` that of its `config.json`, `weight` its share of the
+    vote, `runtime` says how other runtimes do: `{"openvino": OpenVino(...)}` or empty.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Member:
     sha256: str
     weight: float
     runtime: dict[str, OpenVino] = field(default_factory=dict)
+    config_sha256: str = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -244,10 +247,12 @@ def _check(ensemble: Ensemble) -> None:
         f"lesion_map.found_peak {lesion.found_peak:g} is below lesion_map.min_peak {lesion.min_peak:g}",
         "give at least that value",
     )
-    _require(ensemble.temperature > 0, f"temperature is {ensemble.temperature:g}", "give a value above 0")
+    _temperature("temperature", ensemble.temperature)
+    _logits(("bias", ensemble.bias))
     _require(len(set(points)) == len(points), "two operating points have the same name", "name each differently")
     _require(len(ensemble.labels) == 2 or ensemble.bias == 0, "bias is set for several classes", "make it 0")
     for point in ensemble.operating_points:
+        _logits((f"the logit of '{point.name}'", point.logit))
         for rate, (value, low, high) in (("sensitivity", point.sensitivity), ("specificity", point.specificity)):
             _shares(*((f"the {rate} of '{point.name}'", number) for number in (value, low, high)))
             _require(
@@ -262,6 +267,7 @@ def _check(ensemble: Ensemble) -> None:
         band = ensemble.abstain
         _shares(*((f"abstain.{name}", getattr(band, name)) for name in ("coverage", "error")))
         low, high = band.low_logit, band.high_logit
+        _logits(("abstain.low_logit", low), ("abstain.high_logit", high))
         _require(low <= high, f"abstain.low_logit {low:g} is above abstain.high_logit {high:g}", "swap them")
     for source, count in (*ensemble.fitted_on.sources.items(), ("groups", ensemble.fitted_on.groups)):
         _require(count >= 0, f"fitted_on counts {count} for {source}", "give 0 or more")
@@ -284,13 +290,14 @@ def _check_second(second: SecondReading, names: Sequence[str]) -> None:
     )
     _check_member(second.member)
     _require(second.member.name not in names, "the second reading has a member's name", "name it differently")
-    _require(second.temperature > 0, f"its temperature is {second.temperature:g}", "give a value above 0")
+    _temperature("its temperature", second.temperature)
 
 
 def _check_member(member: Member) -> None:
     at = f"member '{member.name}'"
     _require(_NAME.fullmatch(member.name) is not None, f"{at} has an odd name", "use letters, digits, '_', '-' and '.'")
     _hash(f"{at}: sha256", member.sha256)
+    _hash(f"{at}: config_sha256", member.config_sha256)
     both = "path and repo_id" if member.path is not None else "neither path nor repo_id"
     _require((member.path is None) != (member.repo_id is None), f"{at} has {both}", "give exactly one of the two")
     if member.path is not None:
@@ -313,6 +320,17 @@ def _require(holds: bool, what: str, remedy: str) -> None:
 
 def _one_of(at: str, value: Any, known: Sequence[Any]) -> None:
     _require(value in known, f"{at} is {value!r}", f"choose from {', '.join(map(str, known))}")
+
+
+def _temperature(at: str, value: float) -> None:
+    """Refuse a temperature that makes logits overflow, or all alike."""
+    low, high = _TEMPERATURES
+    _require(low <= value <= high, f"{at} is {value:g}", f"give a value from {low:g} to {high:g}")
+
+
+def _logits(*named: tuple[str, float]) -> None:
+    for at, value in named:
+        _require(abs(value) <= _LOGIT, f"{at} is {value:g}", f"give a value from {-_LOGIT:g} to {_LOGIT:g}")
 
 
 def _shares(*named: tuple[str, float]) -> None:

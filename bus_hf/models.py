@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bus_hf import tensors
 from bus_hf.errors import BusError
 from bus_hf.labels import LabelSet
 
@@ -166,17 +167,14 @@ def save_member(
 def check_finite(file: Path) -> None:
     """BusError where a safetensors file is missing or damaged, or holds a number that is not finite."""
     try:
-        tensors = load_file(file)
-    except (OSError, SafetensorError):
+        tensors.tensors(file.read_bytes(), file)
+    except (OSError, BusError) as error:
+        what = error.what if isinstance(error, BusError) else f"{file.name} is missing"
         raise BusError(
-            f"{file.name} is missing or damaged", where=file.parent, remedy="let train_accelerate.py go on to its end"
-        ) from None
-    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-        raise BusError(
-            f"a number in {file.name} is not finite, so the training diverged",
+            f"{what}, so the training diverged or did not end",
             where=file.parent,
             remedy="train it again at a lower rate (--lr)",
-        )
+        ) from None
 
 
 def _plain_config(path: Path) -> None:
@@ -208,14 +206,43 @@ def load_member(folder: Path, device: torch.device | str = "cpu") -> Any:
     except (OSError, ValueError, KeyError, TypeError):
         raise BusError("no timm config.json can be read here", where=folder, remedy=_REMEDY) from None
     arguments = {key: value for key, value in config.get("model_args", {}).items() if key not in _NOT_REBUILT}
-    model = create(architecture, num_classes, **arguments)
     try:
-        tensors = load_file(folder / "model.safetensors")
-        model.load_state_dict({name: value.float() for name, value in tensors.items()})
-    except FileNotFoundError:
+        data = (folder / "model.safetensors").read_bytes()
+    except OSError:
         raise BusError("model.safetensors is missing", where=folder, remedy=_REMEDY) from None
-    except (SafetensorError, OSError):
-        raise BusError("model.safetensors is damaged", where=folder, remedy=_REMEDY) from None
-    except RuntimeError:
-        raise BusError(f"the weights are not those of {architecture}", where=folder, remedy=_REMEDY) from None
-    return model.to(device).eval()
+    return build(architecture, num_classes, arguments, data, folder / "model.safetensors").to(device)
+
+
+def build(architecture: str, num_classes: int, arguments: Mapping[str, Any], weights: bytes, file: Path) -> Any:
+    """A timm backbone with the given weights: float32, in eval mode.
+
+    Nothing is allocated for a network that the weights do not fit.
+
+    Args:
+        architecture: timm's name.
+        num_classes: outputs.
+        arguments: further ones of `timm.create_model`.
+        weights: bytes of a safetensors file.
+        file: what errors name.
+
+    Raises:
+        BusError: an unknown architecture, arguments that it does not take, or weights that are damaged or another's.
+    """
+    shapes = tensors.header(weights, file)
+    try:
+        with torch.device("meta"):
+            model = create(architecture, num_classes, **arguments)
+    except BusError as error:
+        raise BusError(error.what, where=error.where or file.parent, remedy=error.remedy) from None
+    except Exception:
+        raise BusError(
+            f"timm cannot build {architecture} as its config.json says", where=file.parent, remedy=_REMEDY
+        ) from None
+    foreign = BusError(f"the weights are not those of {architecture}", where=file.parent, remedy=_REMEDY)
+    if shapes != {name: tuple(value.shape) for name, value in model.state_dict().items()}:
+        raise foreign
+    if any(value.is_meta for name, value in model.named_buffers() if name not in shapes):
+        # Buffers that no file holds: the architecture makes them itself.
+        model = create(architecture, num_classes, **arguments)
+    model.load_state_dict(tensors.tensors(weights, file), assign=True)
+    return model.eval()

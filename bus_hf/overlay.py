@@ -5,11 +5,17 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from bus_hf.probabilities import check_finite
 from bus_hf.views import Box
 
 
 def heat_colours(heatmap: np.ndarray) -> np.ndarray:
-    """Colour a heat map float (H, W), 0..1, as uint8 RGBA: inferno, the more evidence the more opaque."""
+    """Colour a heat map float (H, W), 0..1, as uint8 RGBA: inferno, the more evidence the more opaque.
+
+    Raises:
+        BusError: the heat map holds a number that is not finite.
+    """
+    check_finite("a place of the heat map", heatmap)
     level = np.clip(heatmap * 255, 0, 255).astype(np.uint8)
     colours = cv2.cvtColor(cv2.applyColorMap(level, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     # Half of full evidence is already opaque: the slider, not the map, decides how much of the image shows.

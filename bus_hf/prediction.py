@@ -36,7 +36,8 @@ class Prediction(Mapping[str, Any]):
             from the manifest's `found_peak` on.
         colour_overlay: share of the image under a colour overlay, such as Doppler, 0..1.
         operating_point: name of the operating point used.
-        threshold: its threshold as a probability.
+        threshold: the probability from which on this image is predicted malignant: that of the operating point, or a
+            higher one where no lesion was found.
         shape: height and width of the image in pixels.
         heatmap: float32 (height, width), 0..1: evidence for malignancy; None unless asked for.
         heatmap_scale: logits that 1.0 in the heat map stands for; a place's evidence is what the logit would be, bias

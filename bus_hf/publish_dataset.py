@@ -32,16 +32,18 @@ def prepare(*roots: str | Path, label_set: str = "malignancy") -> tuple[datasets
 
     Returns:
         The splits, with `group` after joining near-duplicates and `fold` 0 to 4 of grouped folds of "train" (None for
-        groups whose classes contradict each other, for those that "test" holds too, and for "test"), and the audit.
+        groups whose classes contradict each other, for those that another split holds too, and for other splits), and
+        the audit.
 
     Raises:
         BusError: as for `load`; there is no "train"; or a root holds links, or names files that lie elsewhere.
     """
     import datasets
 
-    from bus_hf.data.dataset import cases, features, load
+    from bus_hf.data.dataset import cases, load
     from bus_hf.data.duplicates import audit
     from bus_hf.data.splits import assert_disjoint, grouped_folds
+    from bus_hf.data.tables import features
 
     for root in map(Path, roots):
         here = root.expanduser()
@@ -53,8 +55,8 @@ def prepare(*roots: str | Path, label_set: str = "malignancy") -> tuple[datasets
     everything = [case for part in found.values() for case in cases(part)]
     result = audit(everything)
     splits = [name for name, part in found.items() for _ in range(len(part))]
-    tested = {group for group, split in zip(result.groups, splits, strict=True) if split == "test"}
-    out = tested | result.conflicts
+    apart = {group for group, split in zip(result.groups, splits, strict=True) if split != "train"}
+    out = apart | result.conflicts
     dealt = [row for row, split in enumerate(splits) if split == "train" and result.groups[row] not in out]
     groups = [result.groups[row] for row in dealt]
     strata = [f"{everything[row].source} {everything[row].pathology}" for row in dealt]
@@ -160,7 +162,7 @@ found = load_dataset("{repo_id}")
 """
 _COLUMNS = {
     "group": "patient or lesion: images of one patient, and near-duplicates, bear one name",
-    "fold": "of five folds that share no group; empty where a group's classes contradict each other or `test` holds it",
+    "fold": "of five folds that share no group; empty where its classes contradict each other, or another split has it",
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from bus_hf import folds
 from bus_hf.assemble import REPORT, assemble
 from bus_hf.errors import BusError
-from bus_hf.evaluation import calibration, cards, classes
+from bus_hf.evaluation import calibration, cards, classes, stored_logits
 from bus_hf.files import settle
 from bus_hf.outgoing import outgoing
 from bus_hf.publish import LESION_HEAD, Pushed, push_member
@@ -46,6 +46,13 @@ def push_run(output: str | Path, repo_id: str, *, private: bool = False) -> Push
         except (OSError, ValueError):
             raise BusError("the run is not finished", where=output, remedy="let its training end") from None
         if record["label_set"] == "malignancy":
+            frame = stored_logits.read(run / "out_of_fold.parquet")
+            try:
+                calibration.check_counts(frame["label"].to_numpy(), frame["group"].to_numpy())
+            except BusError as error:
+                card = cards.unmeasured_card(record, record["architecture"], f"{error.what}.")
+                (run / "checkpoint" / "README.md").write_text(card, encoding="utf-8")
+                return push_member(run / "checkpoint", repo_id, private=private)
             assemble([run], folder / "ensemble")
             home = folder / "ensemble" / record["architecture"]
             figures = json.loads((folder / "ensemble" / REPORT).read_text(encoding="utf-8"))

@@ -80,6 +80,7 @@ def found(folder: Path, views: Mapping[str, float] = VIEW_WEIGHTS) -> ensemble.S
             repo_id=None,
             revision=None,
             sha256=ensemble.sha256(home / ensemble.WEIGHTS),
+            config_sha256=ensemble.sha256(home / ensemble.CONFIG),
             weight=1.0,
         ),
         temperature=round(fit_temperature(logits, images["label"].to_numpy()), 6),

@@ -19,11 +19,19 @@ _MAX_BYTES = 1 << 20
 def load(path: Path, remedy: str) -> Any:
     """Parse a JSON file; BusError with `remedy` where it is missing, too large, or no JSON."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise BusError("the file is larger than 1 MiB", where=path, remedy=remedy)
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
+        with open(path, "rb") as file:
+            data = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise BusError(f"the file cannot be read ({error.strerror})", where=path, remedy=remedy) from None
+    return loads(data, path, remedy)
+
+
+def loads(data: bytes, path: Path, remedy: str) -> Any:
+    """Parse the bytes of a JSON file, as `load`."""
+    try:
+        if len(data) > _MAX_BYTES:
+            raise BusError("the file is larger than 1 MiB", where=path, remedy=remedy)
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
     except BusError as error:
         raise BusError(error.what, where=path, remedy=remedy) from None
     except (ValueError, RecursionError) as error:
@@ -68,11 +76,19 @@ def typed(value: Any, kind: Any, at: str) -> Any:
         if len(kinds) == len(value):
             pairs = enumerate(zip(value, kinds, strict=True))
             return tuple(typed(entry, entry_kind, f"{at}[{index}]") for index, (entry, entry_kind) in pairs)
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and _finite(value):
         return float(value)
     if kind in (str, int) and isinstance(value, kind) and not isinstance(value, bool):
         return value
     raise BusError(f"{at or 'the file'} is {_short(value)}", remedy=f"give {_described(kind)}")
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        # A whole number of hundreds of digits.
+        return False
 
 
 def _record(value: Any, kind: Any, at: str) -> Any:

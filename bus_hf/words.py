@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from bus_hf.ensemble import sigmoid
 
 if TYPE_CHECKING:
-    from bus_hf.ensemble import OperatingPoint
+    from bus_hf.ensemble import Ensemble, OperatingPoint
     from bus_hf.prediction import Prediction
 
 DISCLAIMER = (
@@ -47,6 +49,12 @@ def rates(point: OperatingPoint) -> str:
     return f"catches {_in_100(point.sensitivity[0])} cancers and clears {_in_100(point.specificity[0])} others"
 
 
+def without_lesion(manifest: Ensemble, point: OperatingPoint) -> str:
+    """From where on an image is suspicious in which no lesion was found, in a sentence."""
+    threshold = sigmoid(manifest.threshold_logit(point, lesion_found=False))
+    return f"Where no lesion was found, suspicious from {percent(threshold)} on and else not sure."
+
+
 def percent(share: float) -> str:
     """A probability as whole per cent; never 0 % or 100 %, which nobody can know."""
     return "under 1 %" if share < 0.01 else "over 99 %" if share > 0.99 else f"{share:.0%}".replace("%", " %")
@@ -59,15 +67,25 @@ def verdict(result: Prediction) -> str:
     return SUSPICIOUS if result.prediction in _MALIGNANT else CLEAR
 
 
+def confidence(result: Prediction) -> float | None:
+    """Probability of the verdict, 0..1; None for "not sure", which says nothing that could be right."""
+    return None if result.uncertain else result.confidence
+
+
+def plain(result: Prediction) -> dict[str, Any]:
+    """A result as JSON-ready values with its verdict in words, and the confidence of that verdict."""
+    return result.to_dict() | {"verdict": verdict(result), "confidence": confidence(result)}
+
+
 def explanation(result: Prediction, point: OperatingPoint) -> str:
     """Why the verdict is what it is, in a sentence or two."""
     without_lesion = result.box is None
     if result.uncertain and without_lesion:
-        return "No lesion was found, and this model cannot rule one out: let someone look at it who can decide."
+        return "Without a lesion to compare, the probability says little: let someone look at it who can decide."
     if result.uncertain:
         return "That lies where this model is too often wrong: let someone look at it who can decide."
     if without_lesion:
-        return "No lesion was found, and still the image as a whole looks like those with a cancer."
+        return "The image as a whole looks like those with a cancer, although no lesion was found."
     where = "at or above" if result.prediction in _MALIGNANT else "below"
     return f"That is {where} the threshold of {percent(result.threshold)}, which {measured(point)}."
 
@@ -95,9 +113,8 @@ def agreement(result: Prediction) -> str:
 def lesion(result: Prediction) -> str:
     """Where the lesion is, in a sentence, and how clearly it was found where the result says so."""
     if result.box is None:
-        clear = result.lesion_confidence
-        how = "" if clear is None else f" (confidence {percent(clear)})"
-        return f"No lesion was found{how}."
+        peak = result.lesion_confidence
+        return "No lesion was found" + ("." if peak is None else f": the map of lesions peaks at {percent(peak)}.")
     x, y, w, h = (round(value) for value in result.box)
     who = "you drew" if result.box_source == "given" else "was found"
     clear = result.lesion_confidence

@@ -63,7 +63,10 @@ def make_ensemble():
             torch.nn.init.normal_(net.lesion_head.weight, std=0.5)
             models.save_member(folder / name, backbone.eval(), classes, size, net.lesion_head if index == 0 else None)
             weights = ensemble.sha256(folder / name / "model.safetensors")
-            members.append(ensemble.Member(name, name, None, None, weights, 1 / len(architectures)))
+            config = ensemble.sha256(folder / name / "config.json")
+            members.append(
+                ensemble.Member(name, name, None, None, weights, 1 / len(architectures), config_sha256=config)
+            )
         first = architectures[0]
         head = folder / first / models.LESION_HEAD_FILE
         settings = {
@@ -99,3 +102,28 @@ def tiny_ensemble(tmp_path_factory, make_ensemble):
     folder = tmp_path_factory.mktemp("ensemble")
     make_ensemble(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def rehash():
+    """Return a function that gives the manifest of a folder the hashes of the files as they are now."""
+
+    def again(folder):
+        import hashlib
+        import json
+
+        path = folder / "ensemble.json"
+        data = json.loads(path.read_text())
+        second = data["second_reading"]
+
+        def digest(file):
+            return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "0" * 64
+
+        for member in [*data["members"], *([second["member"]] if second else [])]:
+            member["sha256"] = digest(folder / member["path"] / "model.safetensors")
+            member["config_sha256"] = digest(folder / member["path"] / "config.json")
+        head = data["lesion_map"]
+        head["sha256"] = digest(folder / head["member"] / head["file"])
+        path.write_text(json.dumps(data))
+
+    return again

@@ -306,8 +306,15 @@ def offered_site(make_ensemble, tmp_path_factory):
     classes = labels.label_set("histology")
     backbone = timm.create_model("test_resnet", num_classes=classes.num_logits).eval()
     models.save_member(folder / "deep" / "histology", backbone, classes, 64)
+    home = folder / "deep" / "histology"
     member = ensemble.Member(
-        "histology", "deep/histology", None, None, ensemble.sha256(folder / "deep/histology/model.safetensors"), 1.0
+        "histology",
+        "deep/histology",
+        None,
+        None,
+        ensemble.sha256(home / "model.safetensors"),
+        1.0,
+        config_sha256=ensemble.sha256(home / "config.json"),
     )
     make_ensemble(folder, second_reading=ensemble.SecondReading("histology", classes.classes, member, 2.0))
     (folder / ".netrc").write_text("secret")

@@ -1,6 +1,7 @@
 """Two looks, a weighted vote, calibration, boxes, heat maps, batches and failures."""
 
 import dataclasses
+import io
 import json
 import math
 import re
@@ -16,7 +17,7 @@ from PIL import Image
 from scipy.special import logit as log_odds
 
 from bus_hf import ensemble
-from bus_hf.data.images import read_scan
+from bus_hf.data.images import Scan, read_scan
 from bus_hf.detector import BreastCancerDetector
 from bus_hf.errors import BusError
 from bus_hf.prediction import NO_LESION, Failure, Prediction
@@ -55,9 +56,9 @@ class BrightnessRuntime:
 
 def manifest(**changes):
     members = [
-        ensemble.Member("lite", "lite", None, None, HASH, 0.25),
-        ensemble.Member("big", "big", None, None, HASH, 0.75),
-        ensemble.Member("idle", "idle", None, None, HASH, 0.0),
+        ensemble.Member("lite", "lite", None, None, HASH, 0.25, config_sha256=HASH),
+        ensemble.Member("big", "big", None, None, HASH, 0.75, config_sha256=HASH),
+        ensemble.Member("idle", "idle", None, None, HASH, 0.0, config_sha256=HASH),
     ]
     settings = {
         "name": "fake",
@@ -228,6 +229,8 @@ def test_where_no_lesion_is_found_only_what_lies_above_the_abstention_interval_i
     # The crops are read where they were before, so the probability stays.
     assert (low.logit, low.lesion_confidence) == (sure.logit, sure.lesion_confidence)
     assert (low.prediction, low.uncertain) == ("Benign", True)
+    # The threshold is the one that was used.
+    assert low.probability < low.threshold == pytest.approx(sigmoid(sure.logit + 1))
     high = with_point_at(sure.logit - 1, sure.logit - 2, sure.logit - 0.5).predict(image)
     assert (high.prediction, high.uncertain, high.note) == ("Malignant", False, NO_LESION)
     # At the upper end of the interval an image is still not sure.
@@ -381,6 +384,38 @@ def test_extreme_logits_do_not_overflow():
     assert result.probability in (0.0, 1.0)
 
 
+class Spoiled(BrightnessRuntime):
+    """One member gives one number that is not finite, past every check of a runtime."""
+
+    def __init__(self, field, value, member):
+        super().__init__(1)
+        self.spoil = field, value, member
+
+    def __call__(self, member, images):
+        out = super().__call__(member, images)
+        field, value, wanted = self.spoil
+        array = getattr(out, field)
+        if member == wanted and array is not None:
+            array.flat[0] = value
+        return out
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("member", ["lite", "big"])
+def test_a_logit_that_is_not_finite_is_an_error_and_never_benign(value, member):
+    reader = BreastCancerDetector(manifest(), Spoiled("logits", value, member))
+    with np.errstate(invalid="ignore"), pytest.raises(BusError, match="not a finite number"):
+        reader.predict(lesion_image())
+    with np.errstate(invalid="ignore"), pytest.raises(BusError, match="not a finite number"):
+        BreastCancerDetector(manifest(), Spoiled("cams", value, member)).predict(lesion_image(), heatmap=True)
+
+
+@pytest.mark.parametrize("changes", [{"temperature": 5e-324}, {"bias": np.inf}, {"bias": np.nan}])
+def test_a_calibration_that_overflows_is_an_error(changes):
+    with np.errstate(over="ignore", divide="ignore"), pytest.raises(BusError, match="not a finite number"):
+        detector(**changes).predict(lesion_image())
+
+
 def test_the_result_reads_as_an_object_and_as_a_mapping():
     result = detector().predict(lesion_image(), name="case 1")
     assert result["prediction"] == result.prediction == "Malignant"
@@ -519,13 +554,28 @@ def test_one_bad_file_is_an_error_by_itself(tmp_path):
         detector().predict(tmp_path / "gone.png")
 
 
-def test_a_batch_size_below_one_is_refused():
-    with pytest.raises(BusError, match="batch size is 0"):
-        detector().predict_many([], batch_size=0)
+@pytest.mark.parametrize("size", [0, -1, 2.5, "8", None])
+def test_a_batch_size_that_is_none_is_refused_at_once(size):
+    with pytest.raises(BusError, match=f"batch size is {size!r}; give a whole number"):
+        detector().predict_many([], batch_size=size)
 
 
 @pytest.mark.parametrize(
-    "one", ["a.png", Path("a.png"), b"bytes", np.zeros((32, 32), np.uint8), Image.new("L", (32, 32)), None, 3]
+    "one",
+    [
+        "a.png",
+        Path("a.png"),
+        b"bytes",
+        bytearray(b"bytes"),
+        memoryview(b"bytes"),
+        io.BytesIO(b"bytes"),
+        np.zeros((32, 32), np.uint8),
+        Image.new("L", (32, 32)),
+        Scan(np.zeros((32, 32), np.uint8), 0.0),
+        {"image": "a.png"},
+        None,
+        3,
+    ],
 )
 def test_one_image_is_not_taken_for_several(one):
     with pytest.raises(BusError, match="give a list of images, or call predict"):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from bus_hf.errors import BusError
 from bus_hf.overlay import heat_colours, overlay
 from bus_hf.views import Box
 
@@ -47,3 +48,12 @@ def test_box_is_white_on_black_on_its_edge_alone(grey):
 
 def test_box_may_touch_the_border(grey):
     assert overlay(grey, box=Box(0, 0, 160, 120)).shape == (120, 160, 3)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_heat_map_that_is_not_finite_is_not_drawn(value):
+    heat = np.zeros((8, 8), np.float32)
+    heat[3, 3] = value
+    for draw in (heat_colours, lambda heat: overlay(np.zeros((8, 8), np.uint8), heat)):
+        with pytest.raises(BusError, match="not a finite number"):
+            draw(heat)

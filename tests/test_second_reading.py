@@ -33,7 +33,8 @@ def offered(tmp_path_factory, make_ensemble):
     torch.nn.init.normal_(net.get_classifier().weight, std=2.0)
     home = folder / second_reading.FOLDER
     models.save_member(home, net.eval(), HISTOLOGY, 64)
-    member = ensemble.Member("histology", home.name, None, None, ensemble.sha256(home / ensemble.WEIGHTS), 1.0)
+    hashes = [ensemble.sha256(home / name) for name in (ensemble.WEIGHTS, ensemble.CONFIG)]
+    member = ensemble.Member("histology", home.name, None, None, hashes[0], 1.0, config_sha256=hashes[1])
     second = ensemble.SecondReading("histology", HISTOLOGY.classes, member, 2.0)
     ensemble.write(dataclasses.replace(manifest, second_reading=second), folder)
     for name in ("README.md", "report.json", "training.json", *(f"{one.path}/README.md" for one in manifest.members)):

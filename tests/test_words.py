@@ -87,12 +87,17 @@ def test_a_probability_says_what_share_of_cancers_it_assumes():
     assert "31 % of such images show a cancer" in words.assumption(replace(READING, prevalence=0.306))
 
 
+def test_confidence_is_of_the_verdict_given():
+    assert words.plain(READING)["confidence"] == READING.confidence
+    assert words.plain(replace(READING, uncertain=True))["confidence"] is None
+
+
 def test_an_image_without_a_lesion_is_explained_as_such():
     no_lesion = replace(READING, box=None, box_source=None, lesion_confidence=0.4)
-    assert words.lesion(no_lesion) == "No lesion was found (confidence 40 %)."
+    assert words.lesion(no_lesion) == "No lesion was found: the map of lesions peaks at 40 %."
     assert "no lesion was found" in words.explanation(no_lesion, POINT).lower()
     unsure = words.explanation(replace(no_lesion, prediction="Benign", uncertain=True), POINT)
-    assert "cannot rule one out" in unsure
+    assert "the probability says little" in unsure
     assert "too often wrong" not in unsure
 
 

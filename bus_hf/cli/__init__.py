@@ -22,7 +22,7 @@ from bus_hf.cli import (
     trial,
     views,
 )
-from bus_hf.errors import BusError
+from bus_hf.errors import BusError, of_system
 
 DONE, SOME_FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
 
@@ -113,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has had enough; the interpreter must not fail on it again while it closes down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SOME_FAILED
+    except OSError as error:
+        return _say(str(of_system(error)), WRONG_USE)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _TRAIN_ONLY:

@@ -43,6 +43,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "--second-reading",
+        action="extend",
         nargs="+",
         type=Path,
         default=[],
@@ -55,7 +56,13 @@ def add(commands: Any) -> None:
     )
     command.add_argument("folder", type=Path, metavar="FOLDER", help="ensemble folder with out_of_fold.parquet")
     command.add_argument(
-        "--readme", type=Path, nargs="+", default=[], metavar="FILE", help="files to put the tables into"
+        "--readme",
+        type=Path,
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="files to put the tables into",
     )
     command.set_defaults(run=run_figures)
 

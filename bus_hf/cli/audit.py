@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """\
   bus-hf audit DATA/busi
   bus-hf audit DATA/busi DATA/busbra --csv pairs.csv --sheet pairs.png
+  bus-hf audit scans/ --labels labels.csv
   bus-hf audit owner/breast-ultrasound --json
   bus-hf audit DATA/busi --no-sheet --card dataset_card/README.md"""
 _NOTES = """\
@@ -38,6 +39,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "data", nargs="+", metavar="DATA", help="folder of labelled images, or Hub id; several are joined"
     )
+    shared.labels_flag(command)
     command.add_argument(
         "--sheet",
         type=Path,
@@ -59,7 +61,7 @@ def run(given: argparse.Namespace) -> int:
     """Audit the joined data; 1 where images were left out, which is told on stderr."""
     from bus_hf.data.duplicates import audit, contact_sheet, counts_table
 
-    everything, left_out = shared.load_cases(given.data)
+    everything, left_out = shared.load_cases(given.data, table=given.labels)
     print("comparing the images ...", file=sys.stderr)
     result = audit(everything)
     if given.csv:

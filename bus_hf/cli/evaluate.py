@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """\
   bus-hf evaluate DATA/hospital-b
   bus-hf evaluate DATA/hospital-b --ensemble my_ensemble --plots plots/ --json > figures.json
+  bus-hf evaluate scans/ --labels labels.csv           a table instead of folders benign/ and malignant/
   bus-hf evaluate --oof checkpoints                    the figures again, without reading an image"""
 _NOTES = """\
 Near-duplicates and patients are grouped, and 95 % intervals resample whole groups. Groups whose images contradict each
@@ -35,6 +36,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "data", nargs="*", metavar="DATA", help="folder of labelled images, or Hub id; several are joined"
     )
+    shared.labels_flag(command)
     command.add_argument(
         "--oof", type=Path, metavar="FILE", help="out-of-fold logits (Parquet, or an ensemble folder) instead of DATA"
     )
@@ -53,6 +55,8 @@ def run(given: argparse.Namespace) -> int:
 
     if bool(given.data) == bool(given.oof):
         raise BusError("evaluate takes either DATA or --oof", remedy="give labelled images, or stored logits")
+    if given.oof and given.labels:
+        raise BusError("stored logits have their labels", where="--labels", remedy="leave it out")
     if given.oof:
         frame, manifest = _stored(given)
         votes = {member.name: member.weight for member in manifest.members}
@@ -84,7 +88,6 @@ def _stored(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble]:
 def _measured(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble, bool]:
     """Let the ensemble read every image; one row an image and view, and whether some could not be read."""
     import pandas as pd
-    from tqdm import tqdm
 
     from bus_hf.data.duplicates import conflicting, join_groups, near_duplicates
     from bus_hf.prediction import Failure
@@ -97,7 +100,7 @@ def _measured(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble, bool]:
             where=manifest.name,
             remedy="evaluate one of the label set 'malignancy'",
         )
-    cases, incomplete = shared.load_cases(given.data)
+    cases, incomplete = shared.load_cases(given.data, table=given.labels)
     _warn(manifest, cases)
     groups = join_groups([case.group for case in cases], near_duplicates([case.image for case in cases]))
     contradicting = set() if given.keep_conflicts else conflicting(groups, [case.label for case in cases])
@@ -106,8 +109,7 @@ def _measured(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble, bool]:
         _say(f"{len(cases) - len(kept)} images of {len(contradicting)} contradicting groups are left out")
     rows: list[dict[str, Any]] = []
     results = detector.predict_many((case.image for case, _ in kept), heatmap=True)
-    bar = tqdm(results, total=len(kept), desc="reading", unit="image", disable=None)
-    for (case, group), result in zip(kept, bar, strict=True):
+    for (case, group), result in zip(kept, shared.progress(results, len(kept), "reading"), strict=True):
         if isinstance(result, Failure):
             _say(f"{case.name}: {result.error.partition(': ')[2]} It is left out.")
             incomplete = True

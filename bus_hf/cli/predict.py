@@ -95,13 +95,14 @@ def run(given: argparse.Namespace) -> int:
         detector = shared.open_detector(given)
         from bus_hf.prediction import Failure
 
-        read, heat_names, assumed = 0, _HeatNames(given.heatmap), ""
+        read, no_lesion, heat_names, assumed = 0, 0, _HeatNames(given.heatmap), ""
         for path, result in zip(paths, _results(detector, paths, given, stack), strict=True):
             row = _row(result)
             if isinstance(result, Failure):
                 failed[str(path)] = result.error
             else:
                 read += 1
+                no_lesion += result.box is None
                 assumed = words.assumption(result)
                 if given.heatmap:
                     row["heatmap"] = str(_draw(path, result, heat_names))
@@ -109,11 +110,16 @@ def run(given: argparse.Namespace) -> int:
                 table.write(row)
             _show(row, given.json)
     if not given.json:
+        if not read:
+            print(f"0 read, {len(failed)} failed.", file=sys.stderr)
+            return 1
         points = {point.name: point for point in detector.manifest.operating_points}
         used = points[given.operating_point or detector.manifest.default_operating_point]
+        others = ", with all members voting" if given.light else ""
         sentences = [
             f"{read} read, {len(failed)} failed.",
-            f"{used.name}: suspicious from {words.percent(used.threshold)} on, which {words.measured(used)}.",
+            f"{used.name}: suspicious from {words.percent(used.threshold)} on, which {words.measured(used)}{others}.",
+            *([words.without_lesion(detector.manifest, used)] if no_lesion else []),
             *([assumed] if assumed else []),
             "For research, not for diagnosis.",
         ]
@@ -122,17 +128,25 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _expand(inputs: Sequence[str], heatmaps: Path | None) -> tuple[list[Path], dict[str, str]]:
-    """Files to read, each once, and a sentence for each folder that holds none."""
+    """Files to read, each once, and a sentence for whatever cannot be read."""
+    from bus_hf.data.names import is_archive
+
     paths: dict[Path, None] = {}
     failed: dict[str, str] = {}
     for text in inputs:
         given = Path(text)
+        if is_archive(given) and given.is_file():
+            failed[text] = str(BusError("this is a packed folder", where=given, remedy="unzip it and give the folder"))
+            continue
         if not given.is_dir():
             paths[given] = None
             continue
-        found = list(shared.images_in(given, heatmaps))
-        paths |= dict.fromkeys(found)
-        if not found:
+        found = shared.images_in(given, heatmaps)
+        paths |= dict.fromkeys(found.images)
+        for note in found.notes:
+            print(f"bus-hf: {printable(note)}", file=sys.stderr)
+        failed |= {sentence: sentence for sentence in found.lost}
+        if not found.images and not found.lost:
             error = BusError(
                 "the folder holds no images", where=given, remedy="give PNG, JPEG, TIFF, BMP or WebP files"
             )
@@ -177,7 +191,7 @@ def _row(result: Prediction | Failure) -> dict[str, Any]:
 
     if isinstance(result, Failure):
         return {"name": result.name, "error": result.error}
-    return result.to_dict() | {"verdict": words.verdict(result)}
+    return words.plain(result)
 
 
 def _show(row: dict[str, Any], as_json: bool) -> None:

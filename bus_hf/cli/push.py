@@ -53,7 +53,12 @@ def add(commands: Any) -> None:
         "--revision", help="commit, tag or branch of the ensemble that is served (default: its newest)"
     )
     command.add_argument(
-        "--datasets", nargs="*", default=[], metavar="OWNER/NAME", help="data sets for the front matter"
+        "--datasets",
+        action="extend",
+        nargs="*",
+        default=[],
+        metavar="OWNER/NAME",
+        help="data sets for the front matter",
     )
     finish(command, run_space)
     command = shared.subcommand(commands, "push-metric", "push the metric as a Space", _METRIC, _METRIC_NOTES)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import re
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bus_hf.errors import BusError
 from bus_hf.files import replace_file
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from bus_hf.data.dataset import Case
 
-# Lesion masks beside the images of a data set are no images to read.
-_MASK = re.compile(r".+_mask(?:_?\d+)?", re.IGNORECASE)
+# Without a terminal, progress is told so often.
+_SECONDS = 10
 
 
 def subcommand(commands: Any, name: str, summary: str, examples: str, notes: str) -> argparse.ArgumentParser:
@@ -68,26 +68,50 @@ def box(text: str) -> tuple[float, ...]:
     return values
 
 
-def load_cases(data: Sequence[str], label_set: str = "malignancy") -> tuple[list[Case], bool]:
-    """Decode every image of folders or Hub data sets.
+def labels_flag(command: argparse.ArgumentParser) -> None:
+    """Add the flag for a table of labels, for images that do not lie in class folders."""
+    command.add_argument(
+        "--labels", type=Path, metavar="CSV", help="table with the columns name, label and, if known, patient"
+    )
+
+
+def load_cases(
+    data: Sequence[str], label_set: str = "malignancy", table: Path | None = None
+) -> tuple[list[Case], bool]:
+    """Decode every image of folders or Hub data sets, or of one folder whose labels stand in a table.
 
     Returns:
         All cases, those of a test split too, and whether images were left out; what is odd is told on stderr.
     """
+    if table is not None and len(data) != 1:
+        raise BusError(
+            "a table of labels is for one folder", where="--labels", remedy="give exactly one folder with it"
+        )
+    notes = _Notes()
+    logger = logging.getLogger("bus_hf.data")
+    logger.addHandler(notes)
+    try:
+        found = _labelled_folders(data, label_set) if table is None else _labelled_by(Path(data[0]), table)
+    finally:
+        logger.removeHandler(notes)
+    return found, notes.left_out
+
+
+def _labelled_folders(data: Sequence[str], label_set: str) -> list[Case]:
     import datasets
 
     from bus_hf.data.dataset import cases, load
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    notes = _Notes()
-    logger = logging.getLogger("bus_hf.data")
-    logger.addHandler(notes)
-    try:
-        found = load(*data, label_set=label_set)
-    finally:
-        logger.removeHandler(notes)
-    return [case for split in found.values() for case in cases(split)], notes.left_out
+    return [case for split in load(*data, label_set=label_set).values() for case in cases(split)]
+
+
+def _labelled_by(folder: Path, table: Path) -> list[Case]:
+    from bus_hf.data.labelled import labelled, read_labels
+
+    rows = read_labels(folder, table)
+    return list(labelled(folder, progress(rows, len(rows), "opening")))
 
 
 class _Notes(logging.Handler):
@@ -101,19 +125,77 @@ class _Notes(logging.Handler):
         print(f"bus-hf: {printable(message)}", file=sys.stderr)
 
 
-def images_in(folder: Path, without: Path | None = None) -> Iterator[Path]:
-    """Image files below a folder in the order of their names, without masks, hidden files and the folder `without`."""
-    from bus_hf.data.images import SUFFIXES
+Item = TypeVar("Item")
+
+
+def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    """Hand on items, showing how many of the images are done: as a bar on a terminal, else as a line now and then."""
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        yield from tqdm(items, total=total, desc=what, unit="image")
+        return
+    print(f"{what} {total} images ...", file=sys.stderr, flush=True)
+    told = time.monotonic()
+    for count, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - told > _SECONDS and count < total:
+            told = time.monotonic()
+            print(f"{what}: {count} of {total} images", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Image files below a folder in the order of their names, and sentences on what is not read.
+
+    `lost` tells of images that should be there: links to nowhere, folders without access, packed folders.
+    """
+
+    images: tuple[Path, ...]
+    notes: tuple[str, ...]
+    lost: tuple[str, ...]
+
+
+def images_in(folder: Path, without: Path | None = None) -> Found:
+    """Images below a folder, but for masks, hidden files and the folder `without`."""
+    from bus_hf.data.names import is_archive, is_image_name, mask_folder, sort_out
+    from bus_hf.data.walk import walk
 
     skipped = without.resolve() if without else None
-    for parent, below, files in os.walk(folder):
-        below[:] = sorted(
-            name for name in below if not name.startswith(".") and (Path(parent) / name).resolve() != skipped
-        )
-        for name in sorted(files):
-            path = Path(name)
-            if path.suffix.lower() in SUFFIXES and not name.startswith(".") and not _MASK.fullmatch(path.stem):
-                yield Path(parent) / name
+    images: list[Path] = []
+    masks: list[Path] = []
+    lost: list[BusError] = []
+    packed: list[BusError] = []
+    for found in walk(folder, lambda below: below.resolve() != skipped):
+        files = [path for path in found.files if is_image_name(path)]
+        within = found.path.relative_to(folder).parts
+        own, beside = ([], files) if any(mask_folder(name) is not None for name in within) else sort_out(files)
+        images += own
+        masks += beside
+        packed += [
+            BusError("this is a packed folder", where=path, remedy="unzip it")
+            for path in found.files
+            if is_archive(path)
+        ]
+        lost += [BusError(_broken(path), where=path, remedy="mend or delete it") for path in found.broken]
+    notes = []
+    if masks:
+        named = ", ".join(str(path.relative_to(folder)) for path in masks[:3])
+        more = f" and {len(masks) - 3} more" if len(masks) > 3 else ""
+        what = f"{len(masks)} files are masks by their names and were not read ({named}{more})"
+        notes = [f"{folder}: {what}; name one by itself to read it."]
+    # Beside images it may be what they were unpacked from.
+    if images:
+        notes += map(str, packed)
+    else:
+        lost += packed
+    return Found(tuple(images), tuple(notes), tuple(map(str, lost)))
+
+
+def _broken(path: Path) -> str:
+    if path.is_symlink():
+        return "the link leads nowhere"
+    return "the folder cannot be read" if path.is_dir() else "this is no regular file"
 
 
 def write_png(path: Path, image: np.ndarray) -> None:

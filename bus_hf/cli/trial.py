@@ -69,12 +69,22 @@ def add(commands: Any) -> None:
     command.add_argument("--looks", metavar="NAME", help="both looks, each look and each view of this trial")
     command.add_argument("--thresholds", metavar="NAME", help="thresholds of this trial, on sources that it never saw")
     command.add_argument(
-        "--together", nargs="+", metavar="NAME+NAME", help="these trials apart, and the mean logit of each sum"
+        "--together",
+        action="extend",
+        nargs="+",
+        metavar="NAME+NAME",
+        help="these trials apart, and the mean logit of each sum",
     )
     command.add_argument(
-        "--repeats", nargs="+", metavar="NAME+NAME", help="mean figures of trials that differ in their seed alone"
+        "--repeats",
+        action="extend",
+        nargs="+",
+        metavar="NAME+NAME",
+        help="mean figures of trials that differ in their seed alone",
     )
-    command.add_argument("--heat", nargs="+", metavar="NAME", help="how boxes and heat maps of these lie on lesions")
+    command.add_argument(
+        "--heat", action="extend", nargs="+", metavar="NAME", help="how boxes and heat maps of these lie on lesions"
+    )
     command.add_argument(
         "--votes", metavar="NAME+NAME", help="fit the votes of these on one source by several rules, read the others"
     )

@@ -21,8 +21,8 @@ import datasets
 import numpy as np
 
 from bus_hf import labels
-from bus_hf.data import colour, containers, decode, images, layouts
-from bus_hf.data.embedded import held, require_bytes
+from bus_hf.data import colour, containers, decode, images, layouts, names, tables, walk
+from bus_hf.data.embedded import held
 from bus_hf.errors import BusError
 
 logger = logging.getLogger(__name__)
@@ -30,12 +30,7 @@ logger = logging.getLogger(__name__)
 _COPIED = ("group", "source", "name", "patient", "birads", "histology", "device", "pathology", "fold")
 _CODE = (
     __file__,
-    images.__file__,
-    decode.__file__,
-    containers.__file__,
-    colour.__file__,
-    layouts.__file__,
-    labels.__file__,
+    *(str(module.__file__) for module in (images, decode, containers, colour, layouts, names, tables, walk, labels)),
 )
 
 
@@ -54,27 +49,6 @@ class Case:
     histology: str | None
     device: str | None
     pathology: str
-
-
-def features(label_set: str) -> datasets.Features:
-    """Columns of every dataset that `load` returns."""
-    text = datasets.Value("string")
-    return datasets.Features(
-        {
-            "image": datasets.Image(),
-            "mask": datasets.Image(),
-            "label": datasets.ClassLabel(names=list(labels.label_set(label_set).classes)),
-            "group": text,
-            "source": text,
-            "name": text,
-            "patient": text,
-            "birads": text,
-            "histology": text,
-            "device": text,
-            "pathology": text,
-            "fold": datasets.Value("int32"),
-        }
-    )
 
 
 @dataclass
@@ -110,12 +84,12 @@ class BusDataset(datasets.GeneratorBasedBuilder):
     VERSION = datasets.Version("1.0.0")
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(features=features(self.config.label_set))
+        return datasets.DatasetInfo(features=tables.features(self.config.label_set))
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         listing = layouts.scan(self.config.folders())
         records = listing.records
-        names, notes = assign_labels(
+        names, notes = tables.assign_labels(
             [record.source for record in records],
             [record.pathology for record in records],
             [record.histology for record in records],
@@ -125,7 +99,7 @@ class BusDataset(datasets.GeneratorBasedBuilder):
         chosen = [(record, name) for record, name in zip(records, names, strict=True) if name is not None]
         return [
             datasets.SplitGenerator(name=split, gen_kwargs={"rows": rows})
-            for split in ("train", "test")
+            for split in layouts.SPLITS
             if (rows := [(record, name) for record, name in chosen if record.split == split])
         ]
 
@@ -173,7 +147,7 @@ def load(*roots: str | Path, label_set: str = "malignancy", layout: str = "auto"
         layout: auto, busi or busbra; how folders are laid out.
 
     Returns:
-        "train", and "test" where a testing_set exists; the columns are those of `features`.
+        "train", "validation" and "test", those of which there are images; the columns are those of `tables.features`.
 
     Raises:
         BusError: a root is missing, holds nothing usable, or the label set has a class for none of the rows.
@@ -183,12 +157,14 @@ def load(*roots: str | Path, label_set: str = "malignancy", layout: str = "auto"
         raise BusError(f"there is no layout '{layout}'", remedy=f"choose auto or one of {', '.join(layouts.LAYOUTS)}")
     if not roots:
         raise BusError("no data is given", remedy="name a folder or a Hub id")
+    tables.check_cache()
     folders: list[str] = []
     parts: list[datasets.DatasetDict] = []
     for root in roots:
         path = Path(root).expanduser()
-        if _is_parquet(path) or not path.exists():
-            parts.append(_from_tables(root, path, label_set))
+        names.check_unpacked(path)
+        if tables.is_parquet(path) or not path.exists():
+            parts.append(tables.from_tables(root, path, label_set))
         else:
             folders.append(str(path))
     if folders:
@@ -204,6 +180,17 @@ def load(*roots: str | Path, label_set: str = "malignancy", layout: str = "auto"
     return joined
 
 
+def to_train_on(found: datasets.DatasetDict, where: object) -> datasets.Dataset:
+    """The rows to train on; BusError where there are only other splits."""
+    if "train" not in found:
+        raise BusError(
+            f"there are only images of the split {' and '.join(found)}, and none to train on",
+            where=where,
+            remedy="give class folders, or train/ with class folders in it, too",
+        )
+    return found["train"]
+
+
 def check_once(names: Iterable[str]) -> None:
     """BusError where a name is there twice."""
     twice = [name for name, count in Counter(names).items() if count > 1]
@@ -211,17 +198,6 @@ def check_once(names: Iterable[str]) -> None:
         raise BusError(
             f"{len(twice)} images are there twice, {twice[0]} among them",
             remedy="leave out one of the roots that hold the same images",
-        )
-
-
-def check_pathologies(pathologies: Iterable[object], origin: str) -> None:
-    """BusError where an entry is none of the classes that tables may have."""
-    odd = sorted({str(entry) for entry in pathologies} - set(layouts.PATHOLOGIES))
-    if odd:
-        raise BusError(
-            f"the table has rows of the class {', '.join(odd)}",
-            where=origin,
-            remedy=f"give a column pathology or label with the classes {', '.join(layouts.PATHOLOGIES)}",
         )
 
 
@@ -240,51 +216,6 @@ def cases(dataset: datasets.Dataset) -> list[Case]:
         return list(tqdm(pool.map(case, rows), total=len(rows), desc="decoding", unit=" images", disable=None))
 
 
-def assign_labels(
-    sources: Sequence[str], pathologies: Sequence[str], histologies: Sequence[str | None], label_set: str
-) -> tuple[list[str | None], list[str]]:
-    """Class of each row in a label set, None for rows it has no class for, and a sentence for each such kind of row.
-
-    Raises:
-        BusError: unknown histologies (all are listed), or no row has a class.
-    """
-    classes = labels.label_set(label_set).classes
-    unknown: set[str] = set()
-    found: list[str | None] = []
-    for source, pathology, histology in zip(sources, pathologies, histologies, strict=True):
-        if label_set == "malignancy":
-            found.append("malignant" if pathology == "malignant" else "benign")
-        elif label_set == "busi3":
-            # BUS-BRA has no normal breasts, so its rows would teach the source instead of the class.
-            found.append(None if source.startswith("busbra") else pathology)
-        elif histology is None:
-            found.append(None)
-        else:
-            try:
-                found.append(labels.histology_class(histology, pathology))
-            except KeyError:
-                unknown.add(histology)
-                found.append(None)
-    if unknown:
-        raise BusError(
-            f"the histology set does not know {', '.join(sorted(unknown))}",
-            where="column histology",
-            remedy="correct the entries or add them to bus_hf/labels.py",
-        )
-    lost = Counter(source for source, label in zip(sources, found, strict=True) if label is None)
-    if sum(lost.values()) == len(found):
-        raise BusError(
-            f"no image has a class of the label set {label_set} ({', '.join(classes)})",
-            where=", ".join(sorted(lost)) or None,
-            remedy="choose another label set or other data",
-        )
-    notes = [
-        f"{source}: {count} images have no class in the label set {label_set}; they are left out."
-        for source, count in sorted(lost.items())
-    ]
-    return found, notes
-
-
 def _from_folders(config: str, roots: tuple[str, ...], label_set: str) -> datasets.DatasetDict:
     builder = BusDataset(config_name=config, roots=roots, label_set=label_set)
     try:
@@ -292,71 +223,12 @@ def _from_folders(config: str, roots: tuple[str, ...], label_set: str) -> datase
     except datasets.exceptions.DatasetGenerationError as error:
         if isinstance(error.__cause__, BusError):
             raise error.__cause__ from None
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from error
         raise
     for note in (builder.info.description or "").splitlines():
         logger.warning(note)
     return builder.as_dataset()
-
-
-def _is_parquet(path: Path) -> bool:
-    if path.is_dir():
-        return any(path.glob("*.parquet")) or any(path.glob("*/*.parquet"))
-    return path.is_file() and path.suffix == ".parquet"
-
-
-def _from_tables(root: str | Path, path: Path, label_set: str) -> datasets.DatasetDict:
-    here = path.exists()
-    if not here and (isinstance(root, Path) or str(root).count("/") > 1 or str(root).startswith((".", "/", "~"))):
-        raise BusError("there is no such folder", where=root, remedy="check the path")
-    try:
-        if path.is_file():
-            found = datasets.load_dataset("parquet", data_files=str(path))
-        else:
-            found = datasets.load_dataset(str(path) if here else str(root))
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        if here:
-            raise BusError("the Parquet files can't be read", where=root, remedy="write them anew") from error
-        raise BusError(
-            "it is neither a folder here nor a data set that can be reached on the Hub",
-            where=root,
-            remedy="check the name, the network and your access",
-        ) from error
-    for part in found.values():
-        require_bytes(part, str(root))
-    return datasets.DatasetDict({split: _adopt(part, str(root), label_set) for split, part in found.items()})
-
-
-def _adopt(part: datasets.Dataset, origin: str, label_set: str) -> datasets.Dataset:
-    """Give a table the columns of `features`: labels are read anew from `pathology`, or from the names of `label`."""
-    wanted = features(label_set)
-    if part.features == wanted:
-        return part
-    if not isinstance(part.features.get("image"), datasets.Image):
-        raise BusError("the table has no image column", where=origin, remedy="write it with to_parquet or push_to_hub")
-    count = len(part)
-    known = {
-        column: part[column][:] for column in wanted if column in part.features and column not in ("image", "mask")
-    }
-    label = part.features.get("label")
-    if "pathology" not in known and isinstance(label, datasets.ClassLabel):
-        known["pathology"] = [
-            label.names[index].lower() if index is not None and index >= 0 else None for index in known["label"]
-        ]
-    check_pathologies(known.get("pathology", [None]), origin)
-    source = origin.rstrip("/").rpartition("/")[2].lower()
-    known.setdefault("source", [source] * count)
-    known.setdefault("name", [f"{source}/{part.split}-{row}" for row in range(count)])
-    known.setdefault("group", known["name"])
-    names, notes = assign_labels(known["source"], known["pathology"], known.get("histology", [None] * count), label_set)
-    for note in notes:
-        logger.warning(note)
-    known["label"] = [None if name is None else wanted["label"].str2int(name) for name in names]
-    table = part.select_columns([column for column in ("image", "mask") if column in part.features])
-    for column, feature in wanted.items():
-        if column not in table.features:
-            table = table.add_column(column, known.get(column, [None] * count), feature=feature)
-    kept = [row for row, name in enumerate(names) if name is not None]
-    return table.select_columns(list(wanted)).select(kept)
 
 
 def case(row: dict[str, Any]) -> Case:
@@ -370,17 +242,16 @@ def case(row: dict[str, Any]) -> Case:
 
 
 def _fingerprint(folders: Sequence[Path], label_set: str) -> str:
-    """Hash of the code that reads and of the name, size and time of every file below the folders."""
+    """Hash of the code that reads and of the name, size and times of every file below the folders, behind links too."""
     digest = hashlib.sha256(label_set.encode())
     for path in _CODE:
         digest.update(Path(path).read_bytes())
     for folder in folders:
         digest.update(str(folder.resolve()).encode())
-        for parent, below, files in os.walk(folder):
-            below.sort()
-            for file in sorted(files):
-                if not os.path.exists(os.path.join(parent, file)):
-                    continue  # a link to nowhere
-                state = os.stat(os.path.join(parent, file))
-                digest.update(f"{parent}/{file} {state.st_size} {state.st_mtime_ns}\n".encode())
+        for found in walk.walk(folder):
+            for file in (*found.files, *found.broken, *found.again):
+                digest.update(f"{file} {os.path.realpath(file)}".encode(errors="surrogateescape"))
+                if file.is_file():
+                    state = file.stat()  # of what a link leads to
+                    digest.update(f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}\n".encode())
     return digest.hexdigest()

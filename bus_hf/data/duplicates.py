@@ -3,7 +3,8 @@
 Two images are near-duplicates when their 64 x 64 pictures, high-passed and evened in contrast, correlate above a
 threshold at the best shift, or well above it once aligned. Comparing every pair like that would be slow, so a sieve
 comes first: every pair is correlated at half the size, and only those that are somewhat alike there are compared. On
-BUSI and BUS-BRA the sieve loses none of the pairs that a comparison of all with all finds.
+BUSI and BUS-BRA the sieve loses none of the pairs that a comparison of all with all finds. What a scanner's screen
+around the scans makes alike is discounted at last (`screens`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
+
+from bus_hf.data.screens import alike_inside
 
 if TYPE_CHECKING:
     from bus_hf.data.dataset import Case
@@ -93,8 +96,19 @@ def near_duplicates(images: Sequence[np.ndarray], threshold: float = 0.6) -> lis
             return []
         seen = np.stack([pictures[row] for row in rows])
         candidates = _candidates(seen)
-        found = pool.map(lambda i: _compare(seen, i, candidates[i], threshold), candidates)
-        pairs = [Pair(rows[pair.i], rows[pair.j], pair.score) for some in found for pair in some]
+        found = [
+            pair
+            for some in pool.map(lambda i: _compare(seen, i, candidates[i], threshold), candidates)
+            for pair in some
+        ]
+        pairs = [Pair(rows[pair.i], rows[pair.j], pair.score) for pair in found]
+        same_scan = alike_inside(
+            images,
+            [pair[:2] for pair in pairs],
+            lambda one, two: _likeness(_picture(one), _picture(two), threshold),
+            threshold,
+        )
+        pairs = [pair for pair in pairs if pair[:2] in same_scan]
     return sorted(pairs, key=lambda pair: (-pair.score, pair.i, pair.j))
 
 
@@ -217,13 +231,19 @@ def _compare(pictures: np.ndarray, i: int, others: Sequence[int], threshold: flo
     """Near-duplicates of picture `i` (float32 (n, 64, 64)) among the others."""
     found = []
     for j in others:
-        score, shift = _correlation(pictures[i], pictures[j])
-        if _DOUBT <= score <= threshold:
-            aligned = _aligned(pictures[i], pictures[j], shift)
-            score = aligned if aligned > _ALIGNED else score
+        score = _likeness(pictures[i], pictures[j], threshold)
         if score > threshold:
             found.append(Pair(i, j, score))
     return found
+
+
+def _likeness(first: np.ndarray, second: np.ndarray, threshold: float) -> float:
+    """Correlation at the best shift; where that leaves doubt and an alignment is clear, that of the alignment."""
+    score, shift = _correlation(first, second)
+    if _DOUBT <= score <= threshold:
+        aligned = _aligned(first, second, shift)
+        return aligned if aligned > _ALIGNED else score
+    return score
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> tuple[float, tuple[int, int]]:

@@ -7,19 +7,32 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bus_hf.data.names import (
+    PATHOLOGIES,
+    SPLITS,
+    check_unpacked,
+    is_archive,
+    is_image_folder,
+    is_image_name,
+    is_litter,
+    is_mask_name,
+    is_other_finding,
+    mask_folder,
+    match,
+    sort_out,
+    split_of,
+)
+from bus_hf.data.walk import walk
 from bus_hf.errors import BusError
 
-PATHOLOGIES = ("normal", "benign", "malignant")
+__all__ = ["LAYOUTS", "PATHOLOGIES", "SPLITS", "Listing", "Record", "find_roots", "is_mask_name", "scan"]
+
 LAYOUTS = ("busi", "busbra")
 
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-# Folder of the seed layout -> split; "" is the flat layout of BUSI itself.
-_SPLITS = {"": "train", "training_set": "train", "testing_set": "test"}
-_MASK = re.compile(r"(?P<image>.+)_mask(?:_?\d+)?", re.IGNORECASE)
 _DOCUMENT = re.compile(r"(readme|licen[cs]e|citation)", re.IGNORECASE)
 
 
@@ -55,21 +68,27 @@ def find_roots(folder: Path, layout: str = "auto") -> list[tuple[Path, str]]:
     Raises:
         BusError: neither the folder nor a folder in it has a known layout.
     """
+    check_unpacked(folder)
     if not folder.is_dir():
-        raise BusError("there is no such folder", where=folder, remedy="check the path")
+        what = "this is a file, not a folder" if folder.is_file() else "there is no such folder"
+        raise BusError(what, where=folder, remedy="check the path")
     if layout != "auto":
         return [(folder, layout)]
     own = _layout_of(folder)
     if own is not None:
         return [(folder, own)]
-    below = [(child, _layout_of(child)) for child in sorted(folder.iterdir()) if child.is_dir()]
+    inside = [child for child in sorted(folder.iterdir()) if not is_litter(child.name)]
+    below = [(child, _layout_of(child)) for child in inside if child.is_dir() and mask_folder(child.name) is None]
     found = [(child, kind) for child, kind in below if kind is not None]
+    packed = [child.name for child in inside if is_archive(child)]
     if not found:
         raise BusError(
             "the folder holds no images in a known layout",
             where=folder,
-            remedy="give folders named benign, malignant or normal (or training_set/ and testing_set/ that hold "
-            "them), a BUS-BRA folder with bus_data.csv, or a folder of Parquet files",
+            remedy=f"unzip {packed[0]} and give the folder that comes out"
+            if packed
+            else "give folders named benign, malignant or normal (or train/, val/ and test/ that hold them), a BUS-BRA "
+            "folder with bus_data.csv, or a folder of Parquet files",
         )
     return found
 
@@ -107,15 +126,18 @@ def scan(roots: Sequence[tuple[Path, str]]) -> Listing:
 def _layout_of(folder: Path) -> str | None:
     if (folder / "bus_data.csv").is_file():
         return "busbra"
-    if any(_class_folders(folder / name) for name in _SPLITS):
-        return "busi"
-    return None
+    return "busi" if folder.is_dir() and any(_class_folders(folder)) else None
 
 
-def _class_folders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(child for child in folder.iterdir() if child.is_dir() and child.name.lower() in PATHOLOGIES)
+def _class_folders(folder: Path, depth: int = 2) -> Iterator[Path]:
+    """Folders of a class in a folder, also inside folders of a split or of images."""
+    for child in sorted(folder.iterdir()):
+        if not child.is_dir() or is_litter(child.name):
+            continue
+        if child.name.lower() in PATHOLOGIES:
+            yield child
+        elif depth and (split_of(child.name) or is_image_folder(child.name)):
+            yield from _class_folders(child, depth - 1)
 
 
 def _source_name(root: Path) -> str:
@@ -133,38 +155,101 @@ def _named(paths: Iterable[Path], root: Path, limit: int = 3) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
+@dataclass(frozen=True)
+class _Place:
+    """What the names of the folders above a file say: its class, its split, and whether masks lie there."""
+
+    pathology: str | None = None
+    split: str | None = None
+    masks: bool = False
+
+    def may_draw(self, of: _Place) -> bool:
+        """Whether masks that lie here may be those of images that lie there."""
+        return self.pathology in (None, of.pathology) and self.split in (None, of.split)
+
+
+def _place(folder: Path, root: Path) -> _Place | None:
+    """Read the names of the folders from `root` to `folder`; None where one says nothing, or two say the same thing."""
+    said: dict[str, str] = {}
+    for name in folder.relative_to(root).parts:
+        of = mask_folder(name)
+        split = split_of(name)
+        if name.lower() in PATHOLOGIES:
+            kind, value = "pathology", name.lower()
+        elif split:
+            kind, value = "split", split
+        elif of is not None:
+            kind, value = "masks", name
+            if of in PATHOLOGIES and said.setdefault("pathology", of) != of:
+                return None
+        elif is_image_folder(name):
+            kind, value = "images", name
+        else:
+            return None
+        if kind in said:
+            return None
+        said[kind] = value
+    return _Place(said.get("pathology"), said.get("split"), "masks" in said)
+
+
 def _scan_busi(root: Path, source: str) -> Listing:
-    records: list[Record] = []
-    stray: list[Path] = []
-    orphans: list[Path] = []
-    twins: list[Path] = []
-    bare: list[Path] = []
-    folders = [(split, folder) for name, split in _SPLITS.items() for folder in _class_folders(root / name)]
-    for name in _SPLITS:
-        if (root / name).is_dir():
-            known = {folder for _, folder in folders} | {root / split for split in _SPLITS if split}
-            stray += [path for path in sorted((root / name).iterdir()) if path not in known and not _is_document(path)]
-    for split, folder in folders:
-        pathology = folder.name.lower()
-        images: dict[str, Path] = {}
-        masks: dict[str, list[Path]] = {}
-        for path in sorted(folder.iterdir(), key=_natural):
-            mask = _MASK.fullmatch(path.stem)
-            if not path.is_file() or path.suffix.lower() not in _SUFFIXES or path.name.startswith("."):
-                stray.append(path)
-            elif mask is not None:
-                masks.setdefault(mask["image"].lower(), []).append(path)
-            elif path.stem.lower() in images:
-                twins.append(path)
-            else:
-                images[path.stem.lower()] = path
-        orphans += [path for stem, paths in masks.items() if stem not in images for path in paths]
-        for stem, path in images.items():
-            if stem not in masks and pathology != "normal":
-                bare.append(path)
+    """Class folders, which may lie in folders of a split and hold, or have beside them, folders of masks."""
+    files: dict[Path, list[Path]] = {}
+    drawn: dict[_Place, list[Path]] = {}
+    places: dict[Path, _Place] = {}
+    odd: dict[str, list[Path]] = {kind: [] for kind in _ODD}
+
+    def enter(folder: Path) -> bool:
+        place = _place(folder, root)
+        if place is None:
+            odd["stray"].append(folder)
+        else:
+            places[folder] = place
+        return place is not None
+
+    places[root] = _Place()
+    for folder in walk(root, enter):
+        odd["broken"] += folder.broken
+        odd["again"] += folder.again
+        place = places[folder.path]
+        for path in sorted(folder.files, key=_natural):
+            if place.masks and is_image_name(path):
+                drawn.setdefault(place, []).append(path)
+            elif place.pathology and is_image_name(path):
+                files.setdefault(folder.path, []).append(path)
+            elif place.pathology or place.masks or not _is_document(path):
+                odd["stray"].append(path)
+    images: dict[_Place, list[Path]] = {}
+    masks: dict[Path, list[Path]] = {}
+    unused: list[Path] = []
+    for parent in sorted(files):
+        own, beside = sort_out(files[parent])
+        first = {path.stem.lower(): path for path in reversed(own)}
+        odd["twins"] += [path for path in own if first[path.stem.lower()] != path]
+        own = [path for path in own if first[path.stem.lower()] == path]
+        images.setdefault(places[parent], []).extend(own)
+        unused += _give(beside, own, masks)
+    for place, paths in drawn.items():
+        unused += _give(paths, [path for of, own in images.items() if place.may_draw(of) for path in own], masks)
+    odd["others"] += [path for path in unused if is_other_finding(path)]
+    odd["orphans"] += [path for path in unused if not is_other_finding(path)]
+    records = []
+    for place, paths in images.items():
+        for path in paths:
             name = f"{source}/{path.relative_to(root).with_suffix('').as_posix()}"
-            records.append(Record(name, split, path, tuple(masks.get(stem, ())), source, name, pathology))
-    return Listing(tuple(records), _notes(root, stray=stray, orphans=orphans, twins=twins, bare=bare))
+            its = tuple(masks.get(path, ()))
+            records.append(Record(name, place.split or "train", path, its, source, name, place.pathology or ""))
+            if not its and place.pathology != "normal":
+                odd["bare"].append(path)
+    return Listing(tuple(records), _notes(root, odd))
+
+
+def _give(masks: Sequence[Path], images: Sequence[Path], to: dict[Path, list[Path]]) -> Sequence[Path]:
+    """Add masks to those of their images; returns the ones that have none."""
+    found, unused = match(masks, images)
+    for image, its in found.items():
+        to.setdefault(image, []).extend(its)
+    return unused
 
 
 def _is_document(path: Path) -> bool:
@@ -219,10 +304,11 @@ def _scan_busbra(root: Path, source: str) -> Listing:
                 fold=folds.get(ident),
             )
         )
-    files = [path for name in ("Images", "Masks") if (root / name).is_dir() for path in sorted((root / name).iterdir())]
+    folders = [root / name for name in ("Images", "Masks") if (root / name).is_dir()]
+    files = [path for folder in folders for path in sorted(folder.iterdir()) if not is_litter(path.name)]
     masks = [path for path in files if path.name.startswith("mask_") and path not in used]
     stray = [path for path in files if path not in used and path not in masks]
-    notes = _notes(root, stray=stray, orphans=masks, bare=bare)
+    notes = _notes(root, {"stray": stray, "orphans": masks, "bare": bare})
     if lost:
         shown = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
         notes = (
@@ -248,21 +334,22 @@ def _read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     return rows
 
 
-def _notes(
-    root: Path,
-    *,
-    stray: Sequence[Path] = (),
-    orphans: Sequence[Path] = (),
-    twins: Sequence[Path] = (),
-    bare: Sequence[Path] = (),
-) -> tuple[str, ...]:
+# Kinds of things that are found in a folder: what they are, and what to do.
+_ODD = {
+    "stray": ("files that are no images of the set were ignored", "move them elsewhere"),
+    "broken": ("links that lead nowhere, or files that cannot be read, were left out", "mend or delete them"),
+    "again": ("links lead to folders that are read already and were not followed", "nothing is lost"),
+    "orphans": ("masks have no image and were ignored", "add the image or delete the mask"),
+    "others": ("masks are of other findings than lesions and were ignored", "nothing is lost"),
+    "twins": ("images have the name of another one beside them and were left out", "keep one, or rename it"),
+    "bare": ("images have no mask and are kept without one", "add <name>_mask.png to supervise the lesion"),
+}
+
+
+def _notes(root: Path, odd: Mapping[str, Sequence[Path]]) -> tuple[str, ...]:
     """One sentence for each kind of thing found: what, which files, what to do."""
-    kinds = (
-        (stray, "files that are no images of the set were ignored", "move them elsewhere"),
-        (orphans, "masks have no image and were ignored", "add the image or delete the mask"),
-        (twins, "images have the name of another one beside them and were left out", "keep one, or rename it"),
-        (bare, "images have no mask and are kept without one", "add <name>_mask.png to supervise the lesion"),
-    )
     return tuple(
-        f"{root}: {len(paths)} {what} ({_named(paths, root)}); {remedy}." for paths, what, remedy in kinds if paths
+        f"{root}: {len(odd[kind])} {what} ({_named(odd[kind], root)}); {remedy}."
+        for kind, (what, remedy) in _ODD.items()
+        if odd.get(kind)
     )

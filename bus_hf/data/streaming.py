@@ -8,7 +8,8 @@ from typing import Any
 import datasets
 
 from bus_hf import labels
-from bus_hf.data.dataset import Case, assign_labels, case, check_pathologies, features
+from bus_hf.data.dataset import Case, case
+from bus_hf.data.tables import assign_labels, features, pathologies_of
 from bus_hf.errors import BusError
 
 logger = logging.getLogger(__name__)
@@ -24,34 +25,46 @@ def stream(repo_id: str, label_set: str = "malignancy") -> list[Case]:
     Raises:
         BusError: it cannot be reached, lacks a column, or has rows of another class.
     """
-    rows = _rows(repo_id, label_set)
-    sources, pathologies, histologies = ([row[key] for row in rows] for key in ("source", "pathology", "histology"))
-    check_pathologies(pathologies, repo_id)
-    names, notes = assign_labels(sources, pathologies, histologies, label_set)
-    for note in notes:
+    table, rows = _rows(repo_id, label_set)
+    columns = {key: [row[key] for row in rows] for key in ("source", "pathology", "label", "histology")}
+    pathologies, notes = pathologies_of(table, columns, repo_id)
+    names, lost = assign_labels(columns["source"], pathologies, columns["histology"], label_set)
+    for note in [*notes, *lost]:
         logger.warning(note)
     numbers = {name: number for number, name in enumerate(labels.label_set(label_set).classes)}
-    return [case(row | {"label": numbers[name]}) for row, name in zip(rows, names, strict=True) if name is not None]
+    return [
+        case(row | {"label": numbers[name], "pathology": pathology})
+        for row, name, pathology in zip(rows, names, pathologies, strict=True)
+        if name is not None
+    ]
 
 
-def _rows(repo_id: str, label_set: str) -> list[dict[str, Any]]:
+def _rows(repo_id: str, label_set: str) -> tuple[datasets.Features, list[dict[str, Any]]]:
     from tqdm import tqdm
 
     raw = datasets.Image(decode=False)
     try:
-        found = datasets.load_dataset(repo_id, split="train", streaming=True)
-        lacking = sorted(set(features(label_set)) - set(found.features or {}))
-        if not lacking:
+        splits = datasets.load_dataset(repo_id, streaming=True)
+        found = splits.get("train")
+        there = (found.features if found is not None else None) or datasets.Features()
+        lacking = sorted(set(features(label_set)) - set(there))
+        if found is not None and not lacking:
             plain = found.cast_column("image", raw).cast_column("mask", raw)
-            return list(tqdm(plain, desc="streaming", unit=" images", disable=None))
+            return there, list(tqdm(plain, desc="streaming", unit=" images", disable=None))
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise BusError(
             "this data set cannot be reached on the Hub",
             where=repo_id,
             remedy="check the name, the network and your access",
         ) from error
+    if found is None:
+        raise BusError(
+            f"there are only images of the split {' and '.join(splits)}, and none to train on",
+            where=repo_id,
+            remedy="give a data set with a split train",
+        )
     raise BusError(
-        f"the data set has no column {', '.join(lacking)}",
+        f"the data set has no column {', '.join(lacking)}; its columns are {', '.join(there)}",
         where=repo_id,
         remedy="write it with bus-hf push-dataset, or read it without streaming",
     )

@@ -86,8 +86,10 @@ def numbered(groups: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Groups as numbers from 0, intp (rows,). One that is not known (None, NaN, NaT, NA, "") is of its row alone."""
     if isinstance(groups, np.ndarray) and groups.dtype.kind in "iub":
         return np.unique(groups, return_inverse=True)[1].astype(np.intp)
-    seen: dict[Any, int] = {}
     values = groups.tolist() if isinstance(groups, np.ndarray) else list(groups)
+    if all(isinstance(value, str) and value.strip() for value in values):
+        return np.unique(np.asarray(values, str), return_inverse=True)[1].astype(np.intp)
+    seen: dict[Any, int] = {}
     return np.array(
         [seen.setdefault(("row", row) if _unknown(value) else value, len(seen)) for row, value in enumerate(values)],
         np.intp,

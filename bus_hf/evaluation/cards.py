@@ -214,6 +214,36 @@ def replace_between(text: str, marker: str, content: str) -> str:
     return pattern.sub(lambda found: f"{found[1]}{content.rstrip()}\n{found[2]}", text)
 
 
+def unmeasured_card(record: Mapping[str, Any], name: str, why: str) -> str:
+    """README of a member whose held-out images are too few for any figure; `why` says so in a sentence."""
+    from huggingface_hub import ModelCard
+
+    parts = (
+        f"# {name}: malignancy in breast ultrasound",
+        "For research and teaching. It is no medical device and must not decide about a patient.",
+        f"A plain timm `{record['architecture']}` checkpoint, {record['input_size']} x {record['input_size']} pixels. "
+        "Load it with `timm.create_model('local-dir:FOLDER', pretrained=True)`.",
+        f"## Figures\n\nNone: {why}",
+        f"## Data\n\n{_data(record)}",
+        f"## Training\n\n{_start(record)} {_training(record)}",
+    )
+    return str(ModelCard(f"---\n{_front(name, 'timm').to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"))
+
+
+def _front(name: str, library: str, results: Any = None) -> Any:
+    """Front matter that the Hub reads."""
+    from huggingface_hub import ModelCardData
+
+    return ModelCardData(
+        model_name=name,
+        license="mit",
+        library_name=library,
+        pipeline_tag="image-classification",
+        tags=["medical", "ultrasound", "breast-cancer"],
+        eval_results=results,
+    )
+
+
 def _card(
     *,
     title: str,
@@ -223,32 +253,25 @@ def _card(
     report: Mapping[str, Any],
     **words: str | None,
 ) -> str:
-    from huggingface_hub import EvalResult, ModelCard, ModelCardData
+    from huggingface_hub import EvalResult, ModelCard
 
     figures, counted = results
-    front = ModelCardData(
-        model_name=name,
-        license="mit",
-        library_name=library,
-        pipeline_tag="image-classification",
-        tags=["medical", "ultrasound", "breast-cancer"],
-        eval_results=[
-            EvalResult(
-                task_type="image-classification",
-                dataset_type=source.removesuffix(WITHOUT_NORMALS),
-                # The Hub joins results of one type and configuration under the first one's name.
-                dataset_config=WITHOUT_NORMALS.strip() if source.endswith(WITHOUT_NORMALS) else None,
-                dataset_name=f"{source}, out-of-fold, {counted[source]} images",
-                metric_type=metric,
-                metric_name=f"{metric.upper()} {tables.estimate(figure)}, 95 % interval by group",
-                metric_value=figure["value"],
-            )
-            for source, row in figures.items()
-            for metric, figure in row.items()
-            if figure is not None
-        ]
-        or None,
-    )
+    measured = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type=source.removesuffix(WITHOUT_NORMALS),
+            # The Hub joins results of one type and configuration under the first one's name.
+            dataset_config=WITHOUT_NORMALS.strip() if source.endswith(WITHOUT_NORMALS) else None,
+            dataset_name=f"{source}, out-of-fold, {counted[source]} images",
+            metric_type=metric,
+            metric_name=f"{metric.upper()} {tables.estimate(figure)}, 95 % interval by group",
+            metric_value=figure["value"],
+        )
+        for source, row in figures.items()
+        for metric, figure in row.items()
+        if figure is not None
+    ]
+    front = _front(name, library, measured or None)
     return str(
         ModelCard.from_template(
             front,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from bus_hf.ensemble import Ensemble, MemberConfig, member_config, member_folder, parts
+from bus_hf.ensemble import CONFIG, Ensemble, MemberConfig, member_bytes, member_folder, parse_config, parts
 from bus_hf.errors import BusError
 from bus_hf.labels import label_set
+from bus_hf.probabilities import check_finite
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class Outputs:
     logits: np.ndarray
     cams: np.ndarray
     lesion: np.ndarray | None
+
+    def __post_init__(self) -> None:
+        """Refuse what is not finite, whatever computed it: every comparison with NaN is false, which reads "benign"."""
+        check_finite("an answer of a network", self.logits, self.cams, *(() if self.lesion is None else (self.lesion,)))
 
 
 class Runtime(Protocol):
@@ -46,35 +51,44 @@ def open_runtime(
 
     Args:
         folder: the ensemble folder.
-        ensemble: its manifest, verified.
+        ensemble: its manifest.
         device: such as "cpu" or "cuda:1"; None takes a GPU where there is one.
         members: names as in `ensemble.choose`.
 
+    Every file is read once and checked against the manifest's hash; those bytes are loaded.
+
     Raises:
-        BusError: a member that cannot be loaded, or a device that is not there.
+        BusError: a member that is not the manifest's or cannot be loaded, or a device that is not there.
     """
     from bus_hf.runtime.torch_runtime import TorchRuntime
 
     return TorchRuntime(folder, ensemble, device=device, members=members)
 
 
-def member_configs(
-    folder: str | Path, ensemble: Ensemble, members: Sequence[str] | None = None
-) -> dict[str, tuple[Path, MemberConfig]]:
-    """Folder and config of each needed part; BusError when its outputs are not those of its label set."""
+@dataclass(frozen=True)
+class Part:
+    """A part as it was read: where it lies, its configuration, and its files by name, checked against the manifest."""
+
+    name: str
+    home: Path
+    config: MemberConfig
+    files: dict[str, bytes]
+
+
+def read_parts(folder: str | Path, ensemble: Ensemble, members: Sequence[str] | None = None) -> Iterator[Part]:
+    """Each needed part, one at a time; BusError when its outputs are not those of its label set."""
     second = ensemble.second_reading
-    found = {}
     for member in parts(ensemble, members):
         classes = label_set(second.label_set if second and member is second.member else ensemble.label_set)
         # A single logit carries the name of the class it speaks for.
         names = classes.classes if classes.positive is None else (classes.positive,)
         home = member_folder(folder, member)
-        config = member_config(home)
+        files = member_bytes(folder, ensemble, member)
+        config = parse_config(files[CONFIG], home)
         if config.num_logits != classes.num_logits or config.label_names != names:
             raise BusError(
-                f"its outputs ({', '.join(config.label_names)}) are not those of the label set '{classes.name}'",
+                f"its outputs ({', '.join(config.label_names)[:100]}) are not those of the label set '{classes.name}'",
                 where=home,
                 remedy=f"export a member trained on {', '.join(names)}",
             )
-        found[member.name] = home, config
-    return found
+        yield Part(member.name, home, config, files)

@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bus_hf.ensemble import Ensemble
+from bus_hf.ensemble import WEIGHTS, Ensemble
 from bus_hf.errors import BusError
-from bus_hf.models import class_activation, lesion_logits, load_member
-from bus_hf.runtime import Outputs, member_configs
+from bus_hf.models import build, class_activation, lesion_logits
+from bus_hf.runtime import Outputs, read_parts
+from bus_hf.tensors import tensors
 
 # A forked child has none of the threads that its parent's OpenMP pool waits for: with more than one it would hang.
 os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
@@ -39,7 +38,7 @@ class TorchRuntime:
 
     Args:
         folder: the ensemble folder.
-        ensemble: its manifest, verified.
+        ensemble: its manifest.
         device: such as "cpu" or "cuda:1"; None takes a GPU where there is one.
         members: names as in `ensemble.choose`; the owner of the lesion map is always loaded.
         autocast: compute in fp16 on CUDA; faster, and no longer equal to the last digit.
@@ -61,14 +60,16 @@ class TorchRuntime:
         self._process = os.getpid()
         self._autocast = autocast and self.device.type == "cuda"
         self._members: dict[str, _Loaded] = {}
-        for name, (home, config) in member_configs(folder, ensemble, members).items():
-            model = load_member(home, self.device).to(memory_format=torch.channels_last)
-            owns_map = name == ensemble.lesion_map.member
-            head = _lesion_head(home / ensemble.lesion_map.file, model, self.device) if owns_map else None
+        for part in read_parts(folder, ensemble, members):
+            config, file = part.config, ensemble.lesion_map.file
+            weights = part.files[WEIGHTS]
+            model = build(config.architecture, config.num_logits, config.model_args, weights, part.home / WEIGHTS)
+            model = model.to(self.device).to(memory_format=torch.channels_last)
+            head = _lesion_head(part.files[file], part.home / file, model, self.device) if file in part.files else None
             mean, std = (
                 torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (config.mean, config.std)
             )
-            self._members[name] = _Loaded(model, config.input_size, mean, std, head)
+            self._members[part.name] = _Loaded(model, config.input_size, mean, std, head)
 
     def input_size(self, member: str) -> int:
         """Side in pixels of the squares that `member` reads."""
@@ -118,13 +119,13 @@ def _device(name: str | None) -> torch.device:
     return device
 
 
-def _lesion_head(file: Path, model: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Read weight (r*r, C, 1, 1) and bias (r*r) of a lesion head for the C channels of `model`."""
+def _lesion_head(data: bytes, file: Path, model: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Read weight (r*r, C, 1, 1) and bias (r*r) of a lesion head for the C channels of `model` from a file's bytes."""
     remedy = "export the member that owns the lesion map again"
     try:
-        tensors = load_file(file)
-        weight, bias = tensors["weight"].float(), tensors["bias"].float()
-    except (OSError, SafetensorError, KeyError):
+        found = tensors(data, file)
+        weight, bias = found["weight"], found["bias"]
+    except KeyError:
         raise BusError("the lesion head cannot be read", where=file, remedy=remedy) from None
     cells = weight.shape[0] if weight.ndim == 4 else 0
     if round(cells**0.5) ** 2 != cells or weight.shape != (cells, model.num_features, 1, 1) or bias.shape != (cells,):

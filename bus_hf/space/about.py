@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bus_hf.evaluation import cards, classes, site, tables
+from bus_hf.evaluation import cards, classes, site, tables, told
 from bus_hf.hub import PICTURES
 from bus_hf.words import DISCLAIMER, point_words
+
+# A picture that is shown: at most so large, and a PNG.
+_MOST_BYTES, _PNG = 2 << 20, b"\x89PNG\r\n\x1a\n"
 
 _LIMITS = """
 ### Limits
@@ -24,12 +26,21 @@ _LIMITS = """
 
 
 def about(ensemble: str) -> str:
-    """Markdown of the tab for an ensemble folder; says so where there are no figures."""
+    """Markdown of the tab for an ensemble folder; what cannot be read of it is left out, whoever wrote it."""
     folder = Path(ensemble)
-    parts = ["## What this is", DISCLAIMER, *_members(folder / "training.json")]
-    parts += _site(folder / "calibration.json") or _figures(folder / "report.json")
-    parts += _second(folder / "second_reading" / "report.json")
+    parts = ["## What this is", DISCLAIMER, *_told(folder / "training.json", _members)]
+    parts += _told(folder / "calibration.json", _site) or _figures(folder / "report.json")
+    parts += _told(folder / "second_reading" / "report.json", _second)
     return "\n\n".join([*parts, _LIMITS])
+
+
+def _told(path: Path, words: Callable[[Any], list[str]]) -> list[str]:
+    """What `words` makes of a JSON file; nothing where the file is not there, partial, or of another kind."""
+    try:
+        return words(told.load(path))
+    except Exception:
+        # Whatever an odd file leads to must not stop the page.
+        return []
 
 
 def pictures(ensemble: str) -> str:
@@ -37,9 +48,13 @@ def pictures(ensemble: str) -> str:
     shown = ""
     for name in PICTURES:
         try:
-            data = base64.b64encode((Path(ensemble) / name).read_bytes()).decode()
+            with open(Path(ensemble) / name, "rb") as file:
+                picture = file.read(_MOST_BYTES + 1)
         except OSError:
             continue
+        if len(picture) > _MOST_BYTES or not picture.startswith(_PNG):
+            continue
+        data = base64.b64encode(picture).decode()
         text = cards.PLOTS[Path(name).stem]
         shown += (
             f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
@@ -47,33 +62,23 @@ def pictures(ensemble: str) -> str:
     return f'<h2>Plots</h2><p>{cards.PLOTS_NOTE}</p><div class="plots">{shown}</div>' if shown else ""
 
 
-def _members(path: Path) -> list[str]:
-    try:
-        trained = json.loads(path.read_text(encoding="utf-8"))
-        lines = [
-            f"- **{name}**: {record['n_train']} images ("
-            + ", ".join(f"{count} of {source}" for source, count in record["sources"].items())
-            + f"), {_course(record)}"
-            for name, record in trained.items()
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []
+def _members(trained: Any) -> list[str]:
+    lines = [
+        f"- **{name}**: {record['n_train']} images ("
+        + ", ".join(f"{count} of {source}" for source, count in record["sources"].items())
+        + f"), {_course(record)}"
+        for name, record in trained.items()
+    ]
     return ["## What it was trained on", "\n".join(lines)]
 
 
-def _site(path: Path) -> list[str]:
-    """What a site measured that calibrated this ensemble; empty where none did."""
-    try:
-        return ["## What was measured at this site", site.text(json.loads(path.read_text(encoding="utf-8")))]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []
+def _site(found: Any) -> list[str]:
+    """What a site measured that calibrated this ensemble."""
+    return ["## What was measured at this site", site.text(found)]
 
 
-def _second(path: Path) -> list[str]:
-    try:
-        return ["## Lesion-type classifier", classes.second_reading_text(json.loads(path.read_text(encoding="utf-8")))]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []
+def _second(found: Any) -> list[str]:
+    return ["## Lesion-type classifier", classes.second_reading_text(found)]
 
 
 def _course(record: Mapping[str, Any]) -> str:
@@ -83,32 +88,44 @@ def _course(record: Mapping[str, Any]) -> str:
 
 
 def _figures(path: Path) -> list[str]:
+    """Every part of the report that can be told."""
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        trained = report["overall"]["n"]
-        report["readers"]  # written since the ensemble's members are measured one by one
-    except (OSError, ValueError, KeyError, TypeError):
+        report = told.load(path)
+        parts = [text for part in _PARTS if (text := _part(part, report))]
+    except (OSError, ValueError):
+        parts = []
+    if not parts:
         return ["There are no measured figures beside this ensemble (report.json)."]
-    points = "\n".join(
+    return ["## What was measured", *parts]
+
+
+def _part(words: Callable[[Any], str], report: Any) -> str:
+    try:
+        return words(report)
+    except Exception:
+        # A partial report loses what it lacks, not the page.
+        return ""
+
+
+def _points(report: Any) -> str:
+    return "### Operating points\n\n" + "\n".join(
         f"- **{point_words(point['name'])}**: sensitivity {tables.estimate(point['sensitivity'])}, "
         f"specificity {tables.estimate(point['specificity'])}"
         for point in report["operating_points"]
     )
-    return [
-        "## What was measured",
-        f"On {trained} images whose patients and near-duplicates the networks never saw; in brackets 95 % intervals by "
-        "bootstrap of groups.",
-        tables.figures_table(report),
-        "### Operating points",
-        points,
-        tables.rates_table(report),
-        tables.light_text(report),
-        "### Members and ensemble",
-        tables.readers_title(report),
-        tables.readers_table(report),
-        tables.abstention_text(report),
-        tables.disagreement_text(report),
-        "### Where the evidence lies",
-        tables.heat_table(report),
-        cards.evidence(report, "###"),
-    ]
+
+
+_PARTS: tuple[Callable[[Any], str], ...] = (
+    lambda report: (
+        f"On {report['overall']['n']} images whose patients and near-duplicates the networks never saw; in brackets "
+        f"95 % intervals by bootstrap of groups.\n\n{tables.figures_table(report)}"
+    ),
+    _points,
+    tables.rates_table,
+    tables.light_text,
+    lambda report: f"### Members and ensemble\n\n{tables.readers_title(report)}\n\n{tables.readers_table(report)}",
+    tables.abstention_text,
+    tables.disagreement_text,
+    lambda report: f"### Where the evidence lies\n\n{tables.heat_table(report)}",
+    lambda report: cards.evidence(report, "###"),
+)

@@ -17,7 +17,7 @@ from bus_hf.errors import BusError
 from bus_hf.prediction import Failure, Prediction
 from bus_hf.space import html
 from bus_hf.space.door import COOKIE
-from bus_hf.space.reader import Kept, Reader, Settings
+from bus_hf.space.reader import Kept, Latest, Reader, Settings
 from bus_hf.space.uploads import Uploads
 
 MAX_BATCH = 200
@@ -31,39 +31,59 @@ class Answers:
     """The functions behind the page's components; arguments are as the browser sends them, so none is trusted."""
 
     def __init__(self, reader: Reader, uploads: Uploads, kept: Kept) -> None:
-        self._reader, self._uploads, self._kept = reader, uploads, kept
+        self._reader, self._uploads, self._kept, self._latest = reader, uploads, kept, Latest()
+
+    def begin(self, what: str | None = None) -> Callable[..., Shown]:
+        """A function that clears what is shown before an example (`what`) or an upload is read, and remembers which."""
+
+        def clear(file: Any, request: gr.Request) -> Shown:
+            session = _session(request)
+            self._latest.ask(session, what or _path(file))
+            self._kept.put(session, None)
+            return html.working(), "", ""
+
+        return clear
 
     def upload(self, file: Any, point: Any, light: Any, lesion_type: Any, request: gr.Request) -> Shown:
         """Read a new upload; returns the emptied upload, verdict, picture and box."""
-        self._kept.put(_session(request), None)
+        path = _path(file)
+        if self._latest.of(_session(request)) != path:
+            self._uploads.drop([path])
+            return _nothing_new(4)
         try:
             with _sentences():
-                upload = self._uploads.take(_path(file))
-                scan = self._reader.decode(upload)
+                scan = self._reader.decode(self._uploads.take(path))
         except BusError as error:
-            return None, html.alert(str(error)), "", ""
-        return None, *self._shown(scan, _settings(point, "", light, True, lesion_type), request), ""
+            shown = html.alert(str(error)), ""
+        else:
+            shown = self._shown(scan, _settings(point, "", light, True, lesion_type), request)
+        return (None, *shown, "") if self._latest.of(_session(request)) == path else _nothing_new(4)
 
-    def example(self, kind: Kind, seed: int) -> Callable[..., Shown]:
+    def example(self, name: str, kind: Kind, seed: int) -> Callable[..., Shown]:
         """A function that reads a made image; returns verdict, picture and box."""
 
         def show(point: Any, light: Any, lesion_type: Any, request: gr.Request) -> Shown:
             image, _ = phantom(np.random.default_rng(seed), kind)
-            return *self._shown(Scan(image, 0.0), _settings(point, "", light, True, lesion_type), request), ""
+            if self._latest.of(_session(request)) != name:
+                return _nothing_new(3)
+            shown = self._shown(Scan(image, 0.0), _settings(point, "", light, True, lesion_type), request)
+            return (*shown, "") if self._latest.of(_session(request)) == name else _nothing_new(3)
 
         return show
 
     def again(self, point: Any, roi: Any, light: Any, lesion_type: Any, request: gr.Request) -> Shown:
         """Read the session's image with another box or other settings; returns verdict and picture."""
-        scan = self._kept.get(_session(request))
+        session = _session(request)
+        scan, asked_for = self._kept.get(session), self._latest.of(session)
         if scan is None:
             return html.alert("There is no image yet, or none any more; drop one above."), ""
-        return self._shown(scan, _settings(point, roi, light, True, lesion_type), request)
+        shown = self._shown(scan, _settings(point, roi, light, True, lesion_type), request)
+        return shown if self._latest.of(session) == asked_for else _nothing_new(2)
 
     def changed(self, point: Any, roi: Any, light: Any, lesion_type: Any, request: gr.Request) -> Shown:
         """The same where a setting changes, which says nothing while there is no image."""
         if self._kept.get(_session(request)) is None:
-            return gr.skip(), gr.skip()
+            return _nothing_new(2)
         return self.again(point, roi, light, lesion_type, request)
 
     def closed(self, request: gr.Request) -> None:
@@ -178,6 +198,11 @@ def _sentences() -> Iterator[None]:
         at = traceback.extract_tb(error.__traceback__)[-1]
         _LOG.error("%s at %s:%s", type(error).__name__, at.filename, at.lineno)
         raise BusError("this image could not be read, by a fault of the page", remedy="try another one") from None
+
+
+def _nothing_new(outputs: int) -> Shown:
+    """An answer that leaves the components as they are."""
+    return tuple(gr.skip() for _ in range(outputs))
 
 
 def _session(request: gr.Request) -> tuple[str, str]:

@@ -110,7 +110,7 @@ def plain(result: Prediction | Failure) -> dict[str, Any]:
     """A result as JSON-ready values, with the verdict in words and the heat map, where there is one, as a data URI."""
     if isinstance(result, Failure):
         return {"name": result.name, "error": result.error}
-    told = result.to_dict() | {"verdict": words.verdict(result)}
+    told = words.plain(result)
     if result.heatmap is not None:
         grey = np.round(np.clip(result.heatmap, 0, 1) * 255).astype(np.uint8)
         told |= {"heatmap": _uri(grey, ".png"), "heatmap_scale": result.heatmap_scale}
@@ -158,15 +158,13 @@ def _row(result: Prediction | Failure, columns: Sequence[str], share: Callable[[
     """A result's cells, shares written by `share`."""
     if isinstance(result, Failure):
         return result.name, "not read", *[""] * (len(columns) - 3), result.error
-    assumed = result.get("prevalence")
     box = "" if result.box is None else " ".join(str(round(value)) for value in result.box)
     types = ", ".join(f"{name} {share(chance)}" for name, chance in (result.second_reading or {}).items())
     return (
         result.name,
         words.verdict(result),
         share(result.probability),
-        share(result.confidence),
-        "" if assumed is None else share(assumed),
+        *("" if number is None else share(number) for number in (words.confidence(result), result.prevalence)),
         box,
         *([types] if "lesion type" in columns else []),
         words.note(result),

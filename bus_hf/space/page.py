@@ -93,11 +93,11 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
             gr.HTML(pictures(told), elem_id="plots")
 
         cleared, shown, chosen = [answer, scan, roi], [answer, scan], [point, light, lesion_type]
-        new = upload.upload(_clear, None, cleared, **at_once)
+        new = upload.upload(answers.begin(), upload, cleared, preprocess=False, **at_once)
         _read(new, answers.upload, [upload, *chosen], [upload, *cleared], cleared, at_once, asked)
         for name, button in made.items():
-            new = button.click(_clear, None, cleared, **at_once)
-            _read(new, answers.example(*_EXAMPLES[name]), chosen, cleared, cleared, at_once, asked)
+            new = button.click(answers.begin(name), upload, cleared, preprocess=False, **at_once)
+            _read(new, answers.example(name, *_EXAMPLES[name]), chosen, cleared, cleared, at_once, asked)
         settings = [point, roi, light, lesion_type]
         again.click(answers.again, settings, shown, **asked)
         roi.submit(answers.again, settings, shown, **asked)
@@ -108,11 +108,6 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
         endpoints.add(answers, **limit)
     # Nothing goes round the queue.
     return page.queue(max_size=_QUEUE, api_open=False)
-
-
-def _clear() -> tuple[str, str, str]:
-    """Before a new image is read nothing is left of the last one."""
-    return html.working(), "", ""
 
 
 def _read(

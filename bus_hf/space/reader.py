@@ -161,6 +161,32 @@ class Kept:
                     del self._images[session]
 
 
+class Latest:
+    """What each session asked to be read last, so that a late answer to an earlier request is not shown.
+
+    Args:
+        sessions: that are remembered at most; the one that asked the longest ago goes first.
+    """
+
+    def __init__(self, sessions: int = 1024) -> None:
+        self._sessions = sessions
+        self._asked: OrderedDict[Session, object] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def ask(self, session: Session, what: object) -> None:
+        """Remember what a session asks for now."""
+        with self._lock:
+            self._asked.pop(session, None)
+            self._asked[session] = what
+            while len(self._asked) > self._sessions:
+                self._asked.popitem(last=False)
+
+    def of(self, session: Session) -> object:
+        """What a session asked for last; None where nothing is known of it."""
+        with self._lock:
+            return self._asked.get(session)
+
+
 def parse_box(text: str) -> tuple[float, float, float, float] | None:
     """Parse "left, top, width, height"; None for empty text."""
     if not text or not text.strip():

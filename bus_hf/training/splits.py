@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bus_hf.config import TrainConfig
-from bus_hf.data.dataset import Case, cases, check_once, load
+from bus_hf.data.dataset import Case, cases, check_once, load, to_train_on
 from bus_hf.data.duplicates import conflicting, join_groups, near_duplicates
 from bus_hf.data.splits import assert_disjoint, grouped_folds, kept_folds, read_folds
 from bus_hf.data.streaming import stream
@@ -56,13 +56,7 @@ def _read(config: TrainConfig) -> tuple[list[Case], tuple[str, ...]]:
     notes: tuple[str, ...] = ()
     if here or not away:
         parts = load(*here, label_set=config.label_set)
-        if "train" not in parts:
-            raise BusError(
-                f"there is no image to train on, only the split {' and '.join(parts)}",
-                where=" ".join(here),
-                remedy="add images outside of testing_set, or data with a train split",
-            )
-        found = cases(parts["train"])
+        found = cases(to_train_on(parts, " ".join(here)))
         notes = tuple(
             f"{len(rows)} images of the split {name} are neither trained on nor held out"
             for name, rows in parts.items()

@@ -174,7 +174,8 @@ def claim(config: TrainConfig) -> None:
         names = ("run.json", "state/progress.json", "state.old/progress.json")
         for name in (*names, "history.json", "out_of_fold.parquet", "best.safetensors"):
             (output / name).unlink(missing_ok=True)
-        for name in ("state", "state.new", "state.old", "checkpoint"):
+        # Made images are of the settings that the run began with.
+        for name in ("state", "state.new", "state.old", "checkpoint", "phantoms"):
             shutil.rmtree(output / name, ignore_errors=True)
     with files.replace_file(path) as part:
         part.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False), encoding="utf-8")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bus_hf.data import dataset as ds
-from bus_hf.data import layouts
+from bus_hf.data import layouts, tables
 from bus_hf.data.dataset import BusDataset, cases, load
 from bus_hf.errors import BusError
 
@@ -90,7 +90,7 @@ def _labels(part):
 
 def test_class_folders_are_read_with_their_masks(tmp_path, notes):
     part = load(_busi(tmp_path / "BUSI"))["train"]
-    assert part.features == ds.features("malignancy")
+    assert part.features == tables.features("malignancy")
     assert _labels(part) == {
         "busi/benign/benign (1)": "benign",
         "busi/benign/benign (2)": "benign",
@@ -158,7 +158,7 @@ def test_busbra_brings_patients_histology_and_official_folds(tmp_path, notes):
 def test_several_roots_are_joined(tmp_path):
     part = load(_busi(tmp_path / "busi"), _busbra(tmp_path / "bra"))["train"]
     assert part["source"][:] == ["busi"] * 5 + ["busbra"] * 4
-    assert part.features == ds.features("malignancy")
+    assert part.features == tables.features("malignancy")
     below = load(tmp_path)["train"]
     assert sorted(below["name"]) == sorted(part["name"])
 
@@ -270,9 +270,9 @@ def test_stray_files_are_ignored_with_one_warning(tmp_path, notes):
     (root / "benign" / "gone.png").symlink_to(root / "nowhere.png")
     _write(root / "other" / "lump.png", _scan(1))
     assert len(load(root)["train"]) == 5
-    (note,) = notes()
-    assert "4 files that are no images of the set were ignored" in note
-    assert "other, benign/gone.png, benign/notes.txt and 1 more" in note
+    stray, broken = notes()
+    assert "2 files that are no images of the set were ignored (other, benign/notes.txt)" in stray
+    assert "1 links that lead nowhere, or files that cannot be read, were left out (benign/gone.png); mend" in broken
 
 
 def test_an_unreadable_image_is_left_out_and_named(tmp_path, notes):
@@ -470,16 +470,16 @@ def test_parquet_keeps_rows_and_features_without_the_folder(tmp_path):
 
 
 def test_parquet_takes_another_label_set_and_joins_folders(tmp_path, notes):
-    tables = tmp_path / "tables"
-    tables.mkdir()
-    load(_busi(tmp_path / "busi"))["train"].to_parquet(tables / "train.parquet")
-    part = load(tables, label_set="busi3")["train"]
-    assert part.features == ds.features("busi3")
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    load(_busi(tmp_path / "busi"))["train"].to_parquet(folder / "train.parquet")
+    part = load(folder, label_set="busi3")["train"]
+    assert part.features == tables.features("busi3")
     assert part["label"][:] == [1, 1, 2, 2, 0]
-    both = load(tables, _busbra(tmp_path / "bra"))["train"]
+    both = load(folder, _busbra(tmp_path / "bra"))["train"]
     assert sorted(set(both["source"])) == ["busbra", "busi"]
     with pytest.raises(BusError, match="5 images are there twice, busi/benign"):
-        load(tables, tmp_path / "busi")
+        load(folder, tmp_path / "busi")
 
 
 def test_rows_of_a_table_without_a_class_are_left_out_and_said(tmp_path, notes):
@@ -523,7 +523,7 @@ def test_a_plain_hub_table_of_images_and_classes_is_adopted(monkeypatch):
     table = datasets.Dataset.from_dict(rows, features=columns, split="train")
     monkeypatch.setattr(datasets, "load_dataset", lambda name: datasets.DatasetDict({"train": table}))
     part = load("someone/breasts")["train"]
-    assert part.features == ds.features("malignancy")
+    assert part.features == tables.features("malignancy")
     assert part["label"][:] == [1, 0, 0]
     assert part["pathology"][:] == ["malignant", "benign", "benign"]
     assert part["name"][:] == part["group"][:] == [f"breasts/train-{row}" for row in range(3)]
@@ -536,7 +536,7 @@ def test_a_plain_hub_table_of_images_and_classes_is_adopted(monkeypatch):
     [
         ({"text": ["a"]}, "the table has no image column"),
         ({"image": [_scan(1)], "pathology": ["unsure"]}, "rows of the class unsure"),
-        ({"image": [_scan(1)]}, "rows of the class None; give a column pathology or label"),
+        ({"image": [_scan(1)]}, r"says no class; its columns are image .*; give a column pathology or label"),
     ],
 )
 def test_a_hub_table_of_something_else_is_refused(monkeypatch, columns, sentence):

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from bus_hf.data import streaming
-from bus_hf.data.dataset import case, features, load
+from bus_hf.data.dataset import case, load
 from bus_hf.data.phantoms import phantom
+from bus_hf.data.tables import features
 from bus_hf.errors import BusError
 
 OPENED: list[str] = []

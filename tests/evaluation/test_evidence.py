@@ -254,7 +254,9 @@ def test_a_member_card_tells_its_own_figures_and_its_vote(whole):
     for plot in (*cards.PLOTS, "training_history"):
         assert f"(plots/{plot}.png)" in card.text
     assert "the thresholds are the member's own" in card.text
-    assert cards.PLOTS_NOTE in cards.member_card(whole, RECORD, "fair", lone=True)
+    alone = cards.member_card(whole, RECORD, "fair", lone=True)
+    assert cards.PLOTS_NOTE in alone
+    assert "of its own lesion map" in alone
     values = {result.metric_value for result in card.data.eval_results}
     assert whole["readers"]["fair"]["one"]["auroc"]["value"] in values
     assert whole["by_source"]["one"]["auroc"]["value"] not in values

@@ -138,7 +138,8 @@ def test_unknown_groups_stand_alone():
     given = [f"p{group}" for group in groups]
     for row, unknown in enumerate(NOBODY):
         given[2 * row] = unknown
-    apart = [f"alone {row}" if row % 2 == 0 and row < 14 else f"p{group}" for row, group in enumerate(groups)]
+    # Numbered as they come, as the others are.
+    apart = [("alone", row) if row % 2 == 0 and row < 14 else f"p{group}" for row, group in enumerate(groups)]
     assert screening(chances, labels, given, n=50) == screening(chances, labels, apart, n=50)
     assert screening(chances, labels, [None] * 40, n=50) == screening(chances, labels, n=50)
     assert screening(chances, labels, np.full(40, np.nan), n=50)["n_groups"] == 40

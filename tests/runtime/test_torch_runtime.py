@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,9 @@ timm = pytest.importorskip("timm")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from bus_hf import ensemble  # noqa: E402
+from bus_hf import runtime as runtime_module  # noqa: E402
 from bus_hf.errors import BusError  # noqa: E402
-from bus_hf.runtime import open_runtime  # noqa: E402
+from bus_hf.runtime import Outputs, open_runtime  # noqa: E402
 from bus_hf.runtime.torch_runtime import TorchRuntime  # noqa: E402
 
 
@@ -36,12 +38,13 @@ def folder(tiny_ensemble, tmp_path):
 
 
 @pytest.mark.parametrize(("member", "size"), [("test_efficientnet", 64), ("test_resnet", 96)])
-def test_logits_are_those_of_timms_own_loader_and_preprocessing(folder, member, size):
+def test_logits_are_those_of_timms_own_loader_and_preprocessing(folder, member, size, rehash):
     # Mean and std that differ from each other and between the channels.
     file = folder / member / "config.json"
     data = json.loads(file.read_text())
     data["pretrained_cfg"] |= {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     file.write_text(json.dumps(data))
+    rehash(folder)
     runtime = opened(folder)
     assert runtime.input_size(member) == size
     batch = images(3, size)
@@ -158,7 +161,18 @@ def edit_config(folder, **changes):
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
-def refused(folder, message):
+@pytest.fixture
+def refused(rehash):
+    """Return a function that opens an ensemble whose hostile manifest names the files as they are."""
+
+    def sentence(folder, message):
+        rehash(folder)
+        return refused_as_it_is(folder, message)
+
+    return sentence
+
+
+def refused_as_it_is(folder, message):
     with pytest.raises(BusError, match=message) as caught:
         opened(folder)
     text = str(caught.value)
@@ -167,27 +181,27 @@ def refused(folder, message):
     return text
 
 
-def test_an_unknown_architecture_lists_near_names(folder):
+def test_an_unknown_architecture_lists_near_names(folder, refused):
     edit_config(folder, architecture="test_resnett")
     assert "test_resnet" in refused(folder, "no architecture 'test_resnett'").replace("test_resnett", "")
 
 
-def test_an_architecture_that_names_a_repository_is_not_fetched(folder):
+def test_an_architecture_that_names_a_repository_is_not_fetched(folder, refused):
     edit_config(folder, architecture="hf-hub:someone/evil")
-    refused(folder, "no architecture")
+    refused(folder, "no name of timm's")
 
 
-def test_weights_of_another_architecture_are_refused(folder):
+def test_weights_of_another_architecture_are_refused(folder, refused):
     shutil.copy(folder / "test_efficientnet" / "model.safetensors", folder / "test_resnet")
     refused(folder, "test_resnet")
 
 
-def test_a_pickle_named_safetensors_is_refused(folder):
+def test_a_pickle_named_safetensors_is_refused(folder, refused):
     torch.save({"weight": torch.zeros(1)}, folder / "test_resnet" / "model.safetensors")
     refused(folder, "model.safetensors")
 
 
-def test_a_member_of_another_label_set_is_refused(folder, make_ensemble, tmp_path):
+def test_a_member_of_another_label_set_is_refused(folder, make_ensemble, tmp_path, refused):
     make_ensemble(tmp_path / "other", ("test_resnet",), "busi3")
     for name in ("config.json", "model.safetensors"):
         shutil.copy(tmp_path / "other" / "test_resnet" / name, folder / "test_resnet")
@@ -195,13 +209,13 @@ def test_a_member_of_another_label_set_is_refused(folder, make_ensemble, tmp_pat
 
 
 @pytest.mark.parametrize("changes", [{"label_names": ["benign"]}, {"num_classes": 2}])
-def test_outputs_of_other_classes_are_refused(folder, changes):
+def test_outputs_of_other_classes_are_refused(folder, changes, refused):
     edit_config(folder, **changes)
     refused(folder, "outputs .* are not those of the label set 'malignancy'")
 
 
 @pytest.mark.parametrize("damage", ["missing", "garbage", "other member", "not square", "no bias"])
-def test_a_lesion_head_that_does_not_fit_is_refused(folder, damage):
+def test_a_lesion_head_that_does_not_fit_is_refused(folder, damage, refused):
     file = folder / "test_efficientnet" / "lesion_head.safetensors"
     head = load_file(file)
     channels = head["weight"].shape[1]
@@ -215,7 +229,7 @@ def test_a_lesion_head_that_does_not_fit_is_refused(folder, damage):
         save_file({"weight": torch.zeros(15, channels, 1, 1), "bias": torch.zeros(15)}, file)
     else:
         save_file({"weight": head["weight"]}, file)
-    refused(folder, "lesion head")
+    refused(folder, "lesion head|lesion_head")
 
 
 @pytest.mark.parametrize("device", ["abacus", "cuda:99", ""])
@@ -279,3 +293,144 @@ def test_a_forked_process_does_not_use_its_parents_gpu(folder):
     runtime.device, runtime._process = torch.device("cuda"), -1
     with pytest.raises(BusError, match="load the detector in the new process"):
         runtime("test_resnet", images(1, 96))
+
+
+def spoil(path, value=None, **changes):
+    """Rewrite a safetensors file with `value` as its first number, or tensors replaced."""
+    tensors = load_file(path) | changes
+    if value is not None:
+        first = next(name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.ndim)
+        tensors[first].view(-1)[0] = value
+    save_file(tensors, path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("file", ["test_resnet/model.safetensors", "test_efficientnet/lesion_head.safetensors"])
+def test_weights_that_are_not_finite_are_refused(folder, refused, file, value):
+    spoil(folder / file, value)
+    refused(folder, "not finite")
+
+
+def test_weights_that_overflow_give_an_error_and_no_answer(folder, rehash):
+    file = folder / "test_resnet" / "model.safetensors"
+    spoil(file, **{"fc.weight": torch.full(load_file(file)["fc.weight"].shape, 3e38)})
+    rehash(folder)
+    with pytest.raises(BusError, match="not a finite number"):
+        opened(folder)("test_resnet", images(1, 96))
+
+
+@pytest.mark.parametrize("outputs", [(np.nan, 0, 0), (0, np.inf, 0), (0, 0, -np.inf), (0, 0, np.nan)])
+def test_no_runtime_can_give_what_is_not_finite(outputs):
+    shapes = ((1, 1), (1, 1, 2, 2), (1, 4, 4))
+    logits, cams, lesion = (np.full(*given, np.float32) for given in zip(shapes, outputs, strict=True))
+    with pytest.raises(BusError, match="not a finite number"):
+        Outputs(logits, cams, lesion)
+
+
+def raw(header, data=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"1234567",
+        (1 << 63).to_bytes(8, "little") + b"{}",
+        (1 << 23).to_bytes(8, "little") + b"{" * (1 << 23),
+        raw(b"[" * 100_000),
+        raw(b"\xff\xfe"),
+        raw([1]),
+        raw({"a": 1}),
+        raw({"a": ONE | {"shape": [1 << 60]}}, b"1234"),
+        raw({"a": ONE | {"shape": [-1]}}, b"1234"),
+        raw({"a": ONE | {"shape": [1.0]}}, b"1234"),
+        raw({"a": ONE | {"shape": [1] * 9}}, b"1234"),
+        raw({"a": ONE | {"dtype": "F8_E4M3"}}, b"1234"),
+        raw({"a": ONE | {"dtype": ["F32"]}}, b"1234"),
+        raw({"a": ONE | {"data_offsets": [0, 4, 8]}}, b"1234"),
+        raw({"a": ONE}, b"12345"),
+        raw({"a": ONE, "b": ONE}, b"1234"),
+        raw({f"t{k}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for k in range(10_001)}),
+        raw({}),
+    ],
+)
+def test_headers_are_checked_before_anything_is_allocated(folder, refused, data):
+    (folder / "test_resnet" / "model.safetensors").write_bytes(data)
+    refused(folder, "damaged|not those of test_resnet")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"architecture": "eva_giant_patch14_560"}, "not those of|no linear classifier|cannot build"),
+        ({"architecture": "x" * 100_000}, "no name of timm's"),
+        ({"architecture": ["resnet50"]}, "architecture is"),
+        ({"model_args": {"in_chans": 4096}}, "in_chans to something odd"),
+        ({"model_args": {"in_chans": True}}, "in_chans to something odd"),
+        ({"model_args": {"global_pool": ["avg"]}}, "global_pool to something odd"),
+        ({"model_args": {"global_pool": None}}, "global_pool to something odd"),
+        ({"model_args": {"drop_rate": "1"}}, "drop_rate to something odd"),
+        ({"model_args": {"drop_path_rate": -3}}, "drop_path_rate to something odd"),
+        ({"model_args": {"pretrained": "yes"}}, "pretrained to something odd"),
+        ({"model_args": {"pretrained_cfg": {"url": "http://example.org"}}}, "model_args sets pretrained_cfg"),
+        ({"model_args": {"checkpoint_path": "/etc/passwd"}}, "model_args sets checkpoint_path"),
+        ({"model_args": ["in_chans"]}, "model_args is no object"),
+        ({"model_args": None}, "model_args is no object"),
+        ({"num_classes": 10**400}, "outputs|num_classes"),
+        ({"pretrained_cfg": {"input_size": [3, 4096, 4096], "mean": [0.5] * 3, "std": [0.5] * 3}}, "4096x4096"),
+        (
+            {"pretrained_cfg": {"input_size": [3, 64.0, 64.0], "mean": [0.5] * 3, "std": [0.5] * 3}},
+            "input_size is 64.0",
+        ),
+        ({"pretrained_cfg": {"input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [1e-320] * 3}}, "mean or std"),
+        ({"pretrained_cfg": {"input_size": [3, 64, 64], "mean": [1e300] * 3, "std": [0.5] * 3}}, "mean or std"),
+        ({"pretrained_cfg": {"input_size": [3, 64, 64], "mean": [float("nan")] * 3, "std": [0.5] * 3}}, "mean"),
+        ({"pretrained_cfg": {"input_size": [3, 64, 64], "mean": [10**400] * 3, "std": [0.5] * 3}}, "mean"),
+        ({"pretrained_cfg": []}, "not a timm config"),
+    ],
+)
+def test_odd_configs_are_one_sentence(folder, refused, changes, sentence):
+    edit_config(folder, **changes)
+    refused(folder, sentence)
+
+
+def test_a_network_that_its_weights_do_not_fit_is_not_allocated(folder, rehash):
+    edit_config(folder, architecture="convnext_xxlarge")  # 3.4 GB in float32
+    rehash(folder)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused_as_it_is(folder, "not those of convnext_xxlarge")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_files_that_change_after_the_check_change_nothing(folder, monkeypatch, name):
+    clean = opened(folder)("test_resnet", images(1, 96)).logits
+    read, path = ensemble.member_bytes, folder / "test_resnet" / name
+
+    def exchanged(*given):
+        found = read(*given)
+        if given[2].name == "test_resnet":
+            path.write_bytes(b"{}")
+        return found
+
+    monkeypatch.setattr(runtime_module, "member_bytes", exchanged)
+    assert np.array_equal(opened(folder)("test_resnet", images(1, 96)).logits, clean)
+
+
+def test_a_changed_mean_is_refused(folder):
+    file = folder / "test_resnet" / "config.json"
+    data = json.loads(file.read_text())
+    data["pretrained_cfg"]["mean"] = [0.1, 0.1, 0.1]
+    file.write_text(json.dumps(data))
+    refused_as_it_is(folder, "config.json: the file is not the one that the manifest names")
+
+
+def test_a_file_that_is_too_large_is_not_read(folder, rehash):
+    with open(folder / "test_resnet" / "config.json", "ab") as file:
+        file.truncate(3 << 30)
+    refused_as_it_is(folder, r"config.json has 3,221,225,472 bytes")

@@ -8,7 +8,9 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -16,13 +18,15 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from bus_hf import words
+from bus_hf.data.images import Scan
 from bus_hf.data.phantoms import phantom
 from bus_hf.detector import BreastCancerDetector
 from bus_hf.errors import BusError
 from bus_hf.space.about import about, pictures
+from bus_hf.space.answers import Answers
 from bus_hf.space.page import build, settings
 from bus_hf.space.reader import Kept, Reader, Settings, parse_box
-from bus_hf.space.uploads import of_this_process
+from bus_hf.space.uploads import Uploads, of_this_process
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -303,3 +307,54 @@ def test_plots_of_the_shipped_ensemble_lie_inside_the_page(tmp_path):
     assert shown.count('src="data:image/png;base64,iVBOR') == 4
     assert "fitted on these images" in shown
     assert pictures(str(tmp_path)) == ""
+
+
+class Asking:
+    """A reader in whose session something else is asked for while it reads."""
+
+    def __init__(self, meanwhile):
+        self.meanwhile = meanwhile
+
+    def decode(self, upload):
+        return Scan(np.zeros((32, 32), np.uint8), 0.0)
+
+    def read(self, scan, asked, name="the image"):
+        self.meanwhile()
+        raise BusError("this is the answer", remedy="look at it")
+
+
+def visitor(tab="a tab"):
+    return SimpleNamespace(cookies={}, session_hash=tab)
+
+
+@pytest.mark.parametrize("what", ["upload", "example"])
+@pytest.mark.parametrize("then", ["nothing", "upload", "example", "another tab's upload"])
+def test_a_late_answer_to_an_earlier_request_is_not_shown(what, then):
+    uploads = Uploads()
+    files = [{"path": uploads.add(name, b"x")} for name in ("first.png", "second.png")]
+    meanwhile = {
+        "nothing": lambda: None,
+        "upload": lambda: answers.begin()(files[1], visitor()),
+        "example": lambda: answers.begin("another")(None, visitor()),
+        "another tab's upload": lambda: answers.begin()(files[1], visitor("another")),
+    }[then]
+    answers = Answers(Asking(meanwhile), uploads, Kept(lambda name: True))
+    if what == "upload":
+        answers.begin()(files[0], visitor())
+        shown = answers.upload(files[0], None, False, False, visitor())[1:]
+    else:
+        answers.begin("benign")(None, visitor())
+        shown = answers.example("benign", "benign", 3)(None, False, False, visitor())
+    late = then in ("upload", "example")
+    assert (shown[0] == gr.skip()) == late
+    assert ("this is the answer" in str(shown[0])) != late
+
+
+def test_an_upload_that_another_one_followed_is_dropped_unread():
+    uploads = Uploads()
+    first, second = ({"path": uploads.add(name, b"x")} for name in ("first.png", "second.png"))
+    answers = Answers(None, uploads, Kept(lambda name: True))
+    for file in (first, second):
+        answers.begin()(file, visitor())
+    assert answers.upload(first, None, False, False, visitor())[1] == gr.skip()
+    assert len(uploads) == 1

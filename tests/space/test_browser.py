@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bus_hf.data.images import Scan
 from bus_hf.data.phantoms import phantom
 from bus_hf.space.uploads import of_this_process
 
@@ -142,7 +143,7 @@ def test_a_new_reading_first_clears_the_old_one(tab, scan, monkeypatch):
     tab.wait_for_selector("#answer .chance", timeout=30_000)
     # As long as this is held, no image is decoded.
     held = threading.Event()
-    monkeypatch.setattr("bus_hf.space.reader.read_image", lambda *_, **__: held.wait(60) and phantom_image())
+    monkeypatch.setattr("bus_hf.space.reader.read_scan", lambda *_, **__: held.wait(60) and Scan(phantom_image(), 0.0))
     try:
         upload(tab, scan)
         tab.wait_for_selector("#answer >> text=Reading the new image", timeout=30_000)

@@ -13,6 +13,7 @@ from PIL import Image
 from starlette.responses import JSONResponse
 from starlette.testclient import TestClient
 
+from bus_hf.data.images import Scan
 from bus_hf.data.phantoms import phantom
 from bus_hf.errors import BusError
 from bus_hf.space import uploads
@@ -300,7 +301,7 @@ def test_the_queue_has_no_way_round(page, web, foreign):
 def test_too_many_that_wait_are_told_so(web, foreign, monkeypatch):
     held = threading.Event()
     image = np.asarray(Image.open(foreign))
-    monkeypatch.setattr("bus_hf.space.reader.read_image", lambda *_, **__: held.wait(60) and image)
+    monkeypatch.setattr("bus_hf.space.reader.read_scan", lambda *_, **__: held.wait(60) and Scan(image, 0.0))
     try:
         codes = []
         for _ in range(40):

@@ -205,3 +205,11 @@ def test_a_run_begun_before_a_setting_was_known_goes_on(tiny):
     kept = (output / "config.yaml").read_text().splitlines()
     (output / "config.yaml").write_text("\n".join(line for line in kept if not line.startswith("feature_weight")))
     assert (run(tiny) / "checkpoint" / "model.safetensors").is_file()
+
+
+def test_a_run_that_starts_over_makes_its_images_anew(tmp_path, tiny):
+    settings = replace(tiny, data=(), phantoms=10, epochs=1, output=str(tmp_path / "run"))
+    for count in (10, 12):
+        record = json.loads((run(replace(settings, phantoms=count, resume=False)) / "run.json").read_text())
+        # Of each of three classes.
+        assert record["n_train"] + record["n_held_out"] + record["n_left_out"] == 3 * count

@@ -111,7 +111,7 @@ def _moved(folder, split_name):
 
 def test_a_test_split_alone_is_one_sentence(tmp_path):
     config = _moved(tmp_path / "data", "testing_set")
-    with pytest.raises(BusError, match="no image to train on, only the split test"):
+    with pytest.raises(BusError, match="only images of the split test, and none to train on"):
         split(config)
 
 
