@@ -50,8 +50,6 @@ def prepare(*roots: str | Path, label_set: str = "malignancy") -> tuple[datasets
         if here.is_dir():
             require_own_files(here)
     found = load(*roots, label_set=label_set)
-    for part in found.values():
-        _require_bytes(part)
     if "train" not in found:
         raise BusError("there are no images to train on", where=str(roots[0]), remedy="give a training_set too")
     everything = [case for part in found.values() for case in cases(part)]
@@ -147,21 +145,6 @@ def push(upload: Upload, *, private: bool = False, revision: str | None = None) 
         BusError: no access, or the Hub cannot be reached; the same call goes on.
     """
     return send(upload, private, revision)
-
-
-def _require_bytes(part: datasets.Dataset) -> None:
-    """BusError where a table names an image or mask by its path instead of holding it."""
-    import datasets
-
-    raw = datasets.Image(decode=False)
-    rows = part.select_columns(["name", "image", "mask"]).cast_column("image", raw).cast_column("mask", raw)
-    for row in rows:
-        if any(cell is not None and not cell["bytes"] for cell in (row["image"], row["mask"])):
-            raise BusError(
-                f"the table does not hold the image or mask of {row['name']}, but a path",
-                where=row["name"].partition("/")[0],
-                remedy="write the table anew with the files in it",
-            )
 
 
 def _bytes(part: datasets.Dataset) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from bus_hf import words
@@ -439,7 +440,6 @@ def test_wrong_use_of_evaluate_is_one_sentence(arguments, capsys):
 
 def out_of_fold(members, sources=("busi", "busbra"), seed=0):
     """Made-up logits of 80 images: malignant ones two higher than benign ones."""
-    import pandas as pd
 
     rng = np.random.default_rng(seed)
     rows = []
@@ -521,6 +521,32 @@ def test_evaluate_of_stored_logits_gives_the_figures_of_the_report(assembled, ca
     assert found["overall"]["n"] == 80
     assert main(["evaluate", "--oof", str(assembled / "out_of_fold.parquet")]) == 0
     assert "| busbra |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        ("mask_x", "mask_y", "mask_w", "mask_h"),
+        ("box_x", "box_y", "box_w", "box_h"),
+        ("pointing_hit",),
+        ("height", "width", "birads", "device", "histology"),
+        ("source", "pathology"),
+        (),
+    ],
+)
+def test_evaluate_of_logits_alone_gives_what_they_say(assembled, tmp_path, capsys, lacking):
+    frame = pd.read_parquet(assembled / "out_of_fold.parquet")
+    keep = ["name", "group", "label", "member", "view", "logit_0"]
+    (frame.drop(columns=list(lacking)) if lacking else frame[keep]).to_parquet(tmp_path / "logits.parquet")
+    arguments = ["evaluate", "--oof", str(tmp_path / "logits.parquet"), "--ensemble", str(assembled)]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    stored = json.loads((assembled / "report.json").read_text())
+    assert found["overall"] == {key: value for key, value in stored["overall"].items() if key in found["overall"]}
+    if set(lacking) & {"mask_w", "box_w", "pointing_hit"} or not lacking:
+        assert all("all" not in row for rows in found["heat_maps"].values() for row in rows.values())
+    assert set(found["by_source"]) == ({"unknown"} if "source" in lacking or not lacking else set(stored["by_source"]))
+    assert main(arguments) == 0
 
 
 def test_evaluate_of_another_ensembles_logits_is_one_sentence(tiny_ensemble, assembled, capsys):

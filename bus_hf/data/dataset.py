@@ -22,6 +22,7 @@ import numpy as np
 
 from bus_hf import labels
 from bus_hf.data import colour, containers, decode, images, layouts, names, tables, walk
+from bus_hf.data.embedded import held
 from bus_hf.errors import BusError
 
 logger = logging.getLogger(__name__)
@@ -231,11 +232,10 @@ def _from_folders(config: str, roots: tuple[str, ...], label_set: str) -> datase
 
 
 def case(row: dict[str, Any]) -> Case:
-    """Decode one row, whose image and mask hold bytes or a path; BusError where the image can't be read."""
-    stored, drawn = row["image"], row["mask"]
-    source = stored["bytes"] or stored["path"]
+    """Decode one row, whose image and mask hold bytes; BusError where the image can't be read, or a path is there."""
+    source = held(row["image"], "image", row["name"])
     image = images.read_image(source, name=row["name"], check=False, trusted=True)
-    masks = [] if drawn is None else [drawn["bytes"] or drawn["path"]]
+    masks = [held(row["mask"], "mask", row["name"])] if row["mask"] and any(row["mask"].values()) else []
     mask, _ = images.read_masks(masks, source, image.shape, lesion=row["pathology"] != "normal", name=row["name"])
     copied = {column: row[column] for column in _COPIED if column != "fold"}
     return Case(label=row["label"], image=image, mask=mask, **copied)

@@ -12,6 +12,7 @@ from typing import Any
 import datasets
 
 from bus_hf import labels
+from bus_hf.data.embedded import require_bytes
 from bus_hf.data.names import PATHOLOGIES
 from bus_hf.errors import BusError
 
@@ -183,6 +184,8 @@ def from_tables(root: str | Path, path: Path, label_set: str) -> datasets.Datase
             where=root,
             remedy="check the name, the network and your access",
         ) from error
+    for part in found.values():
+        require_bytes(part, str(root))
     return datasets.DatasetDict({split: _adopt(part, str(root), label_set) for split, part in found.items()})
 
 

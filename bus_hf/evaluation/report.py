@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # A class with fewer images says nothing about discrimination.
 LEAST = 10
+# What strata need, and what lies on lesions is measured by.
+_FACTS = ("mask_w", "mask_h", "height", "width", "birads", "device", "histology")
+_LESIONS = ("mask_w", "box_w", "box_iou", "pointing_hit", "energy_inside")
 # Ends the name of a source whose images of normal breasts are left out.
 WITHOUT_NORMALS = " without normals"
 
@@ -36,7 +39,8 @@ def report(
     """Figures over all images and by stratum, each {value, low, high} with a 95 % interval by group bootstrap.
 
     Args:
-        frame: out-of-fold logits, one row an image, member and view, as training writes them.
+        frame: out-of-fold logits, one row an image, member and view, as training writes them; a fact that it has no
+            column of counts as unknown: its strata are empty, and without boxes and masks so is heat_maps.
         member_weights: vote of each member.
         view_weights: weight of each view.
         scale: temperature and bias of the combined logit.
@@ -59,6 +63,8 @@ def report(
             "these logits are of more than two classes, and the figures are those of malignant against benign",
             remedy="give logits of the label set 'malignancy'",
         )
+
+    frame = _with_facts(frame)
 
     def read(weights: Mapping[str, float]) -> pd.DataFrame:
         images = combine(frame, weights, view_weights)
@@ -105,6 +111,16 @@ def report(
 def write_report(found: Mapping[str, Any], path: Path) -> None:
     """Write a report as JSON."""
     path.write_text(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _with_facts(frame: pd.DataFrame) -> pd.DataFrame:
+    """Logits with a column for each fact that strata are made of, NaN where it is not known."""
+    known = frame.assign(**{name: np.nan for name in _FACTS if name not in frame})
+    if "source" not in known:
+        known["source"] = "unknown"
+    if "pathology" not in known:
+        known["pathology"] = np.where(known["label"] == 1, "malignant", "benign")
+    return known
 
 
 def _sources(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -201,6 +217,8 @@ def on_lesions(rows: pd.DataFrame) -> dict[str, Any]:
         n; for `all`, `malignant` and `benign` lesions pointing_game, energy_inside, box_iou, box_hit_rate and
         box_found, each {value, low, high}; and the share of normals without a box.
     """
+    if not set(_LESIONS) <= set(rows):
+        return {"n": 0}
     drawn = rows[rows["mask_w"].notna()]
     found: dict[str, Any] = {"n": len(drawn)}
     for name, part in (

@@ -234,7 +234,7 @@ def test_a_table_that_names_files_by_path_is_not_sent(images, tmp_path, sent):
     )
     (tmp_path / "table").mkdir()
     datasets.Dataset.from_pandas(table, features=features).to_parquet(tmp_path / "table" / "train.parquet")
-    with pytest.raises(BusError, match="does not hold the image or mask of t/0, but a path"):
+    with pytest.raises(BusError, match="does not hold the image of row 0, but a path"):
         publish_dataset.prepare(tmp_path / "table")
 
 

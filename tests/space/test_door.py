@@ -236,6 +236,35 @@ def test_an_odd_name_is_read_as_any_other(web, foreign, name):
     assert "complete" in answered(web, {"data": [{"path": path} | META]})
 
 
+@pytest.mark.parametrize("name", [".png", ".a.png", "..png", ".htaccess", ".", "a/.png", ".tiff"])
+def test_a_dotfile_is_answered_by_every_endpoint(page, web, foreign, name):
+    taking = {
+        str(fn.api_name): [place for place, one in enumerate(fn.inputs) if "path" in str(one.api_info())]
+        for fn in page.fns.values()
+    }
+    taking = {api: places for api, places in taking.items() if places}
+    assert {"predict", "predict_batch", "upload", "batch"} <= set(taking)
+    for api, places in taking.items():
+        for listed in (False, True):
+            (path,) = web.post(f"{API}/upload", files={"files": (name, foreign.read_bytes())}).json()
+            file = {"path": path, "orig_name": name} | META
+            fn = next(fn for fn in page.fns.values() if fn.api_name == api)
+            data = [([file] if listed else file) if place == places[0] else None for place in range(len(fn.inputs))]
+            answer = web.post(f"{API}/call/{api}", json={"data": data})
+            assert answer.status_code in (200, 400, 404), (api, answer.text)
+            joined = web.post(
+                f"{API}/queue/join", json={"data": data, "fn_index": fn._id, "session_hash": f"dot{fn._id}{listed}"}
+            )
+            assert joined.status_code in (200, 400), (api, joined.text)
+            if answer.status_code == 200:
+                event = answer.json()["event_id"]
+                assert "event: " in web.get(f"{API}/call/{api}/{event}").text
+    (path,) = web.post(f"{API}/upload", files={"files": (name, foreign.read_bytes())}).json()
+    assert "complete" in answered(web, {"data": [{"path": path, "orig_name": name} | META]})
+    (path,) = web.post(f"{API}/upload", files={"files": (name, foreign.read_bytes())}).json()
+    assert "complete" in answered(web, {"data": [[{"path": path, "orig_name": name} | META]]}, name="predict_batch")
+
+
 @pytest.mark.parametrize(
     "body",
     [
