@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from bus_hf.ensemble import sigmoid
-
 if TYPE_CHECKING:
     from bus_hf.ensemble import Ensemble, OperatingPoint
     from bus_hf.prediction import Prediction
@@ -51,6 +49,8 @@ def rates(point: OperatingPoint) -> str:
 
 def without_lesion(manifest: Ensemble, point: OperatingPoint) -> str:
     """From where on an image is suspicious in which no lesion was found, in a sentence."""
+    from bus_hf.ensemble import sigmoid
+
     threshold = sigmoid(manifest.threshold_logit(point, lesion_found=False))
     return f"Where no lesion was found, suspicious from {percent(threshold)} on and else not sure."
 

@@ -77,7 +77,7 @@ def make_ensemble():
             "positive": classes.positive,
             "members": tuple(members),
             "views": {"whole": 0.2, "flip": 0.2, "wider": 0.1, "lesion": 0.25, "around": 0.25},
-            "lesion_map": ensemble.LesionMap(first, head.name, ensemble.sha256(head), 0.2, 0.2),
+            "lesion_map": ensemble.LesionMap(first, head.name, ensemble.sha256(head), 0.01, 0.01),
             "temperature": 1.5,
             "bias": 0.1 if classes.positive else 0.0,
             "operating_points": (

@@ -31,7 +31,13 @@ def harmless(text):
 
 def test_the_whole_is_told(beside):
     text = about(str(beside))
-    for heading in ("What it was trained on", "What was measured", "Operating points", "Votes", "Second reading"):
+    for heading in (
+        "What it was trained on",
+        "What was measured",
+        "Operating points",
+        "Votes",
+        "Lesion-type classifier",
+    ):
         assert f"# {heading}" in text
     assert harmless(text)
 
