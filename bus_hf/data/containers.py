@@ -5,6 +5,7 @@ Text, profiles and previews cost memory and time that the pixels do not explain,
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -199,9 +200,13 @@ def _gif_blocks(data: bytes, place: int) -> int:
 
 
 def _tiff(data: bytes) -> Slim:
-    """Directories are checked, not rewritten: nothing in them may be large but the list of strips."""
+    """Directories are checked: nothing in them may be large but the list of strips. Their orientation goes.
+
+    Decoders differ in whether they turn the pixels by it. That of the largest page is told.
+    """
     order = "<" if data[:2] == b"II" else ">"
-    orientation, seen = 1, set()
+    upright = bytearray(data)
+    largest, orientation, seen = 0, 1, set()
     for page, start in enumerate(_directories(data, order)):
         if start in seen or page >= _MAX_PAGES:
             raise _MovingError
@@ -209,7 +214,7 @@ def _tiff(data: bytes) -> Slim:
         (count,) = struct.unpack_from(f"{order}H", data, start)
         if count > _MAX_TAGS:
             raise _OverfullError
-        total = 0
+        total, told, sides = 0, 1, {256: 0, 257: 0}
         for place in range(start + 2, start + 2 + 12 * count, 12):
             tag, kind, number = struct.unpack_from(f"{order}HHI", data, place)
             size = number * (_TIFF_SIZES[kind] if kind < len(_TIFF_SIZES) else 1)
@@ -220,12 +225,19 @@ def _tiff(data: bytes) -> Slim:
                 raise _OverfullError
             else:
                 total += size
-            if tag == _ORIENTATION and page == 0:
-                (value,) = struct.unpack_from(f"{order}H", data, place + 8)
-                orientation = value if 1 <= value <= 8 else 1
+            if tag in (*sides, _ORIENTATION):
+                (value,) = struct.unpack_from(order + {1: "B", 3: "H", 4: "I"}[kind], data, place + 8)
+                if tag in sides:
+                    sides[tag] = value
+                else:
+                    told = value if 1 <= value <= 8 else 1
+                    upright[place + 8 : place + 12] = struct.pack(f"{order}HH", 1, 0)
+                    upright[place + 2 : place + 4] = struct.pack(f"{order}H", 3)
         if total > _MAX_TAG_BYTES:
             raise _OverfullError
-    return Slim(data, "TIFF", orientation)
+        if math.prod(sides.values()) > largest:
+            largest, orientation = math.prod(sides.values()), told
+    return Slim(bytes(upright), "TIFF", orientation)
 
 
 def _directories(data: bytes, order: str) -> Iterator[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,8 @@ _ROUNDING = 1e-3
 # Tags of a TIFF: kind of page, photometric interpretation, width and height of tiles.
 _SUBFILE, _PHOTOMETRIC, _TILE_WIDTH, _TILE_HEIGHT = 254, 262, 322, 323
 _MAX_PAGES = 8
+# Rows that are turned to floats at a time, which take up to eight times the memory.
+_BAND = 256
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,16 @@ def decode(source: Source, where: str, limits: Limits = LIMITS) -> Decoded:
         return Decoded(_from_array(source, where, limits))
     if isinstance(source, Image.Image):
         with _damage_told(where):
-            return _from_pillow(source, where, limits)
+            if not (_deep(source) and source.fp):  # type: ignore[attr-defined]
+                return _from_pillow(source, where, limits)
+            source.fp.seek(0)  # type: ignore[attr-defined]
+            source = source.fp.read()  # type: ignore[attr-defined]
     if isinstance(source, str | Path | bytes):
         file = slim(read_bytes(source, where, limits), where)
         with _damage_told(where):
-            image = Image.open(io.BytesIO(file.data), formats=[file.kind])
+            image: Image.Image = Image.open(io.BytesIO(file.data), formats=[file.kind])
+            if _deep(image):
+                image = _at_8_bits(image, file.data, where, limits)
             return _from_pillow(image, where, limits, file.orientation)
     raise BusError(
         f"a {type(source).__name__} is no image", where=where, remedy="give a path, bytes, a PIL image or an array"
@@ -160,8 +168,15 @@ def _damage_told(where: str) -> Iterator[None]:
         yield
     except BusError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise BusError("the image has far too many pixels", where=where, remedy="scale it down first") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        # Pillow's sentence begins with the number of pixels.
+        number = re.search(r"\d+", str(error))
+        pixels = f"{int(number[0]) / 1e6:.0f} million" if number else "far too many"
+        raise BusError(
+            f"the image has {pixels} pixels, over the {LIMITS.max_pixels / 1e6:.0f} million that are read",
+            where=where,
+            remedy="scale it down first",
+        ) from None
     except UnidentifiedImageError:
         kinds = ", ".join(FORMATS)
         raise BusError(f"this is no image of a known kind ({kinds})", where=where, remedy=EXPORT) from None
@@ -175,30 +190,54 @@ def _damage_told(where: str) -> Iterator[None]:
 def _from_pillow(image: Image.Image, where: str, limits: Limits, tag: int | None = None) -> Decoded:
     """Decode after the header has passed the limits."""
     _choose_page(image, where)
-    if image.format == "JPEG":
-        _reduce(image, limits)
     _check_size(image.size, where, limits)
     # A tile of a TIFF is unpacked whole, and may be far larger than the image.
     tags = getattr(image, "tag_v2", {})
     if tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_HEIGHT, 0) > limits.max_pixels:
         raise BusError("the tiles of the file are far larger than its image", where=where, remedy=EXPORT)
-    tag = _orientation(image) if tag is None else tag
     lossy = image.format in ("JPEG", "MPO", "WEBP")
+    told = left = tag
+    if told is None or left is None:
+        told = _orientation(image)
+        # Pillow turns a TIFF while it loads it, and drops the tag then.
+        image.load()
+        left = _orientation(image)
     # Pillow turns "white is zero" around for up to 8 bits, and forgets it beyond.
     inverted = tags.get(_PHOTOMETRIC) == 0 and image.mode[0] in "IF"
     if image.mode[0] in "IF":
         pixels = _from_array(np.asarray(image), where, limits)
-        return Decoded(turn(255 - pixels if inverted else pixels, tag), tag, lossy=lossy)
+        return Decoded(turn(255 - pixels if inverted else pixels, left), told, lossy=lossy)
     if image.mode == "P" or "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
-        layers = turn(np.asarray(image.convert("RGBA")), tag)
+        layers = turn(np.asarray(image.convert("RGBA")), left)
         colours, alpha = layers[:, :, :3], layers[:, :, 3]
         if alpha.min() < 255:
-            return Decoded(_without_equal_channels(_on_black(layers)), tag, alpha, colours, lossy)
-        return Decoded(_without_equal_channels(colours), tag, lossy=lossy)
+            return Decoded(_without_equal_channels(_on_black(layers)), told, alpha, colours, lossy)
+        return Decoded(_without_equal_channels(colours), told, lossy=lossy)
     pixels = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    return Decoded(_without_equal_channels(turn(pixels, tag)), tag, lossy=lossy)
+    return Decoded(_without_equal_channels(turn(pixels, left)), told, lossy=lossy)
+
+
+def _deep(image: Image.Image) -> bool:
+    """Whether the file holds colours of 16 bits, of which Pillow would keep the upper 8 alone."""
+    tiles = getattr(image, "tile", None) or []
+    return image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in tiles)
+
+
+def _at_8_bits(image: Image.Image, data: bytes, where: str, limits: Limits) -> Image.Image:
+    """Colours of 16 bits, scaled as grey ones are; upright as stored."""
+    # Here, since the process that decodes starts faster without it.
+    import cv2
+
+    _choose_page(image, where)
+    _check_size(image.size, where, limits)
+    if image.tell():
+        raise BusError("the file holds a preview before its image", where=where, remedy=EXPORT)
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None or array.dtype != np.uint16 or array.ndim != 3:
+        raise ValueError
+    return Image.fromarray(_from_integers(array[:, :, [2, 1, 0, 3][: array.shape[2]]], where))
 
 
 def turn(pixels: np.ndarray, tag: int) -> np.ndarray:
@@ -210,14 +249,6 @@ def turn(pixels: np.ndarray, tag: int) -> np.ndarray:
     if tag in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return pixels
-
-
-def _reduce(image: Image.Image, limits: Limits) -> None:
-    """Let a JPEG of too many pixels be decoded at a half, a quarter or an eighth of its sides."""
-    for scale in (2, 4, 8):
-        if image.width * image.height <= limits.max_pixels:
-            return
-        image.draft(None, (image.width // scale, image.height // scale))
 
 
 def _choose_page(image: Image.Image, where: str) -> None:
@@ -244,10 +275,9 @@ def _choose_page(image: Image.Image, where: str) -> None:
 def _on_black(layers: np.ndarray) -> np.ndarray:
     """Colours (H, W, 3) of uint8 (H, W, 4) in front of black."""
     out = np.empty((*layers.shape[:2], 3), np.uint8)
-    # In bands of rows, since floats take four times the memory.
-    for top in range(0, len(layers), 256):
-        band = layers[top : top + 256]
-        out[top : top + 256] = np.round(band[:, :, :3] * (band[:, :, 3:].astype(np.float32) / 255))
+    for top in range(0, len(layers), _BAND):
+        band = layers[top : top + _BAND]
+        out[top : top + _BAND] = np.round(band[:, :, :3] * (band[:, :, 3:].astype(np.float32) / 255))
     return out
 
 
@@ -281,6 +311,9 @@ def _from_array(array: np.ndarray, where: str, limits: Limits) -> np.ndarray:
 
 
 def _from_integers(array: np.ndarray, where: str) -> np.ndarray:
+    if array.ndim == 3 and array.shape[2] == 4:
+        # The transparency has a range of its own.
+        return np.dstack([_from_integers(array[:, :, :3], where), _from_integers(array[:, :, 3], where)])
     low, high = int(array.min()), int(array.max())
     if low < 0:
         raise BusError(f"the image holds negative values ({low})", where=where, remedy=EXPORT)
@@ -288,7 +321,11 @@ def _from_integers(array: np.ndarray, where: str) -> np.ndarray:
         return array.astype(np.uint8)
     # 12-bit data in 16-bit files would be near black if scaled by the type's range.
     top = 65535 if 32768 <= high <= 65535 else high
-    return np.round(array.astype(np.float64) * (255 / top)).astype(np.uint8)
+    out = np.empty(array.shape, np.uint8)
+    for row in range(0, len(array), _BAND):
+        band = array[row : row + _BAND]
+        out[row : row + _BAND] = np.round(band.astype(np.float64) * (255 / top))
+    return out
 
 
 def _without_equal_channels(pixels: np.ndarray) -> np.ndarray:

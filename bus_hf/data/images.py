@@ -69,9 +69,9 @@ def read_image(
         trusted: decode a file in this process, without its limits of memory and time: one's own images, for training.
 
     Returns:
-        uint8 (H, W), the caller's own copy. Values beyond 8 bits are scaled by 255/65535 when the highest is at least
-        32768, else by 255 over the highest; colour is turned to ITU-R 601 luma; alpha lies on black; EXIF orientation
-        is applied; "white is zero" is turned around.
+        uint8 (H, W), the caller's own copy. Values beyond 8 bits, grey or colour, are scaled by 255/65535 when the
+        highest is at least 32768, else by 255 over the highest; colour is turned to ITU-R 601 luma; alpha lies on
+        black; EXIF orientation is applied; "white is zero" is turned around.
 
     Raises:
         BusError: unreadable, too large, too small, animated, blank or no ultrasound, in one sentence.

@@ -141,6 +141,21 @@ def test_a_mask_with_its_own_orientation_is_upright_by_it(scan, tag):
     assert bool(notes) == (tag == 1 and not np.array_equal(raw, upright))
 
 
+@pytest.mark.parametrize("tag", range(1, 9))
+def test_tiffs_are_turned_once_image_and_mask_alike(scan, tag):
+    raw = np.zeros(scan.shape, np.uint8)
+    raw[10:40, 100:140] = 255
+    image, mask = (encoded(pixels, "TIFF", tiffinfo={274: tag}) for pixels in (scan, raw))
+    shape = read_image(image).shape
+    assert shape == turn(scan, tag).shape
+    for given in (mask, Image.open(io.BytesIO(mask))):
+        found, notes = read_masks([given], image, shape)
+        assert np.array_equal(found, turn(raw, tag) > 0)
+        assert notes == []
+    if tag >= 5:
+        assert np.array_equal(read_masks([encoded(raw)], image, shape)[0], turn(raw, tag) > 0)
+
+
 @pytest.mark.parametrize("tag", [2, 3, 4])
 def test_what_the_size_cannot_tell_is_said(scan, tag):
     image, shape, _, upright = pair(scan, tag)
