@@ -265,7 +265,6 @@ class BreastCancerDetector:
         predicted = int(classes.argmax())
         if len(classes) == 2:
             predicted = malignant if logit >= threshold else 1 - malignant
-        band = manifest.abstain
         heat, scale = self._heat(readings, windows, image.grey.shape) if heatmap else (None, None)
         return Prediction(
             name=image.name,
@@ -273,8 +272,7 @@ class BreastCancerDetector:
             probability=float(classes[malignant]),
             logit=logit,
             confidence=float(classes[predicted]),
-            uncertain=(band is not None and band.unsure(logit, predicted == malignant))
-            or not (lesion_found or predicted == malignant),
+            uncertain=manifest.unsure(logit, predicted == malignant, lesion_found),
             members=dict(zip(self._members, alone, strict=True)),
             views=dict(zip(self._views, map(float, class_probabilities(of_views)[:, malignant]), strict=True)),
             disagreement=float(np.std(alone)) if len(alone) > 1 else None,

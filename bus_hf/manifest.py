@@ -124,8 +124,8 @@ class Abstain:
 class FittedOn:
     """What weights, calibration and thresholds were fitted on.
 
-    Images of each source, number of groups, share of malignant images (0..1), which the probabilities assume, and the
-    hash of the out-of-fold logits.
+    Images of each source, number of groups, share of malignant images (0..1; images of one group and one label count as
+    one where a site calibrated), which the probabilities assume, and the hash of the out-of-fold logits.
     """
 
     sources: dict[str, int]
@@ -187,6 +187,10 @@ class Ensemble:
         if lesion_found or self.abstain is None:
             return point.logit
         return max(point.logit, math.nextafter(self.abstain.high_logit, math.inf))
+
+    def unsure(self, logit: float, positive: bool, lesion_found: bool) -> bool:
+        """Whether an answer is "not sure, refer": by the abstention interval, or no cancer and no lesion was found."""
+        return (self.abstain is not None and self.abstain.unsure(logit, positive)) or not (positive or lesion_found)
 
 
 def sigmoid(logit: float) -> float:

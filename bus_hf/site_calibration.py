@@ -12,7 +12,7 @@ import numpy as np
 
 from bus_hf import ensemble
 from bus_hf.errors import BusError
-from bus_hf.evaluation import abstention, calibration, figures, site
+from bus_hf.evaluation import abstention, calibration, figures, site, told
 from bus_hf.evaluation.bootstrap import group_bootstrap, settled
 from bus_hf.files import replace_folder
 
@@ -27,17 +27,31 @@ class SiteCases:
     """What is known of a site's cases: nothing that names one of them is kept.
 
     `logits` float (n,) are the ensemble's before temperature and bias, `labels` int (n,) 1 malignant, `groups` and
-    `sources` (n,) of any kind.
+    `sources` (n,) of any kind. `lesion_confidence` float (n,) is the peak of the lesion map, 0..1; NaN where it is not
+    known, and None where none is: a lesion then counts as found.
     """
 
     logits: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
     sources: np.ndarray
+    lesion_confidence: np.ndarray | None = None
+
+    @property
+    def weights(self) -> np.ndarray:
+        """How much each image counts, float (n,): images of one group and one label count as one together."""
+        return calibration.case_weights(self.labels, self.groups)
+
+    def lesion_found(self, peak: float) -> np.ndarray:
+        """Whether the lesion map found a lesion, bool (n,): its peak is not below `peak`."""
+        known = np.full(len(self.labels), np.nan) if self.lesion_confidence is None else self.lesion_confidence
+        return ~(known < peak)
 
 
 def fit(manifest: ensemble.Ensemble, cases: SiteCases) -> tuple[ensemble.Ensemble, dict[str, Any], list[str]]:
     """Fit an ensemble's calibration anew.
+
+    Images of one group and one label count as one together: no patient outvotes another by many frames.
 
     What the cases cannot show keeps its old value: temperature and bias where a fit lies at a bound, the temperature
     where a threshold separates the classes, the band of "not sure" where there are fewer than 20 cancers or 10 benign
@@ -55,17 +69,18 @@ def fit(manifest: ensemble.Ensemble, cases: SiteCases) -> tuple[ensemble.Ensembl
         BusError: fewer than ten groups of a class, a logit that is not finite, or an ensemble that does not tell these
             cases apart, or the wrong way round.
     """
-    labels, groups = cases.labels, cases.groups
+    labels, groups, weights = cases.labels, cases.groups, cases.weights
     malignant, benign = calibration.counts(labels, groups)
     _check(cases)
     old = calibration.Scale(manifest.temperature, manifest.bias)
-    fitted = calibration.fit_scale(cases.logits, labels, old)
+    fitted = calibration.fit_scale(cases.logits, labels, old, weights)
     scale = fitted or old
     logits = scale.logits(cases.logits)
-    points = calibration.operating_points(labels, logits, groups)
+    points = calibration.operating_points(labels, logits, groups, weights=weights)
     names = [point["name"] for point in points]
     default = manifest.default_operating_point
-    band, kept = _band(manifest, cases, logits)
+    kept = not abstention.enough(labels, groups)
+    band = manifest.abstain if kept else _band(labels, logits, weights)
     after = dataclasses.replace(
         manifest,
         version=f"{manifest.version.partition('+')[0]}+site",
@@ -79,12 +94,16 @@ def fit(manifest: ensemble.Ensemble, cases: SiteCases) -> tuple[ensemble.Ensembl
                 str(name): int(count) for name, count in zip(*np.unique(cases.sources, return_counts=True), strict=True)
             },
             groups=len(np.unique(groups)),
-            prevalence=round(float(labels.mean()), 6),
+            prevalence=round(float(np.average(labels, weights=weights)), 6),
             out_of_fold_sha256=None,
         ),
     )
-    found = _compared(manifest, after, cases)
-    warnings = _warnings(names, (malignant, benign), found["auroc"], (old, fitted), kept)
+    answers = _answers(after, cases, logits, kept)
+    after = _measured(after, cases, answers, kept)
+    found = _compared(manifest, after, cases) | {"no_lesion": _without_lesion(after, cases, answers)}
+    warnings = _warnings(names, (malignant, benign), found["auroc"], (old, fitted), kept and band is not None)
+    if after.default_operating_point != default:
+        warnings.insert(0, site.changed_default(default, after.default_operating_point))
     return after, found | {"warnings": warnings}, warnings
 
 
@@ -134,32 +153,69 @@ def _check(cases: SiteCases) -> None:
     if not np.isfinite(cases.logits).all():
         raise BusError("a logit is not finite", where="the labelled cases", remedy="check the ensemble that reads them")
     calibration.check_counts(cases.labels, cases.groups)
-    area = float(figures.auroc(cases.labels, cases.logits))
+    area = float(figures.auroc(cases.labels, cases.logits, cases.weights))
+    if np.isclose(area, 0.5, rtol=0, atol=1e-9):
+        raise BusError(
+            "the ensemble does not tell the malignant cases from the benign ones (AUROC 0.50)",
+            where="the labelled cases",
+            remedy="give B-mode images of breast lesions, or another ensemble",
+        )
     if area < 0.5:
         raise BusError(
             f"the ensemble finds the benign cases more suspicious than the malignant ones (AUROC {area:.2f})",
             where="the labelled cases",
             remedy="are the labels exchanged? Malignant or 1 is a cancer, benign or 0 the rest; nothing was written",
         )
-    if area == 0.5:
-        raise BusError(
-            "the ensemble does not tell the malignant cases from the benign ones (AUROC 0.50)",
-            where="the labelled cases",
-            remedy="give B-mode images of breast lesions, or another ensemble",
-        )
 
 
-def _band(manifest: ensemble.Ensemble, cases: SiteCases, logits: np.ndarray) -> tuple[ensemble.Abstain | None, bool]:
-    """The site's band, or the old one with its rates on these cases; and whether it is the old one."""
-    found = abstention.band(cases.labels, logits, cases.groups)
-    if found is not None:
-        return ensemble.Abstain(**found), False
-    old = manifest.abstain
-    if old is None:
-        return None, False
-    answers = abstention.answers_of(logits, old.low_logit, old.high_logit)
-    method = f"{old.method.partition('; kept')[0]}; kept by a site, coverage and error measured on its cases"
-    return dataclasses.replace(old, **abstention.rates(cases.labels, answers), method=method), True
+def _band(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> ensemble.Abstain:
+    """The site's band, its rates not yet measured."""
+    return ensemble.Abstain(*abstention.ends(labels, logits, weights), 0.0, 0.0, abstention.METHOD)
+
+
+def _answers(after: ensemble.Ensemble, cases: SiteCases, logits: np.ndarray, kept: bool) -> np.ndarray:
+    """What the ensemble answers at its default point: int (n, 2), whether malignant, and that or `NOT_SURE`.
+
+    Threshold and band (unless it is a `kept` one) are those of other groups; the rule is the manifest's own.
+    """
+    labels, weights = cases.labels, cases.weights
+    lesion_found = cases.lesion_found(after.lesion_map.found_peak)
+    default = next(point for point in after.operating_points if point.name == after.default_operating_point)
+    target = calibration.POINTS[default.name]
+    answers = np.empty((len(labels), 2), int)
+    for fit, test in calibration.cross_fits(labels, cases.groups):
+        of = labels[fit], logits[fit]
+        point = dataclasses.replace(default, logit=calibration.threshold_for_sensitivity(*of, target, weights[fit]))
+        fold = after if kept else dataclasses.replace(after, abstain=_band(*of, weights[fit]))
+        for row in test:
+            logit, found = float(logits[row]), bool(lesion_found[row])
+            positive = logit >= fold.threshold_logit(point, found)
+            answers[row] = positive, abstention.NOT_SURE if fold.unsure(logit, positive, found) else positive
+    return answers
+
+
+def _measured(after: ensemble.Ensemble, cases: SiteCases, answers: np.ndarray, kept: bool) -> ensemble.Ensemble:
+    """The manifest with coverage and error of its band as its answers have them on the site's cases."""
+    band = after.abstain
+    if band is None:
+        return after
+    fitted = f"{band.method.partition(';')[0]}; {'kept by a site, ' if kept else ''}"
+    method = f"{fitted}coverage and error of the answers at {after.default_operating_point}, cross-fitted over groups"
+    found = abstention.rates(cases.labels, answers[:, 1], cases.weights)
+    return dataclasses.replace(after, abstain=dataclasses.replace(band, **found, method=method))
+
+
+def _without_lesion(after: ensemble.Ensemble, cases: SiteCases, answers: np.ndarray) -> dict[str, Any]:
+    """In how many images no lesion was found, and the rates of the default point with what those are answered."""
+    labels, groups = cases.labels, cases.groups
+    rates = {
+        name: settled(
+            group_bootstrap(statistic, labels, answers[:, 0] == 1, groups, weights=cases.weights),
+            groups[labels == value],
+        ).to_dict()
+        for name, statistic, value in (("sensitivity", figures.sensitivity, 1), ("specificity", figures.specificity, 0))
+    }
+    return {"n": int((~cases.lesion_found(after.lesion_map.found_peak)).sum()), **rates}
 
 
 def write(before: Path, after: ensemble.Ensemble, found: dict[str, Any], folder: Path) -> None:
@@ -183,7 +239,7 @@ def write(before: Path, after: ensemble.Ensemble, found: dict[str, Any], folder:
             ensemble.copy(before, after, part)
             ensemble.write(after, part)
             (part / FILE).write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-            (part / CARD).write_text(site.card(after.name, after.version, found), encoding="utf-8")
+            (part / CARD).write_text(site.card(after.name, after.version, told.plain(found)), encoding="utf-8")
             written = ensemble.read(part)
             ensemble.verify(part, written)
             open_runtime(part, written, "cpu")
@@ -195,14 +251,15 @@ def write(before: Path, after: ensemble.Ensemble, found: dict[str, Any], folder:
 
 def _compared(before: ensemble.Ensemble, after: ensemble.Ensemble, cases: SiteCases) -> dict[str, Any]:
     """Rates on the site's cases at the old points as they are, and at the new ones cross-fitted."""
-    labels, groups = cases.labels, cases.groups
+    labels, groups, weights = cases.labels, cases.groups, cases.weights
     scale = calibration.Scale(before.temperature, before.bias)
     old, chances = scale.logits(cases.logits), scale.probabilities(cases.logits)
-    new = calibration.cross_fitted_probabilities(cases.logits, labels, groups, start=scale)
+    new = calibration.cross_fitted_probabilities(cases.logits, labels, groups, start=scale, weights=weights)
     rates = {
         point.name: {
             name: settled(
-                group_bootstrap(statistic, labels, old >= point.logit, groups), groups[labels == value]
+                group_bootstrap(statistic, labels, old >= point.logit, groups, weights=weights),
+                groups[labels == value],
             ).to_dict()
             for name, statistic, value in (
                 ("sensitivity", figures.sensitivity, 1),
@@ -216,10 +273,16 @@ def _compared(before: ensemble.Ensemble, after: ensemble.Ensemble, cases: SiteCa
         "n": len(labels),
         "n_malignant": int(labels.sum()),
         "n_groups": len(np.unique(groups)),
-        "auroc": group_bootstrap(figures.auroc, labels, cases.logits, groups).to_dict(),
-        "prevalence": round(float(labels.mean()), 6),
-        "before": {"temperature": before.temperature, "bias": before.bias, "operating_points": rates}
-        | _calibrated(labels, chances, groups),
+        "auroc": group_bootstrap(figures.auroc, labels, cases.logits, groups, weights=weights).to_dict(),
+        "prevalence": after.fitted_on.prevalence,
+        "sources": after.fitted_on.sources,
+        "before": {
+            "temperature": before.temperature,
+            "bias": before.bias,
+            "operating_points": rates,
+            "default_operating_point": before.default_operating_point,
+        }
+        | _calibrated(labels, chances, groups, weights),
         "after": {
             "temperature": after.temperature,
             "bias": after.bias,
@@ -234,7 +297,7 @@ def _compared(before: ensemble.Ensemble, after: ensemble.Ensemble, cases: SiteCa
                 for point in after.operating_points
             },
         }
-        | _calibrated(labels, new, groups),
+        | _calibrated(labels, new, groups, weights),
         "default_operating_point": after.default_operating_point,
         "abstain": None
         if after.abstain is None
@@ -245,13 +308,13 @@ def _compared(before: ensemble.Ensemble, after: ensemble.Ensemble, cases: SiteCa
             "error": after.abstain.error,
             "method": after.abstain.method,
         },
-        "interval": "95 % by bootstrap of groups; after: fitted on other groups than it is read on",
+        "interval": "95 % by bootstrap of groups, each counted as one; after: fitted on other groups than read on",
     }
 
 
-def _calibrated(labels: np.ndarray, chances: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+def _calibrated(labels: np.ndarray, chances: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
     return {
-        name: group_bootstrap(statistic, labels, chances, groups).to_dict()
+        name: group_bootstrap(statistic, labels, chances, groups, weights=weights).to_dict()
         for name, statistic in (("brier", figures.brier), ("ece", figures.ece))
     }
 

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 # A cell that begins with one of these is taken for a formula, or for one behind white space.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_DECIMALS = re.compile(r"(\d+)[.,]0+")
+# Texts that say that something is not known, in lower case.
+_UNKNOWN = frozenset(("", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat", "-", "--", "–", "?", "unknown"))
+
+
+def says_unknown(text: str) -> bool:
+    """Whether a text in place of a name says that there is none: blank, "nan", "None", "NA", "-", "unknown"."""
+    return text.strip().lower() in _UNKNOWN
+
+
+def without_decimals(text: str) -> str:
+    """A whole number that a spreadsheet wrote with decimals, "1.0" or "1,0", without them; other texts as they are."""
+    found = _DECIMALS.fullmatch(text)
+    return found[1] if found else text
 
 
 def printable(text: str) -> str:

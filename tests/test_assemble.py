@@ -268,7 +268,37 @@ def test_cards_of_phantoms_speak_of_phantoms(made):
     for text in (*(path.read_text() for path in made.rglob("README.md")), readme_figures(made)):
         assert "BUSI**" not in text
         assert "redecessor" not in text
+        assert "BUSI" not in text
+        assert "hospitals" not in text
+        assert "screening population" not in text
     assert "generated pictures" in (made / "README.md").read_text()
+
+
+def test_a_card_counts_its_members(made, runs, tmp_path):
+    assert "\n2 timm members behind one manifest" in (made / "README.md").read_text()
+    alone = assemble([runs / "one"], tmp_path / "alone")
+    assert "\n1 timm member behind one manifest" in (alone / "README.md").read_text()
+
+
+def test_data_without_normals_and_with_few_lesions_is_described(runs, tmp_path):
+    run = copied(runs, tmp_path)
+    frame = pd.read_parquet(run / "out_of_fold.parquet")
+    frame = frame[frame["pathology"] != "normal"]
+    for kept, words in ((12, "too few to fit the peak on"), (None, None)):
+        names = frame.groupby("label")["name"].unique().map(list)
+        names = [name for own in names for name in own[:kept]]
+        frame[frame["name"].isin(names)].to_parquet(run / "out_of_fold.parquet", index=False)
+        folder = assemble([run], tmp_path / "made")
+        card = (folder / "README.md").read_text()
+        assert "normal: " not in card
+        if words:
+            assert words in card
+            assert "set beforehand, not fitted on these images" in card
+            manifest = ensemble.read(folder)
+            assert manifest.lesion_map.found_peak == manifest.lesion_map.min_peak
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.suffix in (".json", ".md")}
+        redescribe(folder)
+        assert {path: path.read_bytes() for path in before} == before
 
 
 def test_too_few_cancers_are_refused_as_calibrate_does(runs, tmp_path):

@@ -53,6 +53,8 @@ def test_a_site_gets_an_ensemble_that_reads(hospital, tiny_ensemble, tmp_path, c
     assert (found["n"], found["n_malignant"], found["n_groups"]) == (24, 12, 24)
     assert "only 12 malignant" in out.err
     assert "miss_25_in_1000 is left out" in out.err
+    # The tiny ensemble had a more sensitive default.
+    assert "default operating point is now miss_10_in_100 in place of miss_5_in_100" in out.err
     manifest, before = ensemble.read(tmp_path / "mine"), ensemble.read(tiny_ensemble)
     ensemble.verify(tmp_path / "mine", manifest)
     assert manifest.version.endswith("+site")
@@ -89,7 +91,7 @@ def test_a_site_gets_an_ensemble_that_reads(hospital, tiny_ensemble, tmp_path, c
         (lambda rows: [rows[0] | {"name": "none.png"}], "no image 'none.png'"),
         (lambda rows: [rows[0] | {"name": "../labels.csv"}], "no image '../labels.csv'"),
         (lambda rows: rows[:8], "4 malignant patients or lesions"),
-        (lambda rows: [row | {"patient": "same"} for row in rows], "no image is left"),
+        (lambda rows: [row | {"patient": "same"} for row in rows], "every image is of a patient, a lesion or"),
     ],
 )
 def test_bad_tables_are_one_sentence(hospital, tiny_ensemble, tmp_path, capsys, change, sentence):
@@ -99,6 +101,34 @@ def test_bad_tables_are_one_sentence(hospital, tiny_ensemble, tmp_path, capsys, 
     assert main([*command, str(tiny_ensemble)]) == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "to").exists()
+
+
+def test_a_patient_with_lesions_of_both_labels(hospital, tiny_ensemble, tmp_path, capsys):
+    folder, rows = hospital
+    shared = [row | {"patient": "p0"} if row["patient"] == "p1" else row for row in rows]
+    told = [row | {"lesion": str(number)} for number, row in enumerate(shared)]
+    for name, given, left in (("whole", shared, 22), ("lesions", told, 24)):
+        labels = table(tmp_path / f"{name}.csv", given)
+        command = ["calibrate", str(folder), "--labels", labels, "--to", str(tmp_path / name), "--ensemble"]
+        assert main([*command, str(tiny_ensemble), "--json"]) == 0
+        out = capsys.readouterr()
+        found = json.loads(out.out)
+        assert found["n"] == left
+        # One patient is one group, on one side of every split, however many lesions there are.
+        assert found["n_groups"] == left - (name == "lesions")
+        assert ("2 images are left out: 1 patients, lesions or sets" in out.err) == (name == "whole")
+        assert ("name the lesion of each image in a column lesion" in out.err) == (name == "whole")
+
+
+@pytest.mark.parametrize("text", ["nan", "-"])
+def test_patients_who_are_not_known_stand_alone(hospital, tiny_ensemble, tmp_path, capsys, text):
+    folder, rows = hospital
+    labels = table(tmp_path / "labels.csv", [row | {"patient": text} for row in rows])
+    command = ["calibrate", str(folder), "--labels", labels, "--to", str(tmp_path / "mine"), "--ensemble"]
+    assert main([*command, str(tiny_ensemble), "--json"]) == 0
+    out = capsys.readouterr()
+    assert json.loads(out.out)["n_groups"] == 24
+    assert "no patient is known" in out.err
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00name", b"name,label\n"])
@@ -118,16 +148,17 @@ def site_cases(n=300, slope=0.3):
 
 
 def test_the_fit_mends_what_is_wrong(tiny_ensemble):
-    manifest, cases = ensemble.read(tiny_ensemble), site_cases()
+    manifest, cases = ensemble.read(tiny_ensemble), site_cases(slope=0.15)
     after, found, warnings = site_calibration.fit(manifest, cases)
     assert warnings == []
     kept = calibration.Scale(manifest.temperature, manifest.bias)
-    assert (after.temperature, after.bias) == calibration.fit_scale(cases.logits, cases.labels, kept)
+    weights = cases.weights
+    assert (after.temperature, after.bias) == calibration.fit_scale(cases.logits, cases.labels, kept, weights)
     assert found["after"]["brier"]["value"] < found["before"]["brier"]["value"]
     for point in after.operating_points:
         logits = cases.logits / after.temperature + after.bias
         target = calibration.POINTS[point.name]
-        assert figures.sensitivity(cases.labels, logits >= point.logit) >= target - 1e-9
+        assert figures.sensitivity(cases.labels, logits >= point.logit, weights) >= target - 1e-9
         assert point.sensitivity[0] == pytest.approx(target, abs=0.04)
     assert after.default_operating_point == manifest.default_operating_point
 

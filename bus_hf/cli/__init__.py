@@ -29,7 +29,6 @@ DONE, SOME_FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
 # What comes with an extra, where a missing module means that the extra is not installed.
 _TRAIN_ONLY = (
     "albumentations",
-    "crepes",
     "datasets",
     "evaluate",
     "matplotlib",

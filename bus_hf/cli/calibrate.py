@@ -20,7 +20,8 @@ _EXAMPLES = """\
   bus-hf predict scan.png --ensemble my_site"""
 _NOTES = """\
 labels.csv has the columns name (the image's path below the folder), label (benign or malignant, 0 or 1) and, if you
-know it, patient: images of one patient count as one. Give cases that were not chosen by what a reader said of them.
+know it, patient: images of one patient and one label count as one. Where a patient has a benign and a malignant lesion,
+name the lesion of each image in a column lesion. Give cases that were not chosen by what a reader said of them.
 Nothing that names an image or a patient is stored in the new folder.
 At least 10 malignant and 10 benign patients or lesions are needed; 20 cancers for miss_5_in_100 and for a band of "not
 sure" of your own, 40 for miss_25_in_1000; 50 of each are wanted. What the cases cannot show keeps its old value."""
@@ -76,19 +77,14 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _read(detector: Any, cases: Sequence[Case]) -> tuple[Any, bool]:
-    """Logits of the cases before the temperature, grouped, contradicting groups left out; and whether some failed."""
+    """Logits of the cases before the temperature, grouped, contradicting ones left out; and whether some failed."""
     import numpy as np
 
-    from bus_hf.data.duplicates import conflicting, join_groups, near_duplicates
     from bus_hf.prediction import Failure
     from bus_hf.site_calibration import SiteCases
 
-    groups = join_groups([case.group for case in cases], near_duplicates([case.image for case in cases]))
-    contradicting = conflicting(groups, [case.label for case in cases])
-    kept = [(case, group) for case, group in zip(cases, groups, strict=True) if group not in contradicting]
-    if len(kept) < len(cases):
-        _say(f"{len(cases) - len(kept)} images of {len(contradicting)} contradicting groups are left out")
-    if kept and not any(case.patient for case, _ in kept):
+    kept = shared.grouped(cases)
+    if kept and not any(case.patient for case, _ in kept) and len({case.group for case, _ in kept}) == len(kept):
         _say("no patient is known: every image counts as a patient of its own, but for near-duplicates")
     rows, failed = [], False
     results = detector.predict_many(case.image for case, _ in kept)
@@ -98,11 +94,13 @@ def _read(detector: Any, cases: Sequence[Case]) -> tuple[Any, bool]:
             failed = True
             continue
         logit = (result.logit - detector.manifest.bias) * detector.manifest.temperature
-        rows.append((logit, case.label, group, case.source))
+        # No box was given, so that every image has a lesion map.
+        rows.append((logit, case.label, group, case.source, result.lesion_confidence))
     if not rows:
-        raise BusError("no image is left to calibrate on", remedy="give readable, labelled images")
-    logits, labels, of, sources = (np.array(column) for column in zip(*rows, strict=True))
-    return SiteCases(logits, labels, of, sources), failed
+        raise BusError(
+            "none of the images can be read", where="the labelled images", remedy="give readable, labelled images"
+        )
+    return SiteCases(*(np.array(column) for column in zip(*rows, strict=True))), failed
 
 
 def _say(sentence: str) -> None:

@@ -89,7 +89,6 @@ def _measured(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble, bool]:
     """Let the ensemble read every image; one row an image and view, and whether some could not be read."""
     import pandas as pd
 
-    from bus_hf.data.duplicates import conflicting, join_groups, near_duplicates
     from bus_hf.prediction import Failure
 
     detector = shared.open_detector(given)
@@ -102,11 +101,7 @@ def _measured(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble, bool]:
         )
     cases, incomplete = shared.load_cases(given.data, table=given.labels)
     _warn(manifest, cases)
-    groups = join_groups([case.group for case in cases], near_duplicates([case.image for case in cases]))
-    contradicting = set() if given.keep_conflicts else conflicting(groups, [case.label for case in cases])
-    kept = [(case, group) for case, group in zip(cases, groups, strict=True) if group not in contradicting]
-    if len(kept) < len(cases):
-        _say(f"{len(cases) - len(kept)} images of {len(contradicting)} contradicting groups are left out")
+    kept = shared.grouped(cases, given.keep_conflicts)
     rows: list[dict[str, Any]] = []
     results = detector.predict_many((case.image for case, _ in kept), heatmap=True)
     for (case, group), result in zip(kept, shared.progress(results, len(kept), "reading"), strict=True):
@@ -117,7 +112,7 @@ def _measured(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble, bool]:
             rows += _rows(case, group, result)
     if not rows:
         raise BusError(
-            "no image is left to measure", where=" ".join(given.data), remedy="give readable, labelled images"
+            "none of the images can be read", where=" ".join(given.data), remedy="give readable, labelled images"
         )
     return pd.DataFrame(rows), manifest, incomplete
 

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bus_hf.errors import BusError
 from bus_hf.files import replace_file
-from bus_hf.text import printable
+from bus_hf.text import printable, says_unknown
 
 if TYPE_CHECKING:
     import numpy as np
 
     from bus_hf.data.dataset import Case
+
+_BY_LESION = "where a patient has lesions of both labels, name the lesion of each image in a column lesion"
 
 # Without a terminal, progress is told so often.
 _SECONDS = 10
@@ -71,7 +73,10 @@ def box(text: str) -> tuple[float, ...]:
 def labels_flag(command: argparse.ArgumentParser) -> None:
     """Add the flag for a table of labels, for images that do not lie in class folders."""
     command.add_argument(
-        "--labels", type=Path, metavar="CSV", help="table with the columns name, label and, if known, patient"
+        "--labels",
+        type=Path,
+        metavar="CSV",
+        help="table with the columns name, label and, if known, patient and lesion",
     )
 
 
@@ -112,6 +117,44 @@ def _labelled_by(folder: Path, table: Path) -> list[Case]:
 
     rows = read_labels(folder, table)
     return list(labelled(folder, progress(rows, len(rows), "opening")))
+
+
+def grouped(cases: Sequence[Case], keep_conflicts: bool = False) -> list[tuple[Case, str]]:
+    """Cases with their groups: patients and near-duplicates.
+
+    A lesion, or a patient whose lesions are not told apart, with both labels is left out, and that is told on stderr.
+    A patient may have lesions of both labels, and is one group all the same.
+
+    Raises:
+        BusError: every case is left out.
+    """
+    from bus_hf.data.duplicates import Pair, conflicting, join_groups, near_duplicates
+
+    lesions = join_groups([case.group for case in cases], near_duplicates([case.image for case in cases]))
+    contradicting = set() if keep_conflicts else conflicting(lesions, [case.label for case in cases])
+    first: dict[tuple[str, str], int] = {}
+    same_patient = [
+        Pair(first.setdefault((case.source, case.patient), row), row, 1.0)
+        for row, case in enumerate(cases)
+        if case.patient and not says_unknown(case.patient)
+    ]
+    groups = join_groups(lesions, same_patient)
+    kept = [
+        (case, group) for case, lesion, group in zip(cases, lesions, groups, strict=True) if lesion not in contradicting
+    ]
+    if cases and not kept:
+        raise BusError(
+            "every image is of a patient, a lesion or near-duplicates with both labels",
+            where="the labelled images",
+            remedy=f"check the labels; {_BY_LESION}",
+        )
+    if len(kept) < len(cases):
+        print(
+            f"bus-hf: {len(cases) - len(kept)} images are left out: {len(contradicting)} patients, lesions or sets of "
+            f"near-duplicates have both labels; {_BY_LESION}.",
+            file=sys.stderr,
+        )
+    return kept
 
 
 class _Notes(logging.Handler):

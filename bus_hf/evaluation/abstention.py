@@ -17,6 +17,9 @@ MALIGNANT_ERROR, BENIGN_ERROR = 0.05, 0.10
 NEEDED = (needed(MALIGNANT_ERROR), needed(BENIGN_ERROR))
 # Among answers of 0, benign, and 1, malignant.
 NOT_SURE = -1
+METHOD = (
+    f"class-conditional conformal prediction, error {MALIGNANT_ERROR:g} for malignant and {BENIGN_ERROR:g} for benign"
+)
 
 
 def band(
@@ -25,7 +28,7 @@ def band(
     groups: Sequence[Any] | np.ndarray,
     seed: int = 0,
 ) -> dict[str, Any] | None:
-    """Fit the band by class-conditional conformal prediction (V. Vovk et al., 2005, sec. 4.5; `crepes`).
+    """Fit the band by class-conditional conformal prediction (V. Vovk et al., 2005, sec. 4.5).
 
     A logit whose prediction set holds both classes, or neither, lies in the band. Coverage and error are those
     of bands fitted on nine tenths of the groups and read on the tenth left out.
@@ -40,27 +43,33 @@ def band(
         low_logit, high_logit (the band, both ends in it), coverage (share of cases outside it), error (among those) and
         method; None where there are fewer groups than `NEEDED`, with which the band has no two ends.
     """
-    if any(count < least for count, least in zip(counts(labels, groups), NEEDED, strict=True)):
+    if not enough(labels, groups):
         return None
-    low, high = _ends(labels, logits)
+    low, high = ends(labels, logits)
     answers = cross_fitted(labels, logits, groups, seed)
     return {
         "low_logit": low,
         "high_logit": high,
         **rates(labels, answers),
-        "method": (
-            f"class-conditional conformal prediction, error {MALIGNANT_ERROR:g} for malignant and {BENIGN_ERROR:g} for "
-            "benign; coverage and error cross-fitted over groups"
-        ),
+        "method": f"{METHOD}; coverage and error cross-fitted over groups",
     }
 
 
-def rates(labels: np.ndarray, answers: np.ndarray) -> dict[str, float]:
-    """Coverage, the share of answers that are not "not sure", and error, the share of wrong ones among those."""
-    decided = answers != NOT_SURE
-    wrong = decided & (answers != labels)
+def enough(labels: np.ndarray, groups: Sequence[Any] | np.ndarray) -> bool:
+    """Whether there are as many groups of both classes as a band takes (`NEEDED`)."""
+    return all(count >= least for count, least in zip(counts(labels, groups), NEEDED, strict=True))
+
+
+def rates(labels: np.ndarray, answers: np.ndarray, weights: np.ndarray | None = None) -> dict[str, float]:
+    """Coverage, the share of answers that are not "not sure", and error, the share of wrong ones among those.
+
+    `weights` float (n,) says how many answers each one counts as; 1 where None.
+    """
+    rows = np.ones(len(labels)) if weights is None else weights
+    decided = rows * (answers != NOT_SURE)
+    wrong = decided * (answers != labels)
     return {
-        "coverage": round(float(decided.mean()), 6),
+        "coverage": round(float(decided.sum() / rows.sum()), 6),
         "error": round(float(wrong.sum() / decided.sum()), 6) if decided.any() else 0.0,
     }
 
@@ -79,7 +88,7 @@ def cross_fitted(
     """Answers of bands fitted on other groups, as for `band`: int (n,), 1 malignant, 0 benign, -1 not sure."""
     answers = np.full(len(labels), NOT_SURE)
     for fit, test in cross_fits(labels, np.asarray(groups), seed):
-        answers[test] = answers_of(logits[test], *_ends(labels[fit], logits[fit]))
+        answers[test] = answers_of(logits[test], *ends(labels[fit], logits[fit]))
     return answers
 
 
@@ -112,20 +121,27 @@ def answered(labels: np.ndarray, answers: np.ndarray, groups: Sequence[Any] | np
     return found
 
 
-def _ends(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
+def ends(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
     """Ends of the band: where the prediction set changes, found on every logit that occurs.
 
-    An end is infinite where too few cases are given for a class ever to leave the set.
+    An end is infinite where too few cases are given for a class ever to leave the set. `weights` float (n,) says how
+    many cases each one counts as, 1 where None; with those of `calibration.case_weights` the sets hold for an image
+    of a new group (Y. Lee, R. F. Barber, R. Willett, "Distribution-free inference with hierarchical data", 2023).
     """
-    from crepes import ConformalClassifier
-
     grid = np.r_[-np.inf, np.unique(logits), np.inf]
+    rows = np.ones(len(labels)) if weights is None else weights
     held = {}
-    for value, error, sign in ((1, MALIGNANT_ERROR, -1), (0, BENIGN_ERROR, 1)):
-        classifier = ConformalClassifier()
-        classifier.fit(sign * logits[labels == value])
-        chances = classifier.predict_p(sign * grid[:, None], smoothing=False)[:, 0]
+    for value, error, sign in ((1, MALIGNANT_ERROR, 1), (0, BENIGN_ERROR, -1)):
+        chances = _p_values(sign * logits[labels == value], rows[labels == value], sign * grid)
         held[value] = grid[chances > error]
     # "malignant" is in the set from the first of its logits up, "benign" up to the last of its own.
-    starts, ends = float(held[1].min(initial=np.inf)), float(held[0].max(initial=-np.inf))
-    return min(starts, ends), max(starts, ends)
+    starts, stops = float(held[1].min(initial=np.inf)), float(held[0].max(initial=-np.inf))
+    return min(starts, stops), max(starts, stops)
+
+
+def _p_values(scores: np.ndarray, weights: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Conformal p-values, float (m,), of new cases with the scores `at` (m,): the share of the cases, itself among
+    them, that are as low or lower."""
+    order = np.argsort(scores, kind="stable")
+    below = np.r_[0, np.cumsum(weights[order])]
+    return (below[np.searchsorted(scores[order], at, side="right")] + 1) / (below[-1] + 1)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from numbers import Number
 from typing import Any
 
 import numpy as np
 
+from bus_hf.errors import BusError
 from bus_hf.evaluation.figures import Estimate, wilson
+from bus_hf.text import says_unknown, without_decimals
 
 RESAMPLES = 2000
 # Resamples that are computed at a time: bounds memory.
@@ -26,6 +29,7 @@ def group_bootstrap(
     groups: Sequence[Any] | np.ndarray,
     n: int = RESAMPLES,
     seed: int = 0,
+    weights: np.ndarray | None = None,
 ) -> Estimate:
     """Value of a statistic with its 95 % percentile interval (B. Efron, R. Tibshirani, 1993, ch. 13), by groups.
 
@@ -36,12 +40,14 @@ def group_bootstrap(
         groups: group of each row; whole groups are drawn with replacement.
         n: number of resamples.
         seed: of the draws.
+        weights: float (rows,), how much each row counts; 1 where None.
 
     Returns:
         The estimate; bounds are NaN where the statistic is undefined in more than half of the resamples.
     """
-    value = float(statistic(labels, scores, None))
-    draws = [statistic(labels, scores, weights) for weights in resamples(groups, n, seed)]
+    value = float(statistic(labels, scores, weights))
+    of_rows = 1.0 if weights is None else weights
+    draws = [statistic(labels, scores, drawn * of_rows) for drawn in resamples(groups, n, seed)]
     return Estimate(value, *interval(np.concatenate(draws)))
 
 
@@ -83,28 +89,44 @@ def paired_difference(
 
 
 def numbered(groups: Sequence[Any] | np.ndarray) -> np.ndarray:
-    """Groups as numbers from 0, intp (rows,). One that is not known (None, NaN, NaT, NA, "") is of its row alone."""
+    """Groups as numbers from 0, intp (rows,); 1, 1.0 and "1" are one group.
+
+    One that is not known (None, NaN, NaT, NA, or a text that says so) is of its row alone.
+
+    Raises:
+        BusError: a group is no name but a list, say.
+    """
     if isinstance(groups, np.ndarray) and groups.dtype.kind in "iub":
         return np.unique(groups, return_inverse=True)[1].astype(np.intp)
     values = groups.tolist() if isinstance(groups, np.ndarray) else list(groups)
-    if all(isinstance(value, str) and value.strip() for value in values):
-        return np.unique(np.asarray(values, str), return_inverse=True)[1].astype(np.intp)
-    seen: dict[Any, int] = {}
-    return np.array(
-        [seen.setdefault(("row", row) if _unknown(value) else value, len(seen)) for row, value in enumerate(values)],
-        np.intp,
-    )
+    names = [_name(value) for value in values]
+    if all(names) and all(isinstance(value, str) for value in values):
+        return np.unique(np.asarray(names, str), return_inverse=True)[1].astype(np.intp)
+    # Numbered as they come, as rows without groups are.
+    seen: dict[str | int, int] = {}
+    return np.array([seen.setdefault(name or row, len(seen)) for row, name in enumerate(names)], np.intp)
 
 
-def _unknown(value: Any) -> bool:
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return True
+def _name(value: Any) -> str:
+    """A group's name, whole numbers without decimals; "" where it is not known."""
+    if isinstance(value, str):
+        return "" if says_unknown(value) else without_decimals(value.strip())
+    try:
+        hash(value)
+    except TypeError:
+        raise BusError(
+            f"a group is of the kind {type(value).__name__}, which names nothing",
+            where="groups",
+            remedy="give a text or a number a case, or None where the group is not known",
+        ) from None
     try:
         # NaN and NaT differ from themselves.
-        return bool(value != value)
-    except TypeError:
-        # NA answers neither yes nor no.
-        return True
+        if value is None or value != value:
+            return ""
+        return str(int(value)) if isinstance(value, Number) and value == int(value) else str(value)  # type: ignore[call-overload]
+    except (TypeError, ArithmeticError):
+        # NA answers neither yes nor no; infinity is no whole number.
+        return ""
 
 
 def resamples(groups: Sequence[Any] | np.ndarray, n: int = RESAMPLES, seed: int = 0) -> list[np.ndarray]:

@@ -120,6 +120,15 @@ def counts(labels: np.ndarray, groups: Sequence[Any] | np.ndarray) -> tuple[int,
     return len(np.unique(of[labels == 1])), len(np.unique(of[labels == 0]))
 
 
+def case_weights(labels: np.ndarray, groups: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Weights under which the images of one group and one label count as one together, float (n,).
+
+    Those of a class add up to its number of groups (`counts`), so that no patient outvotes another by many frames.
+    """
+    _, place, sizes = np.unique(2 * numbered(groups) + labels, return_inverse=True, return_counts=True)
+    return 1 / sizes[place]
+
+
 def check_counts(labels: np.ndarray, groups: Sequence[Any] | np.ndarray) -> None:
     """BusError where a class has fewer groups than a calibration needs."""
     for kind, count in zip(("malignant", "benign"), counts(labels, groups), strict=True):
@@ -137,23 +146,32 @@ def supported(labels: np.ndarray, groups: Sequence[Any] | np.ndarray) -> dict[st
     return {name: target for name, target in POINTS.items() if malignant >= needed(1 - target)}
 
 
-def threshold_for_sensitivity(labels: np.ndarray, scores: np.ndarray, target: float) -> float:
+def threshold_for_sensitivity(
+    labels: np.ndarray, scores: np.ndarray, target: float, weights: np.ndarray | None = None
+) -> float:
     """The largest threshold at which `score >= threshold` finds at least `target` of the positives given.
 
-    It is the score of one of them as it is: a rounded one could lose that case, or merge scores near 0 and 1.
+    It is the score of one of them as it is: a rounded one could lose that case, or merge scores near 0 and 1. `weights`
+    float (n,) says how many positives each one counts as; 1 where None.
 
     Raises:
         BusError: there is no positive.
     """
-    found = np.sort(scores[labels == 1])[::-1]
+    found = scores[labels == 1]
     if not len(found):
         raise BusError("there is no positive case to fit a threshold on", remedy="give malignant cases too")
-    needed = int(np.ceil(target * len(found) - 1e-9))
-    return float(found[max(needed, 1) - 1])
+    rows = np.ones(len(found)) if weights is None else weights[labels == 1]
+    order = np.argsort(-found, kind="stable")
+    share = np.cumsum(rows[order])
+    return float(found[order][np.searchsorted(share, target * share[-1] - 1e-9)])
 
 
 def operating_points(
-    labels: np.ndarray, logits: np.ndarray, groups: Sequence[Any] | np.ndarray, seed: int = 0
+    labels: np.ndarray,
+    logits: np.ndarray,
+    groups: Sequence[Any] | np.ndarray,
+    seed: int = 0,
+    weights: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
     """Thresholds for those of `POINTS` that are `supported`, with the sensitivity and specificity to expect.
 
@@ -166,6 +184,7 @@ def operating_points(
         logits: float (n,), calibrated.
         groups: group of each case.
         seed: of the split into tenths.
+        weights: float (n,), how many cases each one counts as; 1 where None.
 
     Returns:
         Dicts with name, logit (the threshold), sensitivity and specificity as [value, low, high].
@@ -177,18 +196,17 @@ def operating_points(
     check_counts(labels, groups)
     points = []
     for name, target in supported(labels, groups).items():
-        called = cross_fitted_calls(labels, logits, groups, target, seed)
+        called = cross_fitted_calls(labels, logits, groups, target, seed, weights)
+        found = group_bootstrap(figures.sensitivity, labels, called, groups, weights=weights)
         points.append(
             {
                 "name": name,
-                "logit": threshold_for_sensitivity(labels, logits, target),
-                "sensitivity": rounded(
-                    settled(group_bootstrap(figures.sensitivity, labels, called, groups), groups[labels == 1])
-                ),
+                "logit": threshold_for_sensitivity(labels, logits, target, weights),
+                "sensitivity": rounded(settled(found, groups[labels == 1])),
                 "specificity": rounded(
                     figures.Estimate(
-                        float(figures.specificity(labels, called)),
-                        *interval(refitted_specificities(labels, logits, groups, target)),
+                        float(figures.specificity(labels, called, weights)),
+                        *interval(refitted_specificities(labels, logits, groups, target, weights=weights)),
                     )
                 ),
             }
@@ -197,23 +215,34 @@ def operating_points(
 
 
 def cross_fitted_calls(
-    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, target: float, seed: int = 0
+    labels: np.ndarray,
+    scores: np.ndarray,
+    groups: np.ndarray,
+    target: float,
+    seed: int = 0,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Whether each case is called malignant at a threshold fitted for a sensitivity of `target` on other groups.
 
     Returns:
         bool (n,).
     """
-    return scores >= cross_fitted_thresholds(labels, scores, groups, target, seed)
+    return scores >= cross_fitted_thresholds(labels, scores, groups, target, seed, weights)
 
 
 def cross_fitted_thresholds(
-    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, target: float, seed: int = 0
+    labels: np.ndarray,
+    scores: np.ndarray,
+    groups: np.ndarray,
+    target: float,
+    seed: int = 0,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """For each case the threshold that a sensitivity of `target` takes on other groups, float (n,)."""
     found = np.zeros(len(labels))
+    rows = np.ones(len(labels)) if weights is None else weights
     for fit, test in cross_fits(labels, groups, seed):
-        found[test] = threshold_for_sensitivity(labels[fit], scores[fit], target)
+        found[test] = threshold_for_sensitivity(labels[fit], scores[fit], target, rows[fit])
     return found
 
 
@@ -223,11 +252,13 @@ def cross_fitted_probabilities(
     groups: np.ndarray,
     seed: int = 0,
     start: Scale = PLAIN,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Probability of each case under a `fit_scale` of other groups; logits float (n,), returns float (n,)."""
     found = np.zeros(len(labels))
+    rows = np.ones(len(labels)) if weights is None else weights
     for fit, test in cross_fits(labels, groups, seed):
-        found[test] = (fit_scale(logits[fit], labels[fit], start) or start).probabilities(logits[test])
+        found[test] = (fit_scale(logits[fit], labels[fit], start, rows[fit]) or start).probabilities(logits[test])
     return found
 
 
@@ -238,6 +269,7 @@ def refitted_specificities(
     target: float,
     n: int = RESAMPLES,
     seed: int = 0,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Specificity in resamples of groups, each at its own threshold: how far the threshold itself is uncertain."""
     order = np.argsort(-scores, kind="stable")
@@ -245,9 +277,10 @@ def refitted_specificities(
     # A threshold calls all cases of one score or none: the last place of each.
     ordered = scores[order]
     last = np.searchsorted(-ordered, -ordered, side="right") - 1
+    of_rows = np.ones(len(labels)) if weights is None else weights
     found = []
     for chunk in resamples(groups, n, seed):
-        rows = chunk[:, order]
+        rows = (chunk * of_rows)[:, order]
         hits, alarms = np.cumsum(rows * ill, axis=1), np.cumsum(rows * well, axis=1)
         # The first place, from the most suspicious case down, where enough of the positives are found.
         place = (hits >= target * hits[:, -1:] - 1e-9).argmax(axis=1)

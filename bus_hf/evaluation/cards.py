@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from bus_hf.evaluation import origins, tables
+from bus_hf.evaluation import no_lesion, origins, tables
 from bus_hf.evaluation.evidence import ENSEMBLE
 from bus_hf.evaluation.report import WITHOUT_NORMALS
 
@@ -120,8 +120,8 @@ def ensemble_card(report: Mapping[str, Any], name: str, members: Mapping[str, Ma
     votes = report["member_weights"]
     silent = [f"`{member}`" for member, vote in votes.items() if vote < _NEAR_ZERO]
     summary = (
-        f"{len(votes)} timm members behind one manifest: `ensemble.json` holds the weights of members and views, the "
-        f'temperature and the bias, the operating points and the band of "not sure". Read it with '
+        f"{_counted(len(votes), 'timm member')} behind one manifest: `ensemble.json` holds the weights of members and "
+        f'views, the temperature and the bias, the operating points and the band of "not sure". Read it with '
         f"`bus_hf.BreastCancerDetector.from_pretrained(FOLDER)`."
     )
     if silent:
@@ -278,15 +278,32 @@ def _card(
             template_str=files("bus_hf.evaluation").joinpath("card.md").read_text(encoding="utf-8"),
             title=title,
             interval=report["interval"],
-            sources=_counted(sum(not source.endswith(WITHOUT_NORMALS) for source in report["by_source"]), "source"),
-            devices=_counted(len(report["by_device"]), "known scanner setting"),
+            measured=_measured(report),
             own=origins.own(report),
-            peak="the same images, for the first version's light\n  member, and kept since."
-            if origins.own(report)
-            else "images of BUSI and BUS-BRA, not on these.",
+            peak=_peak(report),
+            generated=origins.generated(origins.names(report)),
             **origins.words(origins.names(report)),
             **words,
         )
+    )
+
+
+def _measured(report: Mapping[str, Any]) -> str:
+    """On what the figures were measured, and what does not follow from that."""
+    sources = origins.names(report)
+    if origins.generated(sources):
+        return "generated pictures alone: nothing follows for images of patients."
+    devices = _counted(len(report["by_device"]), "known scanner setting")
+    return f"{_counted(len(sources), 'source')}, with {devices}: other hospitals and devices will read differently."
+
+
+def _peak(report: Mapping[str, Any]) -> str:
+    """Where the peak of the lesion map from which a lesion counts as found comes from."""
+    found = report.get("no_lesion")
+    if found and no_lesion.fitted(found):
+        return "The peak of the lesion map from which a lesion counts as found was fitted on these images."
+    return (
+        "The peak of the lesion map from which a lesion counts as found was set beforehand, not fitted on these images."
     )
 
 

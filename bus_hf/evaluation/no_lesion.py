@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,11 @@ def found_peak(peaks: np.ndarray, has_lesion: np.ndarray, least: float) -> float
     if len(of_lesions) < _LEAST:
         return least
     return max(least, float(np.floor(of_lesions[int(MISSED * len(of_lesions))] * 1e3) / 1e3))
+
+
+def fitted(measured: Mapping[str, Any]) -> bool:
+    """Whether the peak of what `measure` returned was fitted, since enough of its images have a lesion."""
+    return sum(row["n"] for name, row in measured["pathologies"].items() if name != "normal") >= _LEAST
 
 
 def predicted_positive(

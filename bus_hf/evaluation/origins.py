@@ -19,6 +19,7 @@ class Collection:
     cite: str
 
 
+_PHANTOMS = "phantoms"
 _KNOWN = {
     "busi": Collection(
         "**BUSI** (Cairo; women of 25 to 75 years, LOGIQ E9 systems, images of lesions and of normal breasts), "
@@ -50,7 +51,7 @@ _KNOWN = {
         'A. Pawłowska et al., "Curated benchmark dataset for ultrasound based breast lesion analysis", Scientific Data '
         "11:148, 2024.",
     ),
-    "phantoms": Collection(
+    _PHANTOMS: Collection(
         "**phantoms**: generated pictures, which show no patient; figures on them say nothing of real images",
         "phantoms: by how they were made",
         "",
@@ -75,7 +76,7 @@ def words(sources: Iterable[str]) -> dict[str, str | None]:
     """Parts of a card on its collections: participants, outcomes, leaks and citations, None for what there is not."""
     told = {name: _KNOWN.get(name, _unknown(name)) for name in sources}
     cites = [f"- {one.cite}" for one in told.values() if one.cite]
-    patients = [name for name in told if name != "phantoms"]
+    patients = [name for name in told if name != _PHANTOMS]
     return {
         "participants": "\n".join(f"- {one.about}." for one in told.values()),
         "outcomes": "; ".join(one.outcome for one in told.values()),
@@ -91,6 +92,19 @@ def words(sources: Iterable[str]) -> dict[str, str | None]:
             "trained on them to say."
         ),
     }
+
+
+def generated(sources: Iterable[str]) -> bool:
+    """Whether all images are generated ones, which show no patient."""
+    return set(sources) == {_PHANTOMS}
+
+
+def images(sources: Iterable[str]) -> str:
+    """What to call the labelled images that a calibration was fitted on; a table's images have the source "site"."""
+    found = sorted(sources)
+    if generated(found):
+        return "generated pictures (phantoms), which show no patient"
+    return f"labelled images of {', '.join('this site' if name == 'site' else name for name in found)}"
 
 
 def _unknown(name: str) -> Collection:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 import datasets
@@ -21,8 +22,8 @@ _INPUTS = """\
 Args:
     predictions: probability of disease of each case, 0 to 1.
     references: 1 for diseased, 0 for healthy.
-    groups: group of each case (a patient, say), resampled as a whole; a case whose group is not known (None, NaN, "")
-        is its own, as every case is where no groups are given.
+    groups: group of each case (a patient, say), resampled as a whole, by texts or numbers (1, 1.0 and "1" are one); a
+        case whose group is not known (None, NaN, "", "nan") is its own, as every case is where no groups are given.
     threshold: probability from which a case counts as called (0.5).
     sensitivities: for each, the specificity at the highest threshold that reaches it (0.9, 0.95, 0.975).
     prevalence: share of diseased that PPV and NPV are stated for; that of the references where it is not given.
@@ -81,10 +82,18 @@ def screening(
     """Figures of a binary reader; arguments and result as `BusScreening` describes them.
 
     Raises:
-        BusError: lengths differ, a class is missing, or a value lies outside its bounds.
+        BusError: lengths differ, a class is missing, a value lies outside its bounds or is of another kind.
     """
     labels, chances = _numbers("reference", references), _numbers("prediction", predictions)
-    of = np.arange(len(labels)) if groups is None else numbered(groups)
+    of = np.arange(len(labels)) if groups is None else numbered(_listed("groups", groups))
+    for what, value in (("threshold", threshold), ("prevalence", prevalence if prevalence is not None else 0.5)):
+        _number(what, value)
+    sensitivities = _listed("sensitivities", sensitivities)
+    for target in sensitivities:
+        _number("wanted sensitivity", target)
+    for what, count in (("number of resamples", n), ("seed", seed)):
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 0:
+            raise BusError(f"the {what} is {count!r}", where="bus_screening", remedy="give a whole number of 0 or more")
     _check(labels, chances, of, threshold, sensitivities, prevalence, n)
     labels = labels.astype(int)
     called = chances >= threshold
@@ -124,6 +133,19 @@ def screening(
         "threshold": float(threshold),
         "prevalence": float(share),
     }
+
+
+def _listed(what: str, values: Any) -> list[Any]:
+    """The values as a list; BusError where they are not several."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise BusError(f"{what} is {values!r}", where="bus_screening", remedy=f"give a list, as {what}=[...]")
+    return values.tolist() if isinstance(values, np.ndarray) else list(values)
+
+
+def _number(what: str, value: Any) -> None:
+    """BusError for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise BusError(f"the {what} is {value!r}", where="bus_screening", remedy="give a number, as 0.9")
 
 
 def _numbers(what: str, values: Sequence[Any]) -> np.ndarray:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bus_hf.evaluation import origins
+from bus_hf.evaluation.calibration import POINTS
 from bus_hf.evaluation.tables import estimate
 
 
@@ -26,24 +28,43 @@ def tables(found: Mapping[str, Any]) -> str:
         for name, row in found[when]["operating_points"].items():
             rates = f"{estimate(row['sensitivity'])} | {estimate(row['specificity'])}"
             lines.append(f"| {name} | {when} | {row['threshold']:.3f} | {rates} |")
-    return "\n".join(lines)
+    default, old = found["default_operating_point"], found["before"]["default_operating_point"]
+    told = f"The default operating point is {default}, as before" if default == old else changed_default(old, default)
+    return "\n".join([*lines, "", f"{told[0].upper()}{told[1:]}."])
+
+
+def changed_default(old: str, new: str) -> str:
+    """That the default operating point is another one now, and that it is less sensitive, without its full stop."""
+    text = f"the default operating point is now {new} in place of {old}"
+    if old not in POINTS:
+        return f"{text}, which no site fits"
+    return (
+        f"{text}, which takes more cancers: it is less sensitive ({POINTS[new]:g} instead of {POINTS[old]:g} is meant)"
+    )
 
 
 def text(found: Mapping[str, Any]) -> str:
     """`tables` with what the probabilities assume, the band of "not sure", and what the cases could not show."""
     parts = [
         "The networks are those of the ensemble that was calibrated; temperature, bias and thresholds were fitted on "
-        f"{found['n']} labelled images of this site, {found['n_malignant']} of them malignant, in {found['n_groups']} "
-        f"groups (patients, near-duplicates). Probabilities assume that {100 * found['prevalence']:.0f} % of the "
-        "images are malignant, as among these.",
+        f"{found['n']} {origins.images(found['sources'])}, {found['n_malignant']} of them malignant, in "
+        f"{found['n_groups']} groups (patients, near-duplicates). Images of one group and one label count as one. "
+        f"Probabilities assume that {100 * found['prevalence']:.0f} % are malignant, as among these.",
         tables(found),
     ]
+    without = found["no_lesion"]
+    if without["n"]:
+        parts.append(
+            f"No lesion was found in {without['n']} of these images, which takes more to be predicted malignant. With "
+            f"this rule {found['default_operating_point']} has a sensitivity of {estimate(without['sensitivity'])} and "
+            f"a specificity of {estimate(without['specificity'])}."
+        )
     band = found["abstain"]
     if band:
         parts.append(
-            f'Probabilities from {band["low"]:.3f} to {band["high"]:.3f} are answered "not sure, refer": '
-            f"{100 * band['coverage']:.1f} % of these images lie outside, and {100 * band['error']:.1f} % of those are "
-            f"answered wrongly ({band['method']})."
+            f'Probabilities from {band["low"]:.3f} to {band["high"]:.3f} are answered "not sure, refer", '
+            f"as is what the default operating point or the lesion map contradicts: {100 * band['coverage']:.1f} % of "
+            f"these cases get another answer, and {100 * band['error']:.1f} % of those a wrong one ({band['method']})."
         )
     warnings = found["warnings"]
     if warnings:
@@ -56,7 +77,7 @@ def card(name: str, version: str, found: Mapping[str, Any]) -> str:
     return "\n\n".join(
         (
             f"# {name} {version}",
-            "Calibrated by `bus-hf calibrate` on a site's own cases; nothing here names one of them.",
+            f"Calibrated by `bus-hf calibrate` on {origins.images(found['sources'])}; nothing here names one of them.",
             text(found),
             "For research and teaching. This is not a medical device and must not decide about a patient.\n",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bus_hf.evaluation import no_lesion
 from bus_hf.evaluation.evidence import ENSEMBLE
 from bus_hf.evaluation.report import LEAST, WITHOUT_NORMALS
 
@@ -215,11 +216,20 @@ def no_lesion_text(report: Mapping[str, Any]) -> str:
         for name, row in measured["pathologies"].items()
     )
     rates = " and ".join(f"a {name} of {estimate(measured[name])}" for name in ("sensitivity", "specificity"))
+    only = (
+        "only above the abstention interval, and"
+        if report.get("abstain")
+        else "at the operating points like others, but"
+    )
+    origin = (
+        "peak and threshold were fitted on these images"
+        if no_lesion.fitted(measured)
+        else "the threshold was fitted on these images, which are too few to fit the peak on"
+    )
     return (
         f"No lesion counts as found where the lesion map peaks below {measured['found_peak']:g}. Such an image is "
-        "predicted malignant only above the abstention interval, and is never answered as surely benign: "
-        f"{counts}. With this rule the default operating point has {rates}; peak and threshold were fitted on these "
-        "images."
+        f"predicted malignant {only} is never answered as surely benign: {counts}. With this rule the default "
+        f"operating point has {rates}; {origin}."
     )
 
 

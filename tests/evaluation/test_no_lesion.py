@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bus_hf.evaluation import no_lesion
+from bus_hf.evaluation import no_lesion, tables
 
 
 def test_the_peak_leaves_out_five_in_a_hundred_lesions_at_most():
@@ -43,3 +43,24 @@ def test_the_measure_counts_what_the_rule_changes():
     assert measured["pathologies"]["malignant"]["predicted_malignant_without_the_rule"] == 1
     assert measured["sensitivity"]["value"] == 0.5
     assert measured["specificity"]["value"] == 0.75
+
+
+@pytest.mark.parametrize(("n", "fitted"), [(39, False), (40, True)])
+@pytest.mark.parametrize("normals", [0, 5])
+@pytest.mark.parametrize("band", [False, True])
+def test_words_hold_without_normals_with_few_lesions_and_without_a_band(n, fitted, normals, band):
+    rng = np.random.default_rng(0)
+    y_true, logits, peaks = np.arange(n + normals) % 2, rng.normal(size=n + normals), rng.uniform(0, 1, n + normals)
+    kinds = np.where(y_true == 1, "malignant", "benign")
+    kinds[n:], y_true[n:] = "normal", 0
+    found = no_lesion.found_peak(peaks, kinds != "normal", 0.02)
+    measured = no_lesion.measure(
+        y_true, logits, peaks, kinds, np.arange(len(kinds)), found=found, threshold=-1.0, without_lesion=1.0
+    )
+    assert no_lesion.fitted(measured) == fitted
+    assert (found == 0.02) == (not fitted)
+    text = tables.no_lesion_text({"no_lesion": measured, "abstain": {"low": 0.2} if band else None})
+    assert ("peak and threshold were fitted on these images" in text) == fitted
+    assert ("too few to fit the peak on" in text) == (not fitted)
+    assert ("only above the abstention interval" in text) == band
+    assert ("normal:" in text) == (normals > 0)

@@ -148,8 +148,8 @@ def test_unknown_groups_stand_alone():
 def test_groups_of_mixed_kinds_are_told_apart_and_joined():
     chances, labels, _ = cases(12)
     groups = [1, "1", np.int64(1), 1.0, ("a", 1), "b", "b", None, True, b"b", np.str_("b"), 7]
-    # 1 in four forms is one group, "b" in two.
-    assert screening(chances, labels, groups, n=20)["n_groups"] == 12 - 3 - 2
+    # 1 in five forms is one group, "b" in two.
+    assert screening(chances, labels, groups, n=20)["n_groups"] == 12 - 4 - 2
 
 
 @pytest.mark.parametrize(
@@ -189,3 +189,53 @@ def test_tiny_probabilities_have_a_specificity_too():
     labels = np.repeat([0, 1], 20)
     chances = np.r_[np.linspace(1e-9, 2e-9, 20), np.linspace(3e-9, 4e-9, 20)]
     assert screening(chances, labels, n=20)["specificity_at_0.9"] == 1
+
+
+CASES = [0.2, 0.7, 0.4, 0.9] * 10, [0, 1] * 20
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"threshold": "0.5"}, "the threshold is '0.5'; give a number"),
+        ({"threshold": None}, "the threshold is None"),
+        ({"threshold": True}, "the threshold is True"),
+        ({"prevalence": "0.1"}, "the prevalence is '0.1'"),
+        ({"sensitivities": 0.9}, r"sensitivities is 0\.9; give a list, as sensitivities="),
+        ({"sensitivities": "0.9"}, r"sensitivities is '0\.9'; give a list"),
+        ({"sensitivities": ["0.9"]}, r"the wanted sensitivity is '0\.9'"),
+        ({"groups": [[1]] * 40}, "a group is of the kind list"),
+        ({"groups": [{}] * 40}, "a group is of the kind dict"),
+        ({"groups": [np.ones(1)] * 40}, "a group is of the kind ndarray"),
+        ({"groups": 7}, "groups is 7; give a list"),
+        ({"groups": "a" * 40}, "give a list, as groups="),
+        ({"n": "50"}, "the number of resamples is '50'"),
+        ({"n": 2.5}, r"the number of resamples is 2\.5"),
+        ({"seed": -1}, "the seed is -1"),
+    ],
+)
+def test_settings_of_another_kind_are_one_sentence(changed, sentence):
+    with pytest.raises(BusError, match=sentence):
+        screening(*CASES, **({"n": 10} | changed))
+
+
+@pytest.mark.parametrize(
+    ("groups", "count"),
+    [
+        ([1, 1.0, "1", "1.0"] * 10, 1),
+        ([np.int64(1), np.float32(1), " 1 ", "1,0"] * 10, 1),
+        (np.array([1, 1.0, "1", 2], object).repeat(10), 2),
+        (["01", "1"] * 20, 2),
+        (["nan", "", " ", "None"] * 10, 40),
+        (["NaN", "NA", "-", "unknown"] * 10, 40),
+        ([float("nan"), None, "a", "a"] * 10, 21),
+        ((number for number in range(40)), 40),
+    ],
+)
+def test_groups_are_told_apart_by_what_they_name(groups, count):
+    assert screening(*CASES, groups=groups, n=10)["n_groups"] == count
+
+
+def test_settings_as_numpy_has_them_are_numbers():
+    found = screening(*CASES, n=np.int64(10), threshold=np.float32(0.5), sensitivities=np.array([0.9]))
+    assert found == screening(*CASES, n=10, sensitivities=[0.9])
