@@ -37,14 +37,20 @@ def point_words(name: str) -> str:
     return f"miss at most {found[1]} in {int(found[2]):,} cancers" if found else name.replace("_", " ")
 
 
-def measured(point: OperatingPoint) -> str:
-    """What was measured at an operating point, and where: cancers that it catches, and others that it clears."""
-    return f"{rates(point)} {MEASURED_ON}"
+def measured(point: OperatingPoint, part: bool = False) -> str:
+    """What was measured at an operating point, and where: cancers that it catches, and others that it clears.
+
+    Args:
+        part: whether only a part of the members voted, for which these rates were not measured.
+    """
+    caught, cleared = _in_100(point.sensitivity[0]), _in_100(point.specificity[0])
+    whom = " (measured with all members, not with the light one alone)" if part else ""
+    return f"catches {caught} cancers and clears {cleared} others {MEASURED_ON}{whom}"
 
 
-def rates(point: OperatingPoint) -> str:
-    """The measured rates alone, for a place that says beside it where they were measured."""
-    return f"catches {_in_100(point.sensitivity[0])} cancers and clears {_in_100(point.specificity[0])} others"
+def choice(point: OperatingPoint) -> str:
+    """The measured rates alone, short enough for a phone; what they are and where they were measured stands beside."""
+    return f"{percent(point.sensitivity[0])} of cancers, {percent(point.specificity[0])} of others"
 
 
 def without_lesion(manifest: Ensemble, point: OperatingPoint) -> str:
@@ -77,8 +83,8 @@ def plain(result: Prediction) -> dict[str, Any]:
     return result.to_dict() | {"verdict": verdict(result), "confidence": confidence(result)}
 
 
-def explanation(result: Prediction, point: OperatingPoint) -> str:
-    """Why the verdict is what it is, in a sentence or two."""
+def explanation(result: Prediction, point: OperatingPoint, part: bool = False) -> str:
+    """Why the verdict is what it is, in a sentence or two; `part` as in `measured`."""
     without_lesion = result.box is None
     if result.uncertain and without_lesion:
         return "Without a lesion to compare, the probability says little: let someone look at it who can decide."
@@ -87,7 +93,7 @@ def explanation(result: Prediction, point: OperatingPoint) -> str:
     if without_lesion:
         return "The image as a whole looks like those with a cancer, although no lesion was found."
     where = "at or above" if result.prediction in _MALIGNANT else "below"
-    return f"That is {where} the threshold of {percent(result.threshold)}, which {measured(point)}."
+    return f"That is {where} the threshold of {percent(result.threshold)}, which {measured(point, part)}."
 
 
 def assumption(result: Prediction) -> str:

@@ -26,6 +26,7 @@ def post(path: str, data: bytes, kind: str) -> Any:
         return json.load(answer)
 
 
+# An upload is read once, and waits for that until 55 seconds after the last upload or request of its sender.
 (path,) = post("upload", body, f"multipart/form-data; boundary={mark}")
 asked = {"data": [{"path": path, "orig_name": image.name, "meta": {"_type": "gradio.FileData"}}]}
 event = post("call/predict", json.dumps(asked).encode(), "application/json")["event_id"]

@@ -76,6 +76,25 @@ def test_a_verdict_says_its_threshold_and_what_was_measured_where():
     assert "too often wrong" in words.explanation(replace(READING, uncertain=True), POINT)
 
 
+def test_a_part_of_the_members_shows_no_rates_as_its_own():
+    said = words.explanation(READING, POINT, part=True)
+    assert "(measured with all members, not with the light one alone)." in said
+    assert "all members" not in words.explanation(READING, POINT)
+    assert "measured with all members" in html.reading(READING, POINT, part=True)
+
+
+def test_a_choice_is_short_enough_for_a_phone():
+    assert words.choice(POINT) == "95 % of cancers, 70 % of others"
+    assert words.choice(replace(POINT, sensitivity=(1.0, 0.9, 1.0))).startswith("over 99 % of cancers")
+
+
+def test_the_threshold_of_an_image_without_a_lesion_is_marked_as_such():
+    without = replace(READING, box=None, box_source=None, threshold=0.62)
+    assert "the line marks the threshold for an image without a lesion, 62 %" in html.reading(without, POINT)
+    assert "left:62%" in html.reading(without, POINT)
+    assert "the line marks the threshold, 21 %" in html.reading(READING, POINT)
+
+
 def test_no_measured_rate_is_none_or_all():
     said = words.measured(replace(POINT, sensitivity=(1.0, 0.9, 1.0), specificity=(0.0, 0.0, 0.1)))
     assert "over 99 in 100 cancers" in said

@@ -115,10 +115,9 @@ def run(given: argparse.Namespace) -> int:
             return 1
         points = {point.name: point for point in detector.manifest.operating_points}
         used = points[given.operating_point or detector.manifest.default_operating_point]
-        others = ", with all members voting" if given.light else ""
         sentences = [
             f"{read} read, {len(failed)} failed.",
-            f"{used.name}: suspicious from {words.percent(used.threshold)} on, which {words.measured(used)}{others}.",
+            f"{used.name}: suspicious from {words.percent(used.threshold)} on, which {words.measured(used, given.light)}.",
             *([words.without_lesion(detector.manifest, used)] if no_lesion else []),
             *([assumed] if assumed else []),
             "For research, not for diagnosis.",

@@ -16,9 +16,10 @@ from bus_hf.data.phantoms import Kind, phantom
 from bus_hf.errors import BusError
 from bus_hf.prediction import Failure, Prediction
 from bus_hf.space import html
+from bus_hf.space.bodies import raise_refused
 from bus_hf.space.door import COOKIE
-from bus_hf.space.reader import Kept, Latest, Reader, Settings
-from bus_hf.space.uploads import Uploads
+from bus_hf.space.reader import Kept, Latest, Reader, Settings, parse_box
+from bus_hf.space.uploads import Uploads, WrongRequestError
 
 MAX_BATCH = 200
 
@@ -56,7 +57,7 @@ class Answers:
         except BusError as error:
             shown = html.alert(str(error)), ""
         else:
-            shown = self._shown(scan, _settings(point, "", light, True, lesion_type), request)
+            shown = self._shown(scan, request, point, None, light, lesion_type)
         return (None, *shown, "") if self._latest.of(_session(request)) == path else _nothing_new(4)
 
     def example(self, name: str, kind: Kind, seed: int) -> Callable[..., Shown]:
@@ -66,7 +67,7 @@ class Answers:
             image, _ = phantom(np.random.default_rng(seed), kind)
             if self._latest.of(_session(request)) != name:
                 return _nothing_new(3)
-            shown = self._shown(Scan(image, 0.0), _settings(point, "", light, True, lesion_type), request)
+            shown = self._shown(Scan(image, 0.0), request, point, None, light, lesion_type)
             return (*shown, "") if self._latest.of(_session(request)) == name else _nothing_new(3)
 
         return show
@@ -77,7 +78,7 @@ class Answers:
         scan, asked_for = self._kept.get(session), self._latest.of(session)
         if scan is None:
             return html.alert("There is no image yet, or none any more; drop one above."), ""
-        shown = self._shown(scan, _settings(point, roi, light, True, lesion_type), request)
+        shown = self._shown(scan, request, point, roi, light, lesion_type)
         return shown if self._latest.of(session) == asked_for else _nothing_new(2)
 
     def changed(self, point: Any, roi: Any, light: Any, lesion_type: Any, request: gr.Request) -> Shown:
@@ -103,11 +104,13 @@ class Answers:
         if not files:
             return html.alert("There are no files yet; drop some above."), None
         try:
+            asked = self._checked(point, light, heatmap, lesion_type)
             read = []
-            for result, grey in self._each(files, _settings(point, "", light, heatmap, lesion_type)):
+            for result, grey in self._each(files, asked):
                 read.append((result, None if grey is None else html.thumbnail(grey, result)))
                 progress(len(read) / len(files), desc=f"{len(read)} of {len(files)}")
         except BusError as error:
+            self._uploads.drop(map(_path, files))
             return html.alert(str(error)), None
         return html.table([result for result, _ in read], [drawn for _, drawn in read]), None
 
@@ -123,11 +126,13 @@ class Answers:
         """Read one image."""
         try:
             with _sentences():
-                asked = _settings(operating_point, roi, light, heatmap, lesion_type)
                 if image is None:
                     raise BusError("no image was given", remedy="send a file")
-                upload = self._uploads.take(_path(image))
-                return html.plain(self._reader.read(self._reader.decode(upload), asked, upload.name))
+                raise_refused(image)
+                with self._uploads.reading(_path(image)) as upload:
+                    asked = _settings(operating_point, roi, light, heatmap, lesion_type)
+                    self._reader.check(asked)
+                    return html.plain(self._reader.read(self._reader.decode(upload), asked, upload.name))
         except BusError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
@@ -141,18 +146,35 @@ class Answers:
     ) -> list[dict[str, Any]]:
         """Read several images; one that cannot be read is answered with its name and an error."""
         try:
-            asked = _settings(operating_point, "", light, heatmap, lesion_type)
-            return [html.plain(result) for result, _ in self._each(images or [], asked)]
+            if images is None:
+                raise BusError("no images were given", remedy="send a list of files")
+            raise_refused(images)
+            try:
+                asked = self._checked(operating_point, light, heatmap, lesion_type)
+            except WrongRequestError:
+                for one in images:
+                    self._uploads.ask(_path(one), "")
+                raise
+            return [html.plain(result) for result, _ in self._each(images, asked)]
         except BusError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    def _shown(self, scan: Scan, asked: Settings, request: gr.Request) -> Shown:
+    def _checked(self, point: Any, light: Any, heatmap: Any, lesion_type: Any) -> Settings:
+        """Settings for several images."""
+        with _sentences():
+            asked = _settings(point, None, light, heatmap, lesion_type)
+            self._reader.check(asked)
+        return asked
+
+    def _shown(self, scan: Scan, request: gr.Request, point: Any, roi: Any, light: Any, lesion_type: Any) -> Shown:
         """Verdict and picture of an image, which the session keeps."""
         self._kept.put(_session(request), scan)
         try:
             with _sentences():
+                asked = _settings(point, roi, light, True, lesion_type)
                 result = self._reader.read(scan, asked)
-                return html.reading(result, self._reader.point(result, asked.light)), html.picture(scan.grey, result)
+                measured = self._reader.point(result, asked.light)
+                return html.reading(result, measured, self._reader.is_part(asked)), html.picture(scan.grey, result)
         except BusError as error:
             return html.alert(str(error)), html.picture(scan.grey, None)
 
@@ -160,22 +182,22 @@ class Answers:
         """Read uploads one after another, with their grey images where heat maps are asked for."""
         done: dict[str, tuple[Prediction | Failure, np.ndarray | None]] = {}
         try:
-            with _sentences():
-                self._reader.check(asked)
             for number, file in enumerate(files, start=1):
-                path = _path(file)
                 # The same upload twice in one list is read once.
-                if path not in done:
-                    done[path] = self._one(path, asked, number)
-                yield done[path]
+                path = _path(file)
+                found = done.get(path) or self._one(file, asked, number)
+                if path:
+                    done[path] = found
+                yield found
         finally:
             self._uploads.drop(map(_path, files))
 
-    def _one(self, path: str, asked: Settings, number: int) -> tuple[Prediction | Failure, np.ndarray | None]:
+    def _one(self, file: Any, asked: Settings, number: int) -> tuple[Prediction | Failure, np.ndarray | None]:
         name = f"file {number}"
         try:
             with _sentences():
-                upload = self._uploads.take(path)
+                raise_refused(file)
+                upload = self._uploads.take(_path(file))
                 name = upload.name
                 if number > MAX_BATCH:
                     raise BusError(
@@ -216,10 +238,19 @@ def _path(file: Any) -> str:
 
 
 def _settings(point: Any, roi: Any, light: Any, heatmap: Any, lesion_type: Any) -> Settings:
+    """Settings as they came; WrongRequestError for what is of another kind, since a guess could be wrong."""
+    if point is not None and not isinstance(point, str):
+        raise WrongRequestError("operating_point is no text", remedy="give a name, or nothing for the ensemble's own")
     return Settings(
-        str(point) if point else None,
-        "" if roi is None else str(roi),
-        light is True,
-        heatmap is True,
-        lesion_type is True,
+        point or None,
+        parse_box(roi),
+        _flag("light", light),
+        _flag("heatmap", heatmap),
+        _flag("lesion_type", lesion_type),
     )
+
+
+def _flag(name: str, given: Any) -> bool:
+    if given is None or isinstance(given, bool):
+        return bool(given)
+    raise WrongRequestError(f"{name} is neither true nor false", remedy="give one of these without quotes, or nothing")

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bus_hf.errors import BusError
 from bus_hf.space import bodies
 from bus_hf.space.receive import receive as receive_upload
-from bus_hf.space.uploads import Uploads
+from bus_hf.space.uploads import SWEEP, Sender, Uploads
 
 _LOG = logging.getLogger(__name__)
 
@@ -126,21 +126,24 @@ class Door:
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, owner: str) -> None:
         path, method = scope["path"], scope["method"]
-        client = scope["client"][0] if scope.get("client") else ""
+        sender = _sender(scope, owner)
         if method in ("GET", "HEAD") and path.startswith(_FILE):
             return await self._own_file(scope, receive, send, owner)
         if method in ("GET", "HEAD") and _READ.fullmatch(path):
-            with self._uploads.connected(*_streams(scope, owner)):
+            with self._uploads.connected(*_streams(scope, sender)):
                 return await self._app(scope, receive, send)
         if method == "GET" and path == f"{_UPLOAD}_progress":
             # Uploads are taken in here, so Gradio could not say how far they are.
             return await Response('data: {"msg": "done"}\n\n', media_type="text/event-stream")(scope, receive, send)
         if method == "POST" and path == _UPLOAD:
             await self._check_login(scope)
-            kept = await receive_upload(Request(scope, receive), self._uploads, owner, client)
+            # What a client sent before lives while it goes on.
+            with self._uploads.connected(sender):
+                kept = await receive_upload(Request(scope, receive), self._uploads, sender)
             return await JSONResponse(kept)(scope, receive, send)
         if method == "POST" and (found := _ASK.fullmatch(path)):
-            return await self._ask(scope, receive, send, owner, found)
+            with self._uploads.connected(sender):
+                return await self._ask(scope, receive, send, owner, found)
         if method == "POST" and _WRITE.fullmatch(path):
             return await self._app(scope, receive, send)
         raise RefusedError(404, "there is nothing here", "open the page itself")
@@ -159,7 +162,7 @@ class Door:
     async def _ask(self, scope: Scope, receive: Receive, send: Send, owner: str, found: re.Match[str]) -> None:
         """Pass on a call of an endpoint whose arguments have been checked and written anew."""
         try:
-            body = json.loads(await _limited(Request(scope, receive)))
+            body = json.loads(await _limited(Request(scope, receive)), parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
             if isinstance(error, BusError):
                 raise
@@ -169,7 +172,13 @@ class Door:
         page = scope["app"].get_blocks()
         # As Gradio does: `/run/predict` stands for every endpoint where the body says which; `/call` goes by its name.
         by_number = not found["name"] or (found["way"] in ("run", "api") and "fn_index" in body)
-        clean = bodies.checked(body, page, None if by_number else found["name"], self._uploads, owner)
+        fn = bodies.endpoint(page, None if by_number else found["name"], body.get("fn_index"))
+        if fn.queue is not False and found["way"] in ("run", "api"):
+            name = fn.api_name if fn.api_visibility == "public" else "predict"
+            raise RefusedError(
+                404, "this address takes no requests, since all wait in one queue", f"send it to {API}/call/{name}"
+            )
+        clean = bodies.checked(body, fn, self._uploads, owner)
         files = bodies.files_in(clean["data"])
         session = clean.get("session_hash")
         for path in files:
@@ -214,13 +223,13 @@ class Door:
 
 
 def lifespan(uploads: Uploads, *sweeps: Any) -> Any:
-    """A lifespan for Gradio's app in which uploads are swept every few seconds."""
+    """A lifespan for Gradio's app in which uploads are swept every `SWEEP` seconds."""
 
     @asynccontextmanager
     async def running(_: Any) -> AsyncIterator[None]:
         async def forever() -> None:
             while True:
-                await asyncio.sleep(5)
+                await asyncio.sleep(SWEEP)
                 for sweep in (uploads.sweep, *sweeps):
                     sweep()
 
@@ -262,13 +271,24 @@ def _host(address: str) -> str:
         return ""
 
 
-def _streams(scope: Scope, owner: str) -> tuple[str, ...]:
-    """The session and the event whose connection a request holds open; none for other requests."""
+def _sender(scope: Scope, owner: str) -> Sender:
+    client = scope["client"][0] if scope.get("client") else ""
+    return Sender(owner, client, Headers(scope=scope).get("x-forwarded-for", "").partition(",")[0].strip())
+
+
+def _streams(scope: Scope, sender: Sender) -> tuple[str | Sender, ...]:
+    """Whose connection a request holds open: owner, session or event; none for other requests."""
     found = _STREAM.fullmatch(scope["path"])
     if found is None:
         return ()
     asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("session_hash", [""])[0]
-    return owner, found["session"] or found["event"] or asked
+    # Who waits for an answer may have sent more; a heartbeat alone tells only of its own session.
+    waiting = () if found["session"] else (sender,)
+    return sender.owner, found["session"] or found["event"] or asked, *waiting
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
 
 
 async def _limited(request: Request) -> bytes:

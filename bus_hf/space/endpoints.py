@@ -8,6 +8,7 @@ import gradio as gr
 from gradio.components.api_component import Api
 
 from bus_hf.space.answers import MAX_BATCH, Answers
+from bus_hf.space.uploads import ONCE
 
 _FILE = {
     "title": "FileData",
@@ -20,6 +21,7 @@ _FILE = {
     "required": ["path"],
 }
 _FLAG = {"type": "boolean"}
+_ROI = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "number"}}]}
 _POINT = "name of an operating point, such as miss_5_in_100; without it the ensemble's own"
 _LIGHT = "true: the light network alone, which is quicker and less exact"
 _HEATMAP = "true: the evidence for malignancy too, as a grey PNG of the image's size in a data URI"
@@ -29,9 +31,9 @@ _TYPE = "true: ask the lesion-type classifier too, where the ensemble has one"
 def add(answers: Answers, **limit: Any) -> None:
     """Add the endpoints `/predict` and `/predict_batch` to the page that is being built."""
     image = _argument("image", _FILE, "the ultrasound image, a file of PNG, JPEG, TIFF, BMP, WebP or GIF")
-    images = _argument("images", {"type": "array", "items": _FILE}, f"up to {MAX_BATCH} such images")
+    images = _argument("images", {"type": "array", "items": _FILE}, f"up to {MAX_BATCH} such images, or a single one")
     roi = _argument(
-        "roi", {"type": "string"}, 'lesion box, "left, top, width, height" in pixels; without it it is found'
+        "roi", _ROI, "lesion box: left, top, width and height in pixels, as a list or as text; without it it is found"
     )
     one, many = (
         [
@@ -47,13 +49,14 @@ def add(answers: Answers, **limit: Any) -> None:
         "result", {"type": "object"}, "verdict, calibrated probability of malignancy, lesion box and more"
     )
     readings = _argument("results", {"type": "array", "items": {"type": "object"}}, "one such object a file, in order")
+    once = f"{ONCE[0].upper()}{ONCE[1:]}; a request with a wrong argument leaves it there."
     asked: dict[str, Any] = {"preprocess": False, "postprocess": False, **limit}
     gr.Button(visible=False).click(
         answers.predict,
         [image, *one],
         reading,
         api_name="predict",
-        api_description="Read one breast ultrasound image: how likely a malignant lesion is, where, and how sure.",
+        api_description=f"Read one breast ultrasound image: how likely a malignant lesion is, where, how sure. {once}",
         **asked,
     )
     gr.Button(visible=False).click(
@@ -61,7 +64,7 @@ def add(answers: Answers, **limit: Any) -> None:
         [images, *many],
         readings,
         api_name="predict_batch",
-        api_description="Read several images; one that cannot be read is answered with its name and an error.",
+        api_description=f"Read several images; one that cannot be read is answered with its name and an error. {once}",
         **asked,
     )
 

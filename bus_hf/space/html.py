@@ -44,12 +44,12 @@ def working() -> str:
     return '<div class="card waiting" role="status"><p>Reading the new image …</p></div>'
 
 
-def reading(result: Prediction, point: OperatingPoint) -> str:
-    """Verdict, probability, members and sentences."""
+def reading(result: Prediction, point: OperatingPoint, part: bool = False) -> str:
+    """Verdict, probability, members and sentences; `part` says that not all members voted."""
     heading = words.verdict(result)
     kind, sign = _KINDS[heading]
     members = "".join(_bar(name, chance) for name, chance in result.members.items())
-    sentences = (words.explanation(result, point), words.assumption(result), words.lesion(result))
+    sentences = (words.explanation(result, point, part), words.assumption(result), words.lesion(result))
     return (
         f'<section class="card verdict {kind}" role="status" aria-live="polite">'
         f'<h2><span class="sign" aria-hidden="true">{sign}</span> {escape(heading)}</h2>'
@@ -181,11 +181,12 @@ def _bar(name: str, chance: float) -> str:
 
 def _scale(result: Prediction) -> str:
     """The probability on a line from 0 to 1 with the threshold."""
+    where = " for an image without a lesion" if result.box is None else ""
     fill = f"width:{100 * result.probability:.0f}%"
     return (
         f'<div class="scale" aria-hidden="true"><span class="fill" style="{fill}"></span>'
         f'<span class="mark" style="left:{100 * result.threshold:.0f}%"></span></div>'
-        f'<p class="hint" aria-hidden="true">the line marks the threshold, {words.percent(result.threshold)}</p>'
+        f'<p class="hint" aria-hidden="true">the line marks the threshold{where}, {words.percent(result.threshold)}</p>'
     )
 
 

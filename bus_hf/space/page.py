@@ -46,7 +46,8 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
     asked: dict[str, Any] = {"preprocess": False, "api_visibility": "private", **limit}
     at_once: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
-    measured = f"The threshold on the probability; rates are those {words.MEASURED_ON}."
+    whom = ", with all members" if several else ""
+    measured = f"The share of cancers it catches and of others it clears, {words.MEASURED_ON}{whom}."
 
     with gr.Blocks(title="Breast ultrasound reader", analytics_enabled=False) as page:
         gr.HTML(f"<h1>Breast ultrasound reader</h1><p class='disclaimer'>{words.DISCLAIMER}</p>")
@@ -157,7 +158,7 @@ def _choices(reader: Reader) -> tuple[list[tuple[str, str]], str | None, bool, b
     except BusError:
         # The page still opens: a reading then says what is wrong and what to do.
         return [("as the ensemble says", "")], "", False, False
-    names = [(words.rates(one).capitalize(), one.name) for one in manifest.operating_points]
+    names = [(words.choice(one), one.name) for one in manifest.operating_points]
     return names, manifest.default_operating_point, len(manifest.members) > 1, manifest.second_reading is not None
 
 

@@ -15,7 +15,8 @@ from bus_hf.detector import BreastCancerDetector
 from bus_hf.ensemble import OperatingPoint
 from bus_hf.errors import BusError
 from bus_hf.prediction import Prediction
-from bus_hf.space.uploads import SILENT, Upload
+from bus_hf.space.uploads import SILENT, Upload, WrongRequestError
+from bus_hf.views import Box
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,12 +30,12 @@ def default_ensemble() -> str:
 class Settings:
     """How an image is to be read.
 
-    `point` names an operating point (None: the ensemble's own), `roi` is "left, top, width, height" in pixels or empty
-    (the lesion is found), `light` lets the light member vote alone, `heatmap` and `lesion_type` ask for more.
+    `point` names an operating point (None: the ensemble's own), `roi` is the lesion's box (None: it is found), `light`
+    lets the light member vote alone, `heatmap` and `lesion_type` ask for more.
     """
 
     point: str | None = None
-    roi: str = ""
+    roi: Box | None = None
     light: bool = False
     heatmap: bool = False
     lesion_type: bool = False
@@ -65,15 +66,15 @@ class Reader:
             return self._detectors[light]
 
     def check(self, asked: Settings) -> None:
-        """BusError for settings that no image could be read with."""
+        """WrongRequestError for settings that no image could be read with."""
         manifest = self.detector(asked.light).manifest
         names = [point.name for point in manifest.operating_points]
         if asked.point is not None and asked.point not in names:
-            raise BusError(
+            raise WrongRequestError(
                 f"there is no operating point '{asked.point[:40]}'", remedy=f"choose one of {', '.join(names)}"
             )
         if asked.lesion_type and manifest.second_reading is None:
-            raise BusError("this ensemble has no lesion-type classifier", remedy="do not ask for one")
+            raise WrongRequestError("this ensemble has no lesion-type classifier", remedy="do not ask for one")
 
     def decode(self, upload: Upload) -> Scan:
         """The image of an upload."""
@@ -81,17 +82,25 @@ class Reader:
             return read_scan(upload.data, name=upload.name)
 
     def read(self, scan: Scan, asked: Settings, name: str = "the image") -> Prediction:
-        """Read a decoded image."""
+        """Read a decoded image; WrongRequestError for settings that do not fit it."""
         detector = self.detector(asked.light)
-        with self._working:
-            return detector.predict(
-                scan,
-                roi=parse_box(asked.roi),
-                operating_point=asked.point,
-                heatmap=asked.heatmap,
-                second_reading=asked.lesion_type,
-                name=name,
-            )
+        try:
+            with self._working:
+                return detector.predict(
+                    scan,
+                    roi=asked.roi,
+                    operating_point=asked.point,
+                    heatmap=asked.heatmap,
+                    second_reading=asked.lesion_type,
+                    name=name,
+                )
+        except BusError as error:
+            # The image is decoded, so nothing but the settings is left to be refused.
+            raise WrongRequestError(error.what, where=error.where, remedy=error.remedy) from None
+
+    def is_part(self, asked: Settings) -> bool:
+        """Whether fewer members vote than those with which the operating points were measured."""
+        return asked.light and len(self.detector(light=True).manifest.members) > 1
 
     def point(self, result: Prediction, light: bool = False) -> OperatingPoint:
         """The operating point that a result was made at."""
@@ -187,15 +196,21 @@ class Latest:
             return self._asked.get(session)
 
 
-def parse_box(text: str) -> tuple[float, float, float, float] | None:
-    """Parse "left, top, width, height"; None for empty text."""
-    if not text or not text.strip():
+def parse_box(given: object) -> Box | None:
+    """A box from "left, top, width, height" or a list of these numbers; None for None and for empty text."""
+    if given is None or (isinstance(given, str) and not given.strip()):
         return None
     try:
-        left, top, width, height = (float(part) for part in text.replace(";", ",").split(","))
-    except ValueError:
-        raise BusError(
-            f"'{text[:40]}' is no lesion box",
+        if isinstance(given, str):
+            left, top, width, height = map(float, given.replace(";", ",").split(","))
+        elif isinstance(given, list) and not any(isinstance(one, bool | str) for one in given):
+            left, top, width, height = map(float, given)
+        else:
+            raise TypeError
+    except (TypeError, ValueError, OverflowError):
+        said = f"'{str(given)[:40]}'" if isinstance(given, str | list) else "what stands there"
+        raise WrongRequestError(
+            f"{said} is no lesion box",
             remedy="write left, top, width and height in pixels, such as 120, 80, 60, 40, or leave it empty",
         ) from None
-    return left, top, width, height
+    return Box(left, top, width, height)

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from bus_hf.data.images import LIMITS
 from bus_hf.errors import BusError
-from bus_hf.space.uploads import MEGABYTE, SILENT, Uploads
+from bus_hf.space.uploads import MEGABYTE, SILENT, Sender, Uploads
 
 _MAX_FILES = 1000
 
@@ -21,13 +21,13 @@ class _InMemory(MultiPartParser):
     spool_max_size = 0
 
 
-async def receive(request: Request, uploads: Uploads, owner: str, client: str) -> list[str]:
+async def receive(request: Request, uploads: Uploads, sender: Sender) -> list[str]:
     """Keep the files of a multipart request; returns the paths that stand for them.
 
     Raises:
         BusError: a request that is no upload, a file or all of them too large, no room.
     """
-    with uploads.receiving(client) as more:
+    with uploads.receiving(sender.client) as more:
         parser = _InMemory(request.headers, _counted(request, more), max_files=_MAX_FILES, max_fields=1)
         try:
             form = await parser.parse()
@@ -43,7 +43,7 @@ async def receive(request: Request, uploads: Uploads, owner: str, client: str) -
                         f"a file is larger than the {LIMITS.max_bytes // MEGABYTE} MB that are read",
                         remedy="export a single image",
                     )
-            return [uploads.add(one.filename or "", await one.read(), owner, client) for one in files]
+            return [uploads.add(one.filename or "", await one.read(), sender) for one in files]
         finally:
             await form.close()
 

@@ -17,13 +17,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from bus_hf.data.images import SUFFIXES
 from bus_hf.errors import BusError
 
 MEGABYTE = 1024 * 1024
-# Seconds without a sign of life after which an upload is dropped, and those after which it is dropped in any case.
-SILENT, OLDEST = 45.0, 900.0
+# Seconds without a sign of life after which an upload is dropped, those from one look at that to the next, and those
+# after which an upload is dropped in any case.
+SILENT, SWEEP, OLDEST = 55.0, 2.0, 900.0
+ONCE = f"an upload is read once, within {SILENT:.0f} seconds of its sender's last upload or request"
+
+
+class WrongRequestError(BusError):
+    """A request that asks for what cannot be given, whatever the image: the upload stays for a corrected one."""
+
+
+class Sender(NamedTuple):
+    """Who sends an upload.
+
+    `owner` is the session of a browser ("" for clients without cookies, whose uploads belong to whoever knows their
+    paths), `client` the address that the server sees, and `forwarded` the one that a proxy before it tells of.
+    """
+
+    owner: str = ""
+    client: str = ""
+    forwarded: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,8 +56,7 @@ class Upload:
 @dataclass
 class _Entry:
     upload: Upload
-    owner: str
-    client: str
+    sender: Sender
     arrived: float
     seen: float
     asked_by: str | None = None
@@ -65,7 +83,7 @@ class Uploads:
         self._total, self._per_client, self._clock = total, per_client, clock
         self._entries: dict[str, _Entry] = {}
         self._under_way: Counter[str] = Counter()
-        self._open: Counter[str] = Counter()
+        self._open: Counter[str | Sender] = Counter()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -78,7 +96,7 @@ class Uploads:
             with self._lock:
                 held = sum(self._under_way.values()) + sum(len(one.upload.data) for one in self._entries.values())
                 own = self._under_way[client] + sum(
-                    len(one.upload.data) for one in self._entries.values() if one.client == client
+                    len(one.upload.data) for one in self._entries.values() if one.sender.client == client
                 )
                 if held + count > self._total:
                     raise BusError("the page holds all the uploads that it can", remedy="try again in a minute")
@@ -98,14 +116,14 @@ class Uploads:
                 if not self._under_way[client]:
                     del self._under_way[client]
 
-    def add(self, name: str, data: bytes, owner: str = "", client: str = "") -> str:
-        """Keep a file for `owner` (empty: whoever knows its path); returns the path that stands for it."""
+    def add(self, name: str, data: bytes, sender: Sender = Sender()) -> str:  # noqa: B008
+        """Keep a file for its sender; returns the path that stands for it."""
         bare = "".join(c if c.isprintable() else "?" for c in PurePosixPath(name.replace("\\", "/")).name)[-200:]
         suffix = PurePosixPath(bare.lower()).suffix
         token = secrets.token_urlsafe(32)
         now = self._clock()
         with self._lock:
-            self._entries[token] = _Entry(Upload(bare or "the image", data), owner, client, now, now)
+            self._entries[token] = _Entry(Upload(bare or "the image", data), sender, now, now)
         # No name of a patient's file in an address.
         return str(self.root / token / f"image{suffix if suffix in SUFFIXES else ''}")
 
@@ -129,11 +147,19 @@ class Uploads:
 
         The door has checked before whose it is.
         """
-        with self._lock:
-            entry = self._entries.pop(self._token(path), None)
-        if entry is None:
-            raise BusError("this upload is not, or no longer, there", remedy="send the file again")
-        return entry.upload
+        return self._pop(path).upload
+
+    @contextmanager
+    def reading(self, path: object) -> Iterator[Upload]:
+        """The same, and the upload is kept again where the block ends in a `WrongRequestError`."""
+        entry = self._pop(path)
+        try:
+            yield entry.upload
+        except WrongRequestError:
+            with self._lock:
+                entry.asked_by, entry.seen = None, self._clock()
+                self._entries[self._token(path)] = entry
+            raise
 
     def drop(self, paths: Iterable[object]) -> None:
         """Drop uploads that will not be read; those that are gone already are passed over."""
@@ -142,8 +168,8 @@ class Uploads:
                 self._entries.pop(self._token(path), None)
 
     @contextmanager
-    def connected(self, *keys: str) -> Iterator[None]:
-        """While this lasts, uploads that one of the keys owns or has asked for are alive."""
+    def connected(self, *keys: str | Sender) -> Iterator[None]:
+        """While this lasts, uploads that one of the keys owns, has sent or has asked for are alive."""
         present = [key for key in keys if key]
         with self._lock:
             self._open.update(present)
@@ -174,13 +200,20 @@ class Uploads:
     def _touch(self) -> None:
         now = self._clock()
         for entry in self._entries.values():
-            if entry.owner in self._open or entry.asked_by in self._open:
+            if any(key in self._open for key in (entry.sender.owner, entry.sender, entry.asked_by)):
                 entry.seen = now
+
+    def _pop(self, path: object) -> _Entry:
+        with self._lock:
+            entry = self._entries.pop(self._token(path), None)
+        if entry is None:
+            raise BusError(f"this upload is not, or no longer, there: {ONCE}", remedy="send the file again")
+        return entry
 
     def _find(self, path: object, owner: str) -> _Entry | None:
         with self._lock:
             entry = self._entries.get(self._token(path))
-        return entry if entry is not None and entry.owner == owner else None
+        return entry if entry is not None and entry.sender.owner == owner else None
 
     def _token(self, path: object) -> str:
         """The token in a path that was given out here, or ""; text is compared, and no file is looked at."""

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
+import httpx
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -37,6 +39,13 @@ def url(tiny_ensemble):
     _, address, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, **settings())
     yield address
     page.close()
+
+
+@pytest.fixture(autouse=True)
+def nobody_elses():
+    """No upload of another test is there."""
+    kept = of_this_process()
+    kept.drop(f"{kept.root}/{token}/image" for token in list(kept._entries))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +103,6 @@ def test_lesion_type_is_one_sentence_where_there_is_no_classifier(client, scan, 
     file = handle_file(scan) if name == "/predict" else [handle_file(scan)]
     with pytest.raises(AppError, match="do not ask for one"):
         client.predict(file, lesion_type=True, api_name=name)
-    assert not uploads_left()
 
 
 def test_every_argument_is_described_in_our_own_words(client):
@@ -163,14 +171,124 @@ def test_predict_with_a_box_and_another_point(client, scan):
     ("point", "roi", "text"),
     [
         ("nonsense", "", "there is no operating point 'nonsense'"),
+        (" ", "", "there is no operating point ' '"),
+        (0, None, "operating_point is no text"),
+        (False, None, "operating_point is no text"),
+        (["balanced"], None, "operating_point is no text"),
         ("", "1,2,3", "is no lesion box"),
+        ("", [1, 2, 3], "is no lesion box"),
+        ("", [1, 2, 3, True], "is no lesion box"),
+        ("", ["1", "2", "3", "4"], "is no lesion box"),
+        ("", [1, 2, 3, 10**400], "is no lesion box"),
+        ("", list(range(100)), "is no lesion box"),
+        ("", 0, "is no lesion box"),
+        ("", False, "is no lesion box"),
+        ("", {"x": 1}, "is no lesion box"),
         ("", "0,0,9999,9999", "not inside the image"),
+        ("", [0, 0, 9999, 9999], "not inside the image"),
+        ("", "nan,0,9,9", "not finite"),
     ],
 )
-def test_wrong_use_is_one_sentence(client, scan, point, roi, text):
-    with pytest.raises(AppError, match=text):
-        client.predict(handle_file(scan), point, roi, api_name="/predict")
+def test_a_wrong_argument_is_one_sentence_and_costs_no_upload(url, scan, point, roi, text):
+    path = send(url, scan)
+    assert text in ask(url, "predict", path, point, roi)["error"]
+    # The corrected call needs no new one.
+    assert ask(url, "predict", path)["verdict"] in (words.UNSURE, words.SUSPICIOUS, words.CLEAR)
     assert not uploads_left()
+
+
+@pytest.mark.parametrize("flag", ["light", "heatmap", "lesion_type"])
+@pytest.mark.parametrize("given", ["true", "yes", "", 1, 0, [], [True], {"a": True}])
+@pytest.mark.parametrize("name", ["predict", "predict_batch"])
+def test_a_flag_is_true_or_false_and_nothing_else(url, scan, name, flag, given):
+    path, more = send(url, scan), ["light", "heatmap", "lesion_type"].index(flag)
+    arguments = [None] * (2 if name == "predict" else 1) + [None] * more
+    assert f"{flag} is neither true nor false" in ask(url, name, path, *arguments, given)["error"]
+    assert "probability" in str(ask(url, name, path, *arguments, False))
+    assert not uploads_left()
+
+
+@pytest.mark.parametrize(
+    ("point", "type_asked"), [("nonsense", None), (0, None), (None, True)], ids=["point", "number", "lesion type"]
+)
+def test_a_wrong_argument_costs_no_upload_of_a_batch(url, scan, point, type_asked):
+    paths = [send(url, scan) for _ in range(3)]
+    assert "error" in ask(url, "predict_batch", paths, point, None, None, type_asked)
+    assert [one["name"] for one in ask(url, "predict_batch", paths)] == ["a scan.png"] * 3
+    assert not uploads_left()
+
+
+def send(url, scan):
+    return httpx.post(f"{url}gradio_api/upload", files={"files": (scan.name, scan.read_bytes())}).json()[0]
+
+
+def ask(url, name, path, *more):
+    """What an endpoint answers by plain HTTP: its data, or the error of its event."""
+    file = [{"path": one} for one in path] if isinstance(path, list) else {"path": path}
+    event = httpx.post(f"{url}gradio_api/call/{name}", json={"data": [file, *more]}).raise_for_status().json()
+    said = httpx.get(f"{url}gradio_api/call/{name}/{event['event_id']}", timeout=60).text
+    kind, data = said.strip().split("\n")[:2]
+    found = json.loads(data.removeprefix("data: "))
+    return found[0] if kind == "event: complete" else found
+
+
+def test_a_client_that_passes_no_upload_is_told_how(client, scan, url):
+    elsewhere = {"path": f"{url}gradio_api/info", "meta": {"_type": "gradio.FileData"}}
+    for wrong in (str(scan), 3, elsewhere, {"a": 1}, scan.as_uri()):
+        with pytest.raises(AppError, match=r"image: this is no upload of yours, .* within 55 seconds .* handle_file"):
+            client.predict(wrong, api_name="/predict")
+        (one,) = client.predict([wrong], api_name="/predict_batch")
+        assert one["name"] == "file 1"
+        assert one["error"].startswith("images: this is no upload of yours")
+    with pytest.raises(AppError, match="this is a list where one file is read; send the file alone"):
+        client.predict([handle_file(scan)], api_name="/predict")
+    with pytest.raises(AppError, match="no image was given"):
+        client.predict(None, api_name="/predict")
+    with pytest.raises(AppError, match="no images were given"):
+        client.predict(None, api_name="/predict_batch")
+    with pytest.raises(AppError, match="1001 files at once"):
+        client.predict([1] * 1001, api_name="/predict_batch")
+
+
+def test_one_that_was_not_let_in_takes_no_other_file_with_it(client, scan):
+    wrong, read, again = client.predict(["/etc/passwd", handle_file(scan), 3], api_name="/predict_batch")
+    assert "no upload of yours" in wrong["error"]
+    assert read["name"] == "a scan.png"
+    assert again["name"] == "file 3"
+
+
+def test_a_marker_of_a_refusal_that_a_client_sends_is_refused_itself(client):
+    with pytest.raises(AppError, match="no upload of yours"):
+        client.predict({"refused": ["a text of mine", None, "believe it"]}, api_name="/predict")
+
+
+def test_a_single_file_is_a_batch_of_one(client, scan):
+    (one,) = client.predict(handle_file(scan), api_name="/predict_batch")
+    assert one["name"] == "a scan.png"
+    assert client.predict([], api_name="/predict_batch") == []
+
+
+def test_the_box_of_a_result_can_be_sent_back(client, scan):
+    box = client.predict(handle_file(scan), roi="10,20,100,90", api_name="/predict")["box"]
+    again = client.predict(handle_file(scan), roi=box, api_name="/predict")
+    assert (again["box"], again["box_source"]) == (box, "given")
+
+
+def test_how_long_an_upload_lives_and_how_often_it_is_read_is_told(client):
+    for endpoint in client.view_api(return_format="dict")["named_endpoints"].values():
+        assert "An upload is read once, within 55 seconds of its sender's last upload" in endpoint["description"]
+
+
+def test_one_upload_that_is_asked_for_several_times_at_once_is_read_once(url, scan):
+    path, said = send(url, scan), []
+    threads = [threading.Thread(target=lambda: said.append(ask(url, "predict", path))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    refused = [one["error"] for one in said if "error" in one]
+    assert len(refused) == 3
+    assert all("an upload is read once" in one for one in refused)
 
 
 def test_what_is_no_image_is_one_sentence_and_is_deleted(client, tmp_path):
@@ -281,6 +399,7 @@ def test_environment_names_the_ensemble(monkeypatch, tmp_path):
 def test_box_text():
     assert parse_box("") is None
     assert parse_box(" 1, 2.5,3 ,4") == (1, 2.5, 3, 4)
+    assert parse_box([1, 2.5, 3, 4]) == (1, 2.5, 3, 4)
     with pytest.raises(BusError, match="leave it empty"):
         parse_box("a box")
 

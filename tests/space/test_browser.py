@@ -71,6 +71,26 @@ def tab(browser, address, request):
     assert not problems
 
 
+def test_the_operating_points_fit_their_field(tab):
+    field = tab.locator("#point input")
+    assert field.input_value() == "95 % of cancers, 70 % of others"
+    # The arrow stands over the end of the field.
+    width = """field => {
+        const brush = document.createElement("canvas").getContext("2d");
+        brush.font = getComputedStyle(field).font;
+        return [brush.measureText(field.value).width, field.clientWidth];
+    }"""
+    text, room = field.evaluate(width)
+    assert text + 30 < room
+    assert "among the images it was measured on, with all members" in tab.inner_text("#point")
+
+
+def test_the_light_choice_says_whose_rates_it_shows(tab, scan):
+    tab.get_by_label("Light: one network, quicker").check()
+    read_with_a_box(tab, scan)
+    assert "(measured with all members, not with the light one alone)" in tab.inner_text("#answer")
+
+
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory):
     path = tmp_path_factory.mktemp("scan") / "a scan.png"
@@ -85,6 +105,15 @@ def fits(tab):
 
 def upload(tab, path):
     tab.set_input_files("#upload input[type=file]", str(path))
+
+
+def read_with_a_box(tab, path):
+    """Upload an image and read it with a box, since these networks find none."""
+    upload(tab, path)
+    tab.wait_for_selector("#answer .chance", timeout=30_000)
+    tab.fill("#roi input, #roi textarea", "10, 20, 100, 90")
+    tab.click("#again")
+    tab.wait_for_selector("#answer >> text=box that you drew", timeout=30_000)
 
 
 def test_upload_gives_verdict_box_and_heat_map(tab, scan):
@@ -242,8 +271,7 @@ def test_a_pasted_image_is_read(tab, scan):
 
 
 def test_another_operating_point_changes_the_words_and_not_the_probability(tab, scan):
-    upload(tab, scan)
-    tab.wait_for_selector("#answer .chance", timeout=30_000)
+    read_with_a_box(tab, scan)
     chance = tab.inner_text("#answer .chance")
     assert "threshold, 30 %" in tab.inner_text("#answer")
     assert (
@@ -251,7 +279,7 @@ def test_another_operating_point_changes_the_words_and_not_the_probability(tab, 
         in tab.inner_text("#answer")
     )
     tab.click("#point input")
-    tab.click("text=Catches 90 in 100 cancers")
+    tab.click("text=90 % of cancers")
     tab.wait_for_function("document.querySelector('#answer').innerText.includes('threshold, 50 %')", timeout=30_000)
     assert tab.inner_text("#answer .chance") == chance
 

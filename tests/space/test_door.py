@@ -1,10 +1,12 @@
 """What a stranger may do: nothing but upload a file of its own and have it read."""
 
+import json
 import os
 import re
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -19,7 +21,7 @@ from bus_hf.errors import BusError
 from bus_hf.space import uploads
 from bus_hf.space.door import API, COOKIE, LOOPBACK, Door
 from bus_hf.space.page import build, settings
-from bus_hf.space.uploads import OLDEST, SILENT, Uploads
+from bus_hf.space.uploads import OLDEST, SILENT, SWEEP, Sender, Uploads, WrongRequestError
 
 META = {"meta": {"_type": "gradio.FileData"}}
 TOUCHED = ("open", "os.remove", "os.rmdir", "os.rename", "os.listdir", "os.scandir", "os.link", "shutil.move")
@@ -132,23 +134,30 @@ def test_no_endpoint_reads_or_deletes_what_a_client_names(page, web, foreign, se
     seen.clear()
     asked = 0
     for fn in fns:
-        for path in paths:
+        for number, path in enumerate(paths):
             for form in forms(path):
                 for place in range(len(fn.inputs)):
                     if form == path and "path" not in str(fn.inputs[place].api_info()):
                         continue  # a text in the place of a text
-                    data = [form if place == number else None for number in range(len(fn.inputs))]
+                    if fn.api_visibility == "public" and place and number:
+                        continue  # of files where none belongs one is enough, since each answer is waited for
+                    data = [form if place == other else None for other in range(len(fn.inputs))]
+                    asked += 1
+                    if fn.api_visibility == "public":
+                        # The clients of these see the error of an event, and no body of a refused request.
+                        said = answered(web, {"data": data}, name=fn.api_name)
+                        assert refuses(said), (fn.api_name, place, form, said)
+                        continue
                     answer = web.post(
                         f"{API}/queue/join", json={"data": data, "fn_index": fn._id, "session_hash": "stranger"}
                     )
                     assert answer.status_code == 400, (fn.api_name, place, form, answer.text)
                     assert answer.json()["detail"].endswith(".")
-                    asked += 1
         takes_files = any("path" in str(one.api_info()) for one in fn.inputs)
         for form in forms(str(foreign)):
             if form == str(foreign) and not takes_files:
                 continue
-            for way in ("run", "api", "call", "call/v2"):
+            for way in ("run", "api") if fn.api_visibility == "public" else ("run", "api", "call", "call/v2"):
                 body = {"data": [form] * max(len(fn.inputs), 1), "session_hash": "stranger"}
                 answer = web.post(f"{API}/{way}/{fn.api_name}", json=body)
                 assert answer.status_code in (400, 404), (fn.api_name, way, form, answer.text)
@@ -156,6 +165,15 @@ def test_no_endpoint_reads_or_deletes_what_a_client_names(page, web, foreign, se
             assert named.status_code in (400, 404)
     assert asked > 1000
     untouched(seen, foreign)
+
+
+def refuses(said):
+    """Whether an event's end is an error, or of several files a sentence for the one that was sent."""
+    kind, data = said.strip().split("\n")[:2]
+    data = json.loads(data.removeprefix("data: "))
+    if kind == "event: error":
+        return data["error"].endswith(".")
+    return kind == "event: complete" and [set(one) for one in data[0]] == [{"name", "error"}]
 
 
 def test_no_route_reads_or_deletes_what_a_client_names(page, web, foreign, seen):
@@ -207,13 +225,13 @@ def test_an_upload_is_its_senders_alone(web, foreign):
     body = {"data": [{"path": path} | META]}
     for cookie in (theirs, None):
         headers = {"Cookie": f"{COOKIE}={cookie}"} if cookie else {}
-        assert web.post(f"{API}/call/predict", json=body, headers=headers).status_code == 400
+        assert "no upload of yours" in answered(web, body, headers)
         assert web.get(f"{API}/file={path}", headers=headers).status_code == 404
     own = {"Cookie": f"{COOKIE}={mine}"}
     assert web.get(f"{API}/file={path}", headers=own).content == foreign.read_bytes()
     assert "complete" in answered(web, body, own)
     # Read once, it is gone.
-    assert web.post(f"{API}/call/predict", json=body, headers=own).status_code == 400
+    assert "an upload is read once, within 55 seconds" in answered(web, body, own)
 
 
 def answered(web, body, headers=None, name="predict"):
@@ -228,7 +246,9 @@ def test_one_content_sent_twice_is_two_uploads(web, foreign):
     assert "complete" in answered(web, {"data": [{"path": second} | META]})
 
 
-@pytest.mark.parametrize("name", [".png", "..", "/etc/passwd", "a\\b\n.png", "x" * 400 + ".png", "é=1.png", ""])
+@pytest.mark.parametrize(
+    "name", [".png", ".a.png", "..", "/etc/passwd", "a\\b\n.png", "x" * 400 + ".png", "é=1.png", ""]
+)
 def test_an_odd_name_is_read_as_any_other(web, foreign, name):
     files = {"files": (name or "x", foreign.read_bytes())}
     (path,) = web.post(f"{API}/upload", files=files).json()
@@ -236,33 +256,30 @@ def test_an_odd_name_is_read_as_any_other(web, foreign, name):
     assert "complete" in answered(web, {"data": [{"path": path} | META]})
 
 
-@pytest.mark.parametrize("name", [".png", ".a.png", "..png", ".htaccess", ".", "a/.png", ".tiff"])
-def test_a_dotfile_is_answered_by_every_endpoint(page, web, foreign, name):
-    taking = {
-        str(fn.api_name): [place for place, one in enumerate(fn.inputs) if "path" in str(one.api_info())]
-        for fn in page.fns.values()
-    }
-    taking = {api: places for api, places in taking.items() if places}
-    assert {"predict", "predict_batch", "upload", "batch"} <= set(taking)
-    for api, places in taking.items():
-        for listed in (False, True):
-            (path,) = web.post(f"{API}/upload", files={"files": (name, foreign.read_bytes())}).json()
-            file = {"path": path, "orig_name": name} | META
-            fn = next(fn for fn in page.fns.values() if fn.api_name == api)
-            data = [([file] if listed else file) if place == places[0] else None for place in range(len(fn.inputs))]
-            answer = web.post(f"{API}/call/{api}", json={"data": data})
-            assert answer.status_code in (200, 400, 404), (api, answer.text)
-            joined = web.post(
-                f"{API}/queue/join", json={"data": data, "fn_index": fn._id, "session_hash": f"dot{fn._id}{listed}"}
-            )
-            assert joined.status_code in (200, 400), (api, joined.text)
-            if answer.status_code == 200:
-                event = answer.json()["event_id"]
-                assert "event: " in web.get(f"{API}/call/{api}/{event}").text
-    (path,) = web.post(f"{API}/upload", files={"files": (name, foreign.read_bytes())}).json()
-    assert "complete" in answered(web, {"data": [{"path": path, "orig_name": name} | META]})
-    (path,) = web.post(f"{API}/upload", files={"files": (name, foreign.read_bytes())}).json()
-    assert "complete" in answered(web, {"data": [[{"path": path, "orig_name": name} | META]]}, name="predict_batch")
+@pytest.mark.parametrize("name", [".png", ".a.png", "."])
+def test_a_dotfile_is_answered_by_every_endpoint_that_takes_files(page, web, foreign, name):
+    taking = [fn for fn in page.fns.values() if fn.fn and any("path" in str(one.api_info()) for one in fn.inputs)]
+    assert {"predict", "predict_batch", "upload", "batch"} <= {fn.api_name for fn in taking}
+    for fn in taking:
+        files = {"files": (name, foreign.read_bytes())}
+        (path,) = web.post(f"{API}/upload", files=files).json()
+        file = {"path": path} | META
+        several = fn.inputs[0].api_info().get("type") == "array"
+        data = [[file] if several else file, *[None] * (len(fn.inputs) - 1)]
+        if fn.api_visibility == "public":
+            said = answered(web, {"data": data}, name=fn.api_name)
+            assert "complete" in said
+            assert "probability" in said
+            continue
+        # As the page itself asks: what is not queued by a direct call, the rest in a session's queue.
+        body = {"data": data, "fn_index": fn._id, "session_hash": f"s{fn._id}{len(name)}"}
+        if fn.queue is False:
+            assert web.post(f"{API}/run/predict", json=body).status_code == 200
+            continue
+        web.post(f"{API}/queue/join", json=body).raise_for_status()
+        with web.stream("GET", f"{API}/queue/data", params={"session_hash": body["session_hash"]}) as stream:
+            (done,) = [line for line in stream.iter_lines() if "process_completed" in line]
+        assert json.loads(done.removeprefix("data: "))["success"]
 
 
 @pytest.mark.parametrize(
@@ -273,6 +290,8 @@ def test_a_dotfile_is_answered_by_every_endpoint(page, web, foreign, name):
         b"{",
         b"null",
         b'{"data": 3}',
+        b'{"data": [NaN]}',
+        b'{"data": [null, null, [-Infinity, 1, 2, 3]]}',
         b'{"data": [' + b"[" * 60_000,
         b'{"data": [1,2,3,4,5,6,7]}',
         b'{"x": 1}',
@@ -294,8 +313,15 @@ def test_the_queue_has_no_way_round(page, web, foreign):
     for fn in page.fns.values():
         if fn.queue is False:
             continue
+        meant = fn.api_name if fn.api_visibility == "public" else "predict"
         for way in ("run", "api"):
-            assert web.post(f"{API}/{way}/{fn.api_name}", json={"data": []}).status_code == 404, fn.api_name
+            for address in (f"{way}/{fn.api_name}", f"{way}/{fn.api_name}/"):
+                for data in ([], [1] * 99, ["/etc/passwd"]):
+                    answer = web.post(f"{API}/{address}", json={"data": data})
+                    assert answer.status_code == 404, fn.api_name
+                    assert answer.json()["detail"].endswith(f"send it to {API}/call/{meant}.")
+        numbered = web.post(f"{API}/run/predict", json={"data": [], "fn_index": fn._id})
+        assert f"{API}/call/{meant}" in numbered.json()["detail"]
 
 
 def test_too_many_that_wait_are_told_so(web, foreign, monkeypatch):
@@ -421,19 +447,94 @@ def test_an_upload_without_a_sign_of_life_is_dropped_within_a_minute():
     now[0] = SILENT
     kept.sweep()
     assert kept.has(path)
-    now[0] = SILENT + 5
+    now[0] = SILENT + SWEEP
     kept.sweep()
     assert not kept.has(path)
-    assert SILENT + 5 < 60
-    with pytest.raises(BusError, match="send the file again"):
+    assert SILENT + SWEEP < 60
+    with pytest.raises(BusError, match=r"read once, within 55 seconds .* send the file again"):
         kept.take(path)
+
+
+@pytest.mark.parametrize(
+    ("by", "lives"),
+    [
+        ("the sender's next uploads", True),
+        ("the sender's calls", True),
+        ("the sender's waiting for an answer", True),
+        ("the uploads of another address", False),
+        ("the uploads of another one behind the same proxy", False),
+        ("the uploads of a browser at the same address", False),
+        ("reading the page", False),
+        ("a heartbeat", False),
+    ],
+)
+def test_an_upload_lives_while_its_sender_goes_on(by, lives):
+    now = [0.0]
+    kept = Uploads(clock=lambda: now[0])
+    at = {name: TestClient(one_endpoint(kept), client=(name, 1)) for name in ("here", "there")}
+
+    def post(client="here", **headers):
+        return at[client].post(f"{API}/upload", files={"files": ("a.png", b"x")}, headers=headers)
+
+    (path,) = post(**{"X-Forwarded-For": "192.0.2.1, 198.51.100.1"}).json()
+    own = {"X-Forwarded-For": "192.0.2.1"}
+    more = {
+        "the sender's next uploads": lambda: post(**own),
+        "the sender's calls": lambda: at["here"].post(f"{API}/call/predict", json={"data": []}, headers=own),
+        "the sender's waiting for an answer": lambda: at["here"].get(f"{API}/call/predict/e", headers=own),
+        "the uploads of another address": lambda: post("there", **own),
+        "the uploads of another one behind the same proxy": lambda: post(**{"X-Forwarded-For": "192.0.2.2"}),
+        "the uploads of a browser at the same address": lambda: post(**own, Cookie=f"{COOKIE}={'b' * 43}"),
+        "reading the page": lambda: at["here"].get("/", headers=own),
+        "a heartbeat": lambda: at["here"].get(f"{API}/heartbeat/s", headers=own),
+    }[by]
+    for now[0] in range(0, 300, 10):
+        assert more().status_code == 200
+        kept.sweep()
+    assert kept.has(path) == lives
+    now[0] += SILENT + SWEEP
+    kept.sweep()
+    assert len(kept) == 0
+
+
+def one_endpoint(kept):
+    """A door before a page with one endpoint, which takes no arguments."""
+    fn = SimpleNamespace(api_name="predict", _id=1, queue=True, api_visibility="public", inputs=[], fn=None)
+    page = SimpleNamespace(get_blocks=lambda: SimpleNamespace(fns={1: fn}))
+
+    async def app(scope, receive, send):
+        await Door(_app, kept)(scope | {"app": page}, receive, send)
+
+    return app
+
+
+def test_a_wrong_request_gives_an_upload_back_for_as_long_as_a_new_one():
+    now = [0.0]
+    kept = Uploads(clock=lambda: now[0])
+    path = kept.add("a.png", b"x")
+    kept.ask(path, "session")
+    now[0] = SILENT
+    with pytest.raises(WrongRequestError), kept.reading(path):
+        raise WrongRequestError("this is wrong", remedy="ask again")
+    # Whoever asked was answered, so no connection of theirs keeps it alive.
+    with kept.connected("session"):
+        now[0] += SILENT
+        kept.sweep()
+        assert kept.has(path)
+        now[0] += SWEEP
+        kept.sweep()
+        assert not kept.has(path)
+    path = kept.add("a.png", b"x")
+    with pytest.raises(BusError), kept.reading(path):
+        raise BusError("the image is damaged", remedy="send another")
+    assert not kept.has(path)
 
 
 @pytest.mark.parametrize("by", ["owner", "session"])
 def test_an_upload_lives_while_its_sender_is_connected_and_no_longer(by):
     now = [0.0]
     kept = Uploads(clock=lambda: now[0])
-    path = kept.add("a.png", b"x", owner="owner" if by == "owner" else "")
+    path = kept.add("a.png", b"x", Sender("owner" if by == "owner" else ""))
     owner = "owner" if by == "owner" else ""
     kept.ask(path, "session")
     with kept.connected("", by):
@@ -448,7 +549,7 @@ def test_an_upload_lives_while_its_sender_is_connected_and_no_longer(by):
 def test_no_upload_lives_for_ever():
     now = [0.0]
     kept = Uploads(clock=lambda: now[0])
-    path = kept.add("a.png", b"x", owner="owner")
+    path = kept.add("a.png", b"x", Sender("owner"))
     with kept.connected("owner"):
         for now[0] in range(0, int(OLDEST) + 10, 5):
             kept.sweep()
