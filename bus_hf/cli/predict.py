@@ -115,9 +115,10 @@ def run(given: argparse.Namespace) -> int:
             return 1
         points = {point.name: point for point in detector.manifest.operating_points}
         used = points[given.operating_point or detector.manifest.default_operating_point]
+        measured = words.measured(used, part=given.light)
         sentences = [
             f"{read} read, {len(failed)} failed.",
-            f"{used.name}: suspicious from {words.percent(used.threshold)} on, which {words.measured(used, given.light)}.",
+            f"{used.name}: suspicious from {words.percent(used.threshold)} on, which {measured}.",
             *([words.without_lesion(detector.manifest, used)] if no_lesion else []),
             *([assumed] if assumed else []),
             "For research, not for diagnosis.",

@@ -9,7 +9,6 @@ import select
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from io import BufferedReader
@@ -22,8 +21,8 @@ from bus_hf.data.decode import EXPORT, Decoded, Limits
 from bus_hf.data.decode_worker import receive, send
 from bus_hf.errors import BusError
 
-# Seconds for one image in all, starting the process included.
-MAX_WAIT = 10.0
+# Seconds for one image in all, and for the start of the process, which a busy machine may take long for.
+MAX_WAIT, MAX_START = 10.0, 30.0
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -65,9 +64,8 @@ class Worker:
                     stream.close()
 
     def _ask(self, data: bytes, where: str, limits: Limits) -> Decoded:
-        deadline = time.monotonic() + MAX_WAIT
-        process = self._started(deadline)
-        watch = threading.Timer(max(deadline - time.monotonic(), 0), process.kill)
+        process = self._started()
+        watch = threading.Timer(MAX_WAIT, process.kill)
         watch.daemon = True
         watch.start()
         last = False
@@ -102,7 +100,7 @@ class Worker:
             raise EOFError
         return plane
 
-    def _started(self, deadline: float) -> subprocess.Popen[bytes]:
+    def _started(self) -> subprocess.Popen[bytes]:
         process = self._process
         if process is not None and self._owner == os.getpid() and process.poll() is None:
             return process
@@ -120,7 +118,7 @@ class Worker:
         )
         self._process, self._owner = process, os.getpid()
         assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], max(deadline - time.monotonic(), 0))
+        ready, _, _ = select.select([process.stdout], [], [], MAX_START)
         if not ready or receive(cast(BinaryIO, process.stdout)) is None:
             raise TimeoutError
         return process

@@ -26,7 +26,7 @@ from bus_hf.detector import BreastCancerDetector
 from bus_hf.errors import BusError
 from bus_hf.space.about import about, pictures
 from bus_hf.space.answers import Answers
-from bus_hf.space.page import build, settings
+from bus_hf.space.page import _EXAMPLES, build, settings
 from bus_hf.space.reader import Kept, Reader, Settings, parse_box
 from bus_hf.space.uploads import Uploads, of_this_process
 
@@ -477,3 +477,9 @@ def test_an_upload_that_another_one_followed_is_dropped_unread():
         answers.begin()(file, visitor())
     assert answers.upload(first, None, False, False, visitor())[1] == gr.skip()
     assert len(uploads) == 1
+
+
+def test_the_example_without_a_lesion_is_not_suspicious():
+    image, _ = phantom(np.random.default_rng(_EXAMPLES["Without a lesion"][1]), "normal")
+    result = BreastCancerDetector.from_pretrained(EXAMPLES.parent / "checkpoints", device="cpu").predict(image)
+    assert (result.box, words.verdict(result)) == (None, words.UNSURE)
