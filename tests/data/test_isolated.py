@@ -66,8 +66,8 @@ def test_the_memory_of_the_caller_is_not_counted(worker, grey):
 
 
 def test_a_process_that_kept_much_memory_is_replaced(worker):
-    data = encoded(np.zeros((4_000, 4_000, 4), np.uint8))
-    assert worker.decode(data, "x", LIMITS).pixels.shape[:2] == (4_000, 4_000)
+    data = encoded(np.zeros((4_000, 5_000, 4), np.uint8))
+    assert worker.decode(data, "x", LIMITS).pixels.shape[:2] == (4_000, 5_000)
     assert worker._process is None
 
 
