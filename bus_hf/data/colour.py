@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 # A picture is a photograph when more than MAX_COLOURED of it is coloured and more than MAX_STRAY of it strays.
-# tests/data/test_colour.py prints the margins: real scans stray by at most 0.03; under six
-# tints that drift, at JPEG quality 30, all 2,325 real scans by at most 0.087 (11 of 13,950 above 0.06); photographs by
-# 0.153 (brown all over), the others from 0.25 on.
+# tests/data/test_colour.py prints the margins.
 MAX_COLOURED = 0.35
 MAX_STRAY = 0.11
-# A scan whose overlay is larger is told of it; calipers, logos and JPEG noise stay below on all real scans.
-OVERLAY_TOLD = 0.03
+# A scan whose overlay is larger is told of it; calipers, logos and JPEG noise reach 0.018 on real scans.
+OVERLAY_TOLD = 0.02
 
-# Distances of red and blue from the picture's own ramp of colours, in grey values.
-_COLOURED, _OFF_RAMP, _VIVID = 8, 4, 20
-# A box of colours (Doppler, elastography) covers at most this share of a scan.
-_MAX_BOXES = 0.6
+# Distances of red and blue from the picture's own ramp of colours, in grey values; on a bent ramp of strong colours,
+# whose noise grows with them, the second of each pair times the colour where that is more.
+_COLOURED, _OFF_RAMP, _VIVID = 8, (4, 0.1), (20, 0.2)
+# Boxes of colours (Doppler, elastography) may cover this share of the content, whatever lies around them, ...
+_SMALL_BOXES = 0.25
+# ... or more, when at least these shares of the content (of a grey scan, of a tinted one) and of their surroundings are
+# left of a scan.
+_LEFT_GREY, _LEFT_TINTED, _AROUND = 0.1, 0.6, 0.3
 # Long sides: of the picture that is looked at, and of the cells that it is averaged to, which hides JPEG's noise.
 _LOOKED_AT, _CELLS = 512, 64
 _BENDS = (0.08, 0.25, 0.5, 0.75)
+# Knots of a ramp that may bend. On one that scanners use no channel falls by more grey values than the luma rises.
+_KNOTS, _MAX_FALL = 17, 3.0
+# Lines that differ from the outermost one by at most this in 95 of 100 pixels are a frame.
+_FRAME_NOISE = 12
+# Standard deviation of luma in 5 x 5 pixels: what is more even than this shows nothing (screens, margins).
+_EVEN = 1.5
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 # A picture is a mask when at most this share of what is not background lies between its (up to four) flat values.
@@ -36,8 +45,9 @@ _MAX_LEVELS = 8
 class Colours:
     """Shares of a picture, 0..1.
 
-    `coloured`: clearly not grey. `stray`: outside of at most two boxes of vivid colour, off the one ramp of colours
-    from dark to bright that a scanner's (grey or tinted) map gives. `overlay`: vividly off that ramp.
+    `coloured`: clearly not grey, of the content (what is no even frame or screen). `stray`: of the content outside of
+    boxes of vivid colour, off the one ramp of colours from dark to bright that a scanner's map gives (grey, tinted,
+    or bent as "hot" is). `overlay`: vividly off that ramp, of the whole picture.
     """
 
     coloured: float
@@ -54,11 +64,23 @@ def measure(pixels: np.ndarray) -> Colours:
     """Measure the colours of uint8 (H, W) or (H, W, 3) RGB."""
     if pixels.ndim == 2:
         return Colours(0.0, 0.0, 0.0)
-    basis, chroma = _cells(pixels)
+    inner = _without_frame(pixels)
+    planes = _planes(inner)
+    chroma, content = planes.chroma, planes.content
+    # Of the whole picture, frame included, is what an overlay is told as.
+    share = inner.shape[0] * inner.shape[1] / (pixels.shape[0] * pixels.shape[1])
     off_grey = np.abs(chroma).max(axis=2)
-    off_tint = _off_ramp(basis, chroma)
-    stray, overlay = min(_stray(off_grey), _stray(off_tint))
-    return Colours(float((off_grey > _COLOURED).mean()), stray, overlay)
+    coloured = float((off_grey > _COLOURED)[content].mean())
+    found = [_stray(off_grey, content, 0 * off_grey, _LEFT_GREY)]
+    found.append(_stray(_off_tint(planes), content, 0 * off_grey, _LEFT_TINTED))
+    # A map that bends costs more to fit, so only what strays is tried.
+    if coloured > MAX_COLOURED and min(found)[0] > MAX_STRAY / 3:
+        off_bent, fall = _off_bent(planes)
+        if fall <= _MAX_FALL:
+            found.append(_stray(off_bent, content, off_grey, _LEFT_TINTED))
+    # Of ramps that fit alike the simplest one, since the others may bend to an overlay.
+    stray, overlay = min(found, key=lambda pair: round(pair[0], 2))
+    return Colours(coloured, stray, overlay * share)
 
 
 def looks_like_mask(pixels: np.ndarray) -> bool:
@@ -89,24 +111,60 @@ def looks_like_mask(pixels: np.ndarray) -> bool:
     return bool(found[1] > 0 and 1 - sum(found) <= MAX_BETWEEN * beside)
 
 
-def _cells(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means over cells: of functions of luma, (h, w, 10), and of red and blue less luma, (h, w, 2).
+class _Planes(NamedTuple):
+    """A picture and its means over cells."""
 
-    Functions are averaged, not luma: what a bent ramp gives for a cell of dark and bright pixels is no function of the
-    cell's mean.
+    luma: np.ndarray
+    chroma: np.ndarray
+    content: np.ndarray
+
+
+def _planes(pixels: np.ndarray) -> _Planes:
+    """Luma 0..1 (H, W) of the picture that is looked at; of cells (h, w): red and blue less luma, and content."""
+    seen = _shrunk(pixels, _LOOKED_AT).astype(np.float32)
+    luma = seen @ _LUMA
+    mean = cv2.blur(luma, (5, 5))
+    deviation = np.sqrt(np.maximum(cv2.blur(luma**2, (5, 5)) - mean**2, 0))
+    content = _shrunk((deviation > _EVEN).astype(np.float32), _CELLS) > 0.5
+    if not content.any():
+        content[:] = True
+    return _Planes(luma / 255, _averaged([seen[:, :, 0] - luma, seen[:, :, 2] - luma]), content)
+
+
+def _without_frame(pixels: np.ndarray) -> np.ndarray:
+    """The picture without the even lines at its four sides; all of it where it is even throughout."""
+    seen = _shrunk(pixels, _LOOKED_AT).astype(np.int16)
+    for _ in range(2):
+        # Rows first, then columns.
+        step = pixels.shape[0] / seen.shape[0]
+        above, below = (_even_lines(lines) for lines in (seen, seen[::-1]))
+        if above + below >= len(seen):
+            return pixels
+        first, last = math.ceil(above * step), len(pixels) - math.ceil(below * step)
+        pixels = pixels[first : max(last, first + 1)].swapaxes(0, 1)
+        seen = seen[above : len(seen) - below].swapaxes(0, 1)
+    return pixels
+
+
+def _even_lines(lines: np.ndarray) -> int:
+    """Number of lines (n, length, 3) that show no more than the first one's even colour, up to the first that does."""
+    even, opposite = (np.median(lines[end], axis=0).astype(np.int16) for end in (0, -1))
+    # An even strip of colour at one side alone may be an overlay.
+    if np.ptp(even) > _COLOURED and np.abs(even - opposite).max() > _FRAME_NOISE:
+        return 0
+    for number, line in enumerate(lines):
+        if (np.abs(line - even).max(axis=1) > _FRAME_NOISE).mean() > 0.05:
+            return number
+    return len(lines)
+
+
+def _averaged(planes: list[np.ndarray]) -> np.ndarray:
+    """Means over cells (h, w, number of planes).
+
+    Functions of luma are averaged, not luma: what a bent ramp gives for a cell of dark and bright pixels is no function
+    of the cell's mean.
     """
-    pixels = _shrunk(pixels, _LOOKED_AT).astype(np.float32)
-    luma = pixels @ _LUMA
-    height, width = luma.shape
-    across = np.linspace(-1, 1, width, dtype=np.float32)[None]
-    down = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-    unit = luma / 255
-    planes = [np.ones_like(unit), unit, *(np.maximum(unit - bend, 0) for bend in _BENDS)]
-    # A tint may drift over the picture.
-    planes += [unit * across, unit * down, unit**2 * across, unit**2 * down]
-    planes += [pixels[:, :, 0] - luma, pixels[:, :, 2] - luma]
-    cells = np.dstack([cv2.blur(_shrunk(plane, _CELLS), (3, 3)) for plane in planes])
-    return cells[:, :, :-2], cells[:, :, -2:]
+    return np.dstack([cv2.blur(_shrunk(plane, _CELLS), (3, 3)) for plane in planes])
 
 
 def _shrunk(plane: np.ndarray, longest: int) -> np.ndarray:
@@ -118,28 +176,62 @@ def _shrunk(plane: np.ndarray, longest: int) -> np.ndarray:
     return cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
 
 
-def _off_ramp(basis: np.ndarray, chroma: np.ndarray) -> np.ndarray:
-    """Distance (h, w) from the ramp that fits most cells; weights that fall with distance leave overlays out."""
-    inputs = basis.reshape(-1, basis.shape[2]).astype(np.float64)
-    targets = chroma.reshape(-1, 2).astype(np.float64)
-    ridge = 1e-4 * np.eye(inputs.shape[1])
+def _off_tint(planes: _Planes) -> np.ndarray:
+    """Distance (h, w) from the ramp of a tint, which may drift over the picture."""
+    luma = planes.luma
+    across = np.linspace(-1, 1, luma.shape[1], dtype=np.float32)[None]
+    down = np.linspace(-1, 1, luma.shape[0], dtype=np.float32)[:, None]
+    bends = [np.maximum(luma - bend, 0) for bend in _BENDS]
+    drift = [luma * across, luma * down, luma**2 * across, luma**2 * down]
+    basis = _averaged([np.ones_like(luma), luma, *bends, *drift])
+    ramp = _ramp(basis, planes, 1e-4 * np.eye(basis.shape[2]))
+    return np.abs(planes.chroma - basis @ ramp).max(axis=2)
+
+
+def _off_bent(planes: _Planes) -> tuple[np.ndarray, float]:
+    """Distance (h, w) from a ramp that bends smoothly, and the steepest fall of a channel of that ramp over luma."""
+    place = planes.luma * (_KNOTS - 1)
+    basis = _averaged([np.maximum(1 - np.abs(place - knot), 0) for knot in range(_KNOTS)])
+    second = np.diff(np.eye(_KNOTS), 2, axis=0)
+    penalty = 0.1 * second.T @ second + 1e-3 * np.eye(_KNOTS)
+    ramp = _ramp(basis, planes, penalty)
+    # Slopes over luma, where the picture has both ends of the step.
+    red, blue = 1 + np.diff(ramp, axis=0).T * (_KNOTS - 1) / 255
+    slopes = np.array([red, (1 - _LUMA[0] * red - _LUMA[2] * blue) / _LUMA[1], blue])
+    used = basis[planes.content].mean(axis=0) > 0.004
+    slopes = slopes[:, used[1:] & used[:-1]]
+    off = np.abs(planes.chroma - basis @ ramp).max(axis=2)
+    return off, float(-slopes.min(initial=0))
+
+
+def _ramp(basis: np.ndarray, planes: _Planes, penalty: np.ndarray) -> np.ndarray:
+    """Weights (functions, 2) of the ramp that fits most of the content; far cells count less, such as overlays."""
+    inputs, targets = basis[planes.content].astype(np.float64), planes.chroma[planes.content].astype(np.float64)
     weights = np.ones(len(inputs))
     for _ in range(20):
         weighted = inputs * weights[:, None]
-        ramp = np.linalg.solve(inputs.T @ weighted + ridge, weighted.T @ targets)
-        off = np.abs(targets - inputs @ ramp).max(axis=1)
-        weights = 1 / np.maximum(off, 3) ** 2
-    return off.reshape(basis.shape[:2])
+        ramp = np.linalg.solve(inputs.T @ weighted + weights.mean() * penalty, weighted.T @ targets)
+        weights = 1 / np.maximum(np.abs(targets - inputs @ ramp).max(axis=1), 3) ** 2
+    return ramp
 
 
-def _stray(off: np.ndarray) -> tuple[float, float]:
-    """Share of cells off the ramp outside the two largest boxes of vivid cells, and share of vivid cells."""
-    vivid = off > _VIVID
-    joined = cv2.morphologyEx(vivid.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
-    found = cv2.connectedComponentsWithStats(joined)[2][1:]
-    boxes = np.zeros(off.shape, bool)
+def _stray(off: np.ndarray, content: np.ndarray, colour: np.ndarray, least: float) -> tuple[float, float]:
+    """Share of the content off the ramp outside the two largest boxes of vivid cells, and share of vivid cells.
+
+    Where the boxes are large, a photograph may be what they hold: they are left out only if `least` of the content is
+    left beside them, some of it all around.
+    """
+    vivid = off > np.maximum(_VIVID[0], _VIVID[1] * colour)
+    # A margin all around, since closing would join boxes to the picture's sides.
+    joined = cv2.morphologyEx(np.pad(vivid & content, 9).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
+    found = cv2.connectedComponentsWithStats(joined[9:-9, 9:-9])[2][1:]
+    boxes = np.zeros(off.shape, np.uint8)
     for left, top, width, height, _ in sorted(found.tolist(), key=lambda box: -box[4])[:2]:
-        boxes[max(top - 1, 0) : top + height + 1, max(left - 1, 0) : left + width + 1] = True
-    if boxes.mean() > _MAX_BOXES:
-        boxes[:] = False
-    return float((off > _OFF_RAMP)[~boxes].mean()), float(vivid.mean())
+        boxes[max(top - 1, 0) : top + height + 1, max(left - 1, 0) : left + width + 1] = 1
+    beside = content & (boxes == 0)
+    left_over = beside.sum() / content.sum()
+    around = cv2.dilate(boxes, np.ones((5, 5), np.uint8)) > boxes
+    large = left_over >= least and around.any() and content[around].mean() >= _AROUND
+    looked_at = beside if left_over >= 1 - _SMALL_BOXES or large else content
+    strays = off > np.maximum(_OFF_RAMP[0], _OFF_RAMP[1] * colour)
+    return float(strays[looked_at].mean()), float(vivid.mean())
