@@ -201,7 +201,7 @@ def test_a_frame_excuses_no_photograph(kind, quality):
     for name, picture in zip(names, [*pictures, meadow(), portrait()], strict=True):
         pixels = jpeg(framed(picture, kind), quality)
         # The three flat colours of the meadow look like a mask.
-        with pytest.raises(BusError, match="colour picture|like a mask"):
+        with pytest.raises(BusError, match=r"colour picture|like a mask"):
             read_image(pixels)
         found = measure(pixels)
         print(f"{name} in {kind}, q{quality}: coloured {found.coloured:.2f}, stray {found.stray:.3f}")
