@@ -483,3 +483,28 @@ def test_the_example_without_a_lesion_is_not_suspicious():
     image, _ = phantom(np.random.default_rng(_EXAMPLES["Without a lesion"][1]), "normal")
     result = BreastCancerDetector.from_pretrained(EXAMPLES.parent / "checkpoints", device="cpu").predict(image)
     assert (result.box, words.verdict(result)) == (None, words.UNSURE)
+
+
+def test_settings_hold_for_many_files_too():
+    asked_for = []
+
+    class Recording:
+        def check(self, asked):
+            asked_for.append(asked)
+
+        def decode(self, upload):
+            return Scan(np.zeros((32, 32), np.uint8), 0.0)
+
+        def read(self, scan, asked, name="the image"):
+            asked_for.append(asked)
+            raise BusError("this is the answer", remedy="look at it")
+
+    uploads = Uploads()
+    files = [{"path": uploads.add(name, b"x")} for name in ("first.png", "second.png")]
+    answers = Answers(Recording(), uploads, Kept(lambda name: True))
+    table, emptied = answers.batch(files, "a point", True, True, True, progress=lambda *_, **__: None)
+    assert emptied is None
+    assert table.count("this is the answer") >= 2
+    wanted = Settings("a point", None, light=True, heatmap=True, lesion_type=True)
+    assert set(asked_for) == {wanted}
+    assert len(uploads) == 0
