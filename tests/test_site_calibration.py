@@ -129,7 +129,7 @@ def told(after, given, answer):
 @pytest.mark.parametrize("peaks", [False, True])
 def test_coverage_and_error_are_those_of_the_answers_given(manifest, n, peaks):
     benign, malignant = patients(n, seed=n)
-    peak = np.random.default_rng(1).uniform(0, 0.6, 2 * n) if peaks else None
+    peak = np.random.default_rng(1).uniform(0, 3 * manifest.lesion_map.found_peak, 2 * n) if peaks else None
     given = cases(benign, malignant, peaks=peak)
     after, found, _ = site_calibration.fit(manifest, given)
     logits = given.logits / after.temperature + after.bias
