@@ -16,7 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from bus_hf import publish_space
+from bus_hf import publish_space, words
 from bus_hf.cli import main
 from bus_hf.data.phantoms import phantom
 
@@ -142,7 +142,9 @@ def test_what_is_pushed_reads_an_image_with_its_own_requirements_alone(space, hu
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        assert done.stdout.split()[0] in ("Malignant", "Benign")
+        probability, verdict = done.stdout.strip().split(" ", 1)
+        assert 0 < float(probability) < 1
+        assert verdict in (words.SUSPICIOUS, words.CLEAR, words.UNSURE)
     finally:
         serving.terminate()
         serving.wait(30)

@@ -76,6 +76,12 @@ def send(client, data, name="scan.png", cookie=None):
     return path
 
 
+@pytest.fixture(autouse=True)
+def no_link_stays():
+    yield
+    (Path(os.environ["GRADIO_TEMP_DIR"]) / "link.png").unlink(missing_ok=True)
+
+
 def paths_of_others(foreign, web):
     """Everything that a client could name and has no right to."""
     gradio = Path(os.environ["GRADIO_TEMP_DIR"])
