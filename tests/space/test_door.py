@@ -77,9 +77,11 @@ def send(client, data, name="scan.png", cookie=None):
 
 
 @pytest.fixture(autouse=True)
-def no_link_stays():
+def nothing_stays():
     yield
     (Path(os.environ["GRADIO_TEMP_DIR"]) / "link.png").unlink(missing_ok=True)
+    # The pages of all tests share the uploads of this process.
+    uploads.of_this_process()._entries.clear()
 
 
 def paths_of_others(foreign, web):
