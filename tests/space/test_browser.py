@@ -211,14 +211,21 @@ def test_nothing_breaks_the_pages_own_rules(tab, scan):
 
 def test_a_closed_tab_leaves_nothing(browser, address, scan):
     uploads, now = of_this_process(), time.monotonic
-    others = len(uploads)
+    # Tabs of earlier tests are closed; what they sent goes first.
+    for _ in range(100):
+        uploads._clock = lambda: now() + 140
+        uploads.sweep()
+        uploads._clock = now
+        if len(uploads) == 0:
+            break
+        time.sleep(0.2)
     context = browser.new_context()
     tab = context.new_page()
     tab.goto(address)
     tab.get_by_role("tab", name="Many files").click()
     tab.set_input_files("#many input[type=file]", [str(scan)])
     tab.wait_for_selector("#many >> text=a scan", timeout=30_000)
-    assert len(uploads) == others + 1
+    assert len(uploads) == 1
     try:
         # As long as the tab is open, an upload waits to be read.
         uploads._clock = lambda: now() + 40
