@@ -29,6 +29,7 @@ from pathlib import Path
 
 from bus_hf.config import TrainConfig, field_types, from_mapping, from_yaml
 from bus_hf.errors import BusError, of_system
+from bus_hf.filenames import RUN
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         if member:
             if path:
                 raise BusError("a member is read by its own settings", where="--reread", remedy="leave out --config")
-            from bus_hf.training.reread import reread
+            from bus_hf.training.rerun import reread
 
             print(f"written: {reread(member, given)}")
             return 0
@@ -88,8 +89,8 @@ def main(arguments: list[str] | None = None) -> int:
         from bus_hf.training.run import run
 
         output = run(config)
-        if config.push_to_hub and (output / "run.json").is_file() and os.environ.get("RANK", "0") == "0":
-            from bus_hf.publish_run import push_run
+        if config.push_to_hub and (output / RUN).is_file() and os.environ.get("RANK", "0") == "0":
+            from bus_hf.hub.upload_run import push_run
 
             pushed = push_run(output, config.push_to_hub, private=config.hub_private)
             print(f"{pushed.repo_id}  {pushed.commit}  {'pushed' if pushed.changed else 'unchanged'}")

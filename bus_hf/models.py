@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from bus_hf import tensors
 from bus_hf.errors import BusError
+from bus_hf.filenames import CONFIG, LESION_HEAD, WEIGHTS
 from bus_hf.labels import LabelSet
 
-LESION_HEAD_FILE = "lesion_head.safetensors"
 # A reading is centre-free: the views letterbox themselves, so timm must neither crop nor squash.
 _PREPROCESSING = {"crop_pct": 1.0, "crop_mode": "border", "interpolation": "bilinear"}
 
@@ -159,9 +159,9 @@ def save_member(
         safe_serialization=True,
         data_config={"input_size": (3, input_size, input_size), **_PREPROCESSING},
     )
-    _plain_config(folder / "config.json")
+    _plain_config(folder / CONFIG)
     if lesion_head is not None:
-        save_file(stored(lesion_head).state_dict(), folder / LESION_HEAD_FILE)
+        save_file(stored(lesion_head).state_dict(), folder / LESION_HEAD)
 
 
 def check_finite(file: Path) -> None:
@@ -189,7 +189,7 @@ def _plain_config(path: Path) -> None:
 def input_size(folder: Path) -> int:
     """Side of a member's square input in pixels, from its `config.json`; BusError where none can be read."""
     try:
-        return int(json.loads((folder / "config.json").read_text(encoding="utf-8"))["pretrained_cfg"]["input_size"][-1])
+        return int(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["pretrained_cfg"]["input_size"][-1])
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         raise BusError("no timm config.json can be read here", where=folder, remedy=_REMEDY) from None
 
@@ -201,16 +201,16 @@ def load_member(folder: Path, device: torch.device | str = "cpu") -> Any:
         BusError: the folder is not a member, its architecture is unknown or its weights do not fit.
     """
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         architecture, num_classes = config["architecture"], config["num_classes"]
     except (OSError, ValueError, KeyError, TypeError):
         raise BusError("no timm config.json can be read here", where=folder, remedy=_REMEDY) from None
     arguments = {key: value for key, value in config.get("model_args", {}).items() if key not in _NOT_REBUILT}
     try:
-        data = (folder / "model.safetensors").read_bytes()
+        data = (folder / WEIGHTS).read_bytes()
     except OSError:
         raise BusError("model.safetensors is missing", where=folder, remedy=_REMEDY) from None
-    return build(architecture, num_classes, arguments, data, folder / "model.safetensors").to(device)
+    return build(architecture, num_classes, arguments, data, folder / WEIGHTS).to(device)
 
 
 def build(architecture: str, num_classes: int, arguments: Mapping[str, Any], weights: bytes, file: Path) -> Any:

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from bus_hf.ensemble.folder import sha256, write_manifest
+from bus_hf.ensemble.manifest import Abstain, Ensemble, FittedOn, LesionMap, Member, OperatingPoint
+from bus_hf.filenames import LESION_HEAD
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Set before any test imports a library that reads them once: torch, huggingface_hub, datasets, gradio, matplotlib.
@@ -52,7 +56,7 @@ def make_ensemble():
         import torch
         from scipy.special import logit as log_odds
 
-        from bus_hf import ensemble, labels, models
+        from bus_hf import labels, models
 
         classes = labels.label_set(label_set)
         members = []
@@ -62,13 +66,11 @@ def make_ensemble():
             net = models.TrainingNet(backbone).eval()
             torch.nn.init.normal_(net.lesion_head.weight, std=0.5)
             models.save_member(folder / name, backbone.eval(), classes, size, net.lesion_head if index == 0 else None)
-            weights = ensemble.sha256(folder / name / "model.safetensors")
-            config = ensemble.sha256(folder / name / "config.json")
-            members.append(
-                ensemble.Member(name, name, None, None, weights, 1 / len(architectures), config_sha256=config)
-            )
+            weights = sha256(folder / name / "model.safetensors")
+            config = sha256(folder / name / "config.json")
+            members.append(Member(name, name, None, None, weights, 1 / len(architectures), config_sha256=config))
         first = architectures[0]
-        head = folder / first / models.LESION_HEAD_FILE
+        head = folder / first / LESION_HEAD
         settings = {
             "name": "tiny",
             "version": "0.0.1",
@@ -77,20 +79,20 @@ def make_ensemble():
             "positive": classes.positive,
             "members": tuple(members),
             "views": {"whole": 0.2, "flip": 0.2, "wider": 0.1, "lesion": 0.25, "around": 0.25},
-            "lesion_map": ensemble.LesionMap(first, head.name, ensemble.sha256(head), 0.01, 0.01),
+            "lesion_map": LesionMap(first, head.name, sha256(head), 0.01, 0.01),
             "temperature": 1.5,
             "bias": 0.1 if classes.positive else 0.0,
             "operating_points": (
-                ensemble.OperatingPoint("miss_5_in_100", log_odds(0.3), (0.95, 0.93, 0.97), (0.7, 0.6, 0.8)),
-                ensemble.OperatingPoint("balanced", log_odds(0.5), (0.9, 0.85, 0.95), (0.8, 0.7, 0.9)),
+                OperatingPoint("miss_5_in_100", log_odds(0.3), (0.95, 0.93, 0.97), (0.7, 0.6, 0.8)),
+                OperatingPoint("balanced", log_odds(0.5), (0.9, 0.85, 0.95), (0.8, 0.7, 0.9)),
             ),
             "default_operating_point": "miss_5_in_100",
-            "abstain": ensemble.Abstain(log_odds(0.25), log_odds(0.35), 0.9, 0.05, "of a test"),
+            "abstain": Abstain(log_odds(0.25), log_odds(0.35), 0.9, 0.05, "of a test"),
             "light": first,
-            "fitted_on": ensemble.FittedOn({"phantoms": 10}, 10, 0.5, None),
+            "fitted_on": FittedOn({"phantoms": 10}, 10, 0.5, None),
         }
-        manifest = ensemble.Ensemble(**(settings | changes))
-        ensemble.write(manifest, folder)
+        manifest = Ensemble(**(settings | changes))
+        write_manifest(manifest, folder)
         return manifest
 
     return make

@@ -13,13 +13,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import train_accelerate  # noqa: F401 (a child of this process then imports nothing)
-from bus_hf import ensemble, files, models
+from bus_hf import files, models
 from bus_hf.cli import main
 from bus_hf.config import TrainConfig
 from bus_hf.data.phantoms import phantom, write_phantoms
+from bus_hf.ensemble.folder import read_manifest, verify
 from bus_hf.evaluation import stored_logits
 from bus_hf.training import state
-from bus_hf.training.reread import reread
+from bus_hf.training.rerun import reread
 from bus_hf.training.run import run
 from tests.killing import KILLED, in_child
 
@@ -67,8 +68,8 @@ def prepare(home):
 
 def calibrate(home):
     """The command with made logits in the place of readings."""
+    from bus_hf.build.site_calibration import SiteCases
     from bus_hf.cli import calibrate as command
-    from bus_hf.site_calibration import SiteCases
 
     def read(detector, cases):
         rng = np.random.default_rng(0)
@@ -196,7 +197,7 @@ def require_whole(home, before, after, outputs):
         assert found in (before[name], after[name]), f"{name} is neither the old nor the new one"
     for name in ("made", "site"):
         if (home / name).is_dir():
-            ensemble.verify(home / name, ensemble.read(home / name))
+            verify(home / name, read_manifest(home / name))
 
 
 def litter(home):

@@ -69,7 +69,7 @@ def add(commands: Any) -> None:
 
 def run_assemble(given: argparse.Namespace) -> int:
     """Write the ensemble folder."""
-    from bus_hf.assemble import assemble, readme_figures
+    from bus_hf.build.assemble import assemble, readme_figures
 
     votes = dict(given.vote) if given.vote else None
     assemble(given.runs, given.to, name=given.name, version=given.number, weights=votes, second=given.second_reading)
@@ -80,7 +80,7 @@ def run_assemble(given: argparse.Namespace) -> int:
 
 def run_figures(given: argparse.Namespace) -> int:
     """Write report, plots, cards and manifest anew, then the READMEs."""
-    from bus_hf.assemble import readme_figures, redescribe
+    from bus_hf.build.assemble import readme_figures, redescribe
 
     redescribe(given.folder)
     for path in given.readme:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bus_hf.cli import shared
+from bus_hf.ensemble.folder import read_manifest
 from bus_hf.errors import BusError
 
 if TYPE_CHECKING:
@@ -45,13 +46,14 @@ def run(given: argparse.Namespace) -> int:
     """Read the cases, fit, write; 1 where images were left out because they could not be read."""
     import json
 
-    from bus_hf import ensemble, hub, site_calibration
-    from bus_hf.detector import BreastCancerDetector
-    from bus_hf.evaluation import site
+    from bus_hf.build import site_calibration
+    from bus_hf.ensemble import download
+    from bus_hf.inference.detector import BreastCancerDetector
+    from bus_hf.reporting import site
     from bus_hf.space.reader import default_ensemble
 
-    folder = hub.pull(given.ensemble or default_ensemble())
-    manifest = ensemble.read(folder)
+    folder = download.pull(given.ensemble or default_ensemble())
+    manifest = read_manifest(folder)
     if manifest.label_set != "malignancy":
         raise BusError(
             f"the ensemble tells apart the classes of '{manifest.label_set}'",
@@ -80,8 +82,8 @@ def _read(detector: Any, cases: Sequence[Case]) -> tuple[Any, bool]:
     """Logits of the cases before the temperature, grouped, contradicting ones left out; and whether some failed."""
     import numpy as np
 
-    from bus_hf.prediction import Failure
-    from bus_hf.site_calibration import SiteCases
+    from bus_hf.build.site_calibration import SiteCases
+    from bus_hf.inference.prediction import Failure
 
     kept = shared.grouped(cases)
     if kept and not any(case.patient for case, _ in kept) and len({case.group for case, _ in kept}) == len(kept):

@@ -13,6 +13,7 @@ from typing import Any
 
 from bus_hf.cli import shared
 from bus_hf.errors import BusError
+from bus_hf.filenames import RUN
 from bus_hf.files import settle
 
 _EXAMPLES = """\
@@ -62,7 +63,7 @@ def add(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Train what is not finished, then assemble; 1 where a training failed."""
-    from bus_hf.assemble import assemble, readme_figures
+    from bus_hf.build.assemble import assemble, readme_figures
 
     plan = read_plan(given.plan)
     target = Path(given.to or plan.to)
@@ -77,7 +78,7 @@ def run(given: argparse.Namespace) -> int:
     ]
     for config, output, flags in trainings:
         settle(output)
-        if (output / "run.json").is_file():
+        if (output / RUN).is_file():
             print(f"{output}: finished before", file=sys.stderr)
             continue
         command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", _TRAIN]
@@ -100,7 +101,7 @@ def _require_same_data(outputs: Sequence[Path]) -> None:
     """BusError where members learned from different data: one that was finished before is not trained again."""
     first: dict[str, str] = {}
     for output in outputs:
-        data = json.loads((output / "run.json").read_text(encoding="utf-8")).get("data_sha256") or {}
+        data = json.loads((output / RUN).read_text(encoding="utf-8")).get("data_sha256") or {}
         if any(first.setdefault(key, value) != value for key, value in data.items()):
             raise BusError(
                 f"it was not trained on the data of {outputs[0]}",

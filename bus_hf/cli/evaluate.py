@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from bus_hf.cli import shared
 from bus_hf.errors import BusError
+from bus_hf.filenames import LOGITS
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bus_hf.data.dataset import Case
-    from bus_hf.ensemble import Ensemble
+    from bus_hf.ensemble.manifest import Ensemble
     from bus_hf.evaluation.calibration import Scale
-    from bus_hf.prediction import Prediction
+    from bus_hf.inference.prediction import Prediction
 
 _EXAMPLES = """\
   bus-hf evaluate DATA/hospital-b
@@ -77,19 +78,18 @@ _MEMBER = "ensemble"
 
 
 def _stored(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble]:
-    from bus_hf import ensemble
-    from bus_hf.assemble import LOGITS
+    from bus_hf.ensemble.folder import read_manifest
     from bus_hf.evaluation import stored_logits
 
     path = given.oof / LOGITS if given.oof.is_dir() else given.oof
-    return stored_logits.read(path, "give out_of_fold.parquet"), ensemble.read(given.ensemble or path.parent)
+    return stored_logits.read(path, "give out_of_fold.parquet"), read_manifest(given.ensemble or path.parent)
 
 
 def _measured(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble, bool]:
     """Let the ensemble read every image; one row an image and view, and whether some could not be read."""
     import pandas as pd
 
-    from bus_hf.prediction import Failure
+    from bus_hf.inference.prediction import Failure
 
     detector = shared.open_detector(given)
     manifest = detector.manifest
@@ -192,8 +192,8 @@ def _figures(
 
 
 def _draw(folder: Path, images: pd.DataFrame, logits: Any, threshold: float) -> None:
-    from bus_hf.evaluation import plots
     from bus_hf.evaluation.calibration import PLAIN
+    from bus_hf.reporting import plots
 
     labels, chances = images["label"].to_numpy(), PLAIN.probabilities(logits)
     try:
@@ -208,7 +208,7 @@ def _draw(folder: Path, images: pd.DataFrame, logits: Any, threshold: float) -> 
 
 
 def _tables(found: Mapping[str, Any]) -> str:
-    from bus_hf.evaluation import tables
+    from bus_hf.reporting import tables
 
     parts = [tables.figures_table(found), tables.points_table(found), tables.heat_table(found)]
     return "\n\n".join([*parts, f"In brackets: {found['interval']}."])

@@ -35,15 +35,15 @@ def add(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Join the runs' logits where runs are given, then measure."""
-    from bus_hf import folds
+    from bus_hf.build import fold_report
 
     if bool(given.runs) == bool(given.again) or bool(given.runs) != bool(given.to):
         raise BusError("folds takes either RUN... with --to, or --again", remedy="see bus-hf folds --help")
-    found, text, records = folds.write(given.to or given.again, given.runs)
+    found, text, records = fold_report.write(given.to or given.again, given.runs)
     if given.runs:
         print(f"written: {given.to}", file=sys.stderr)
     if given.readme:
-        from bus_hf.evaluation.cross_validation import first_fold_text
+        from bus_hf.reporting.cross_validation import first_fold_text
 
         if "folds" not in found:
             raise BusError("figures of several classes have no such sentence", remedy="leave --readme out")

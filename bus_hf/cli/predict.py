@@ -11,14 +11,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bus_hf import words
 from bus_hf.cli import shared
 from bus_hf.errors import BusError
+from bus_hf.reporting import sentences
 from bus_hf.text import csv_cell, printable
 
 if TYPE_CHECKING:
-    from bus_hf.detector import BreastCancerDetector
-    from bus_hf.prediction import Failure, Prediction
+    from bus_hf.inference.detector import BreastCancerDetector
+    from bus_hf.inference.prediction import Failure, Prediction
 
 _EXAMPLES = """\
   bus-hf predict scan.png
@@ -31,7 +31,7 @@ Each line gives the verdict, one of "Suspicious of malignancy", "No sign of mali
 calibrated probability of malignancy, the lesion's box (left, top, width, height in pixels) and the file. An image that
 cannot be read is told on stderr, and the rest goes on."""
 
-_WIDEST = max(map(len, (words.UNSURE, words.SUSPICIOUS, words.CLEAR)))
+_WIDEST = max(map(len, (sentences.UNSURE, sentences.SUSPICIOUS, sentences.CLEAR)))
 _COLUMNS = (
     "name",
     "verdict",
@@ -93,7 +93,7 @@ def run(given: argparse.Namespace) -> int:
         if not paths:
             return 1
         detector = shared.open_detector(given)
-        from bus_hf.prediction import Failure
+        from bus_hf.inference.prediction import Failure
 
         read, no_lesion, heat_names, assumed = 0, 0, _HeatNames(given.heatmap), ""
         for path, result in zip(paths, _results(detector, paths, given, stack), strict=True):
@@ -103,7 +103,7 @@ def run(given: argparse.Namespace) -> int:
             else:
                 read += 1
                 no_lesion += result.box is None
-                assumed = words.assumption(result)
+                assumed = sentences.assumption(result)
                 if given.heatmap:
                     row["heatmap"] = str(_draw(path, result, heat_names))
             if table:
@@ -115,15 +115,15 @@ def run(given: argparse.Namespace) -> int:
             return 1
         points = {point.name: point for point in detector.manifest.operating_points}
         used = points[given.operating_point or detector.manifest.default_operating_point]
-        measured = words.measured(used, part=given.light)
-        sentences = [
+        measured = sentences.measured(used, part=given.light)
+        lines = [
             f"{read} read, {len(failed)} failed.",
-            f"{used.name}: suspicious from {words.percent(used.threshold)} on, which {measured}.",
-            *([words.without_lesion(detector.manifest, used)] if no_lesion else []),
+            f"{used.name}: suspicious from {sentences.percent(used.threshold)} on, which {measured}.",
+            *([sentences.without_lesion(detector.manifest, used)] if no_lesion else []),
             *([assumed] if assumed else []),
             "For research, not for diagnosis.",
         ]
-        print(" ".join(sentences), file=sys.stderr)
+        print(" ".join(lines), file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -176,7 +176,7 @@ def _one(
     detector: BreastCancerDetector, path: Path, roi: Sequence[float], settings: dict[str, Any]
 ) -> Prediction | Failure:
     from bus_hf.data.images import read_image
-    from bus_hf.prediction import Failure
+    from bus_hf.inference.prediction import Failure
 
     # A bad image is a failed input; a box outside of it, or an unknown operating point, is wrong use.
     try:
@@ -187,11 +187,11 @@ def _one(
 
 
 def _row(result: Prediction | Failure) -> dict[str, Any]:
-    from bus_hf.prediction import Failure
+    from bus_hf.inference.prediction import Failure
 
     if isinstance(result, Failure):
         return {"name": result.name, "error": result.error}
-    return words.plain(result)
+    return sentences.plain(result)
 
 
 def _show(row: dict[str, Any], as_json: bool) -> None:
@@ -203,7 +203,7 @@ def _show(row: dict[str, Any], as_json: bool) -> None:
         tqdm.write(f"bus-hf: {printable(row['error'])}", file=sys.stderr)
     else:
         box = "no lesion found" if row["box"] is None else "box " + ",".join(f"{side:.0f}" for side in row["box"])
-        chance, name = words.percent(row["probability"]), printable(row["name"])
+        chance, name = sentences.percent(row["probability"]), printable(row["name"])
         unusual = f"  ({row['note']})" if row["note"] else ""
         tqdm.write(f"{row['verdict']:<{_WIDEST}}  {chance:>9}  {box:<20}  {name}{unusual}", file=sys.stdout)
         if row["second_reading"]:
@@ -213,7 +213,7 @@ def _show(row: dict[str, Any], as_json: bool) -> None:
 
 
 def _classes(chances: dict[str, float]) -> str:
-    return ", ".join(f"{name} {words.percent(chance)}" for name, chance in chances.items())
+    return ", ".join(f"{name} {sentences.percent(chance)}" for name, chance in chances.items())
 
 
 class _HeatNames:
@@ -231,7 +231,7 @@ class _HeatNames:
 
 def _draw(path: Path, result: Any, names: _HeatNames) -> Path:
     from bus_hf.data.images import read_image
-    from bus_hf.overlay import overlay
+    from bus_hf.inference.overlay import overlay
 
     target = names(path)
     shared.write_png(target, overlay(read_image(path), result.heatmap, result.box, 0.5))

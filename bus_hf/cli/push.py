@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bus_hf.cli import shared
 
 if TYPE_CHECKING:
-    from bus_hf.publish import Pushed, Upload
+    from bus_hf.hub.upload import Pushed, Upload
 
 _EXAMPLES = """\
   bus-hf push checkpoints --to owner/bus-ensemble --dry-run
@@ -76,12 +76,12 @@ def finish(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace],
 
 def run(given: argparse.Namespace) -> int:
     """Push, or list what would be pushed."""
-    from bus_hf import publish
+    from bus_hf.hub import upload
 
     if given.dry_run:
-        show(publish.plan(given.folder, given.to), given.json)
+        show(upload.plan(given.folder, given.to), given.json)
         return 0
-    pushed = publish.push(
+    pushed = upload.push(
         given.folder,
         given.to,
         private=given.private,
@@ -94,24 +94,24 @@ def run(given: argparse.Namespace) -> int:
 
 def run_space(given: argparse.Namespace) -> int:
     """Push the page, or list what would be pushed."""
-    from bus_hf import publish_space
+    from bus_hf.hub import upload_space
 
     settings = {"datasets": given.datasets, "revision": given.revision}
     if given.dry_run:
-        show([publish_space.plan(given.to, given.ensemble, **settings)], given.json)
+        show([upload_space.plan(given.to, given.ensemble, **settings)], given.json)
     else:
-        tell([publish_space.push(given.to, given.ensemble, private=given.private, **settings)], given.json)
+        tell([upload_space.push(given.to, given.ensemble, private=given.private, **settings)], given.json)
     return 0
 
 
 def run_metric(given: argparse.Namespace) -> int:
     """Push the metric, or list what would be pushed."""
-    from bus_hf import publish_space
+    from bus_hf.hub import upload_space
 
     if given.dry_run:
-        show([publish_space.metric(given.to)], given.json)
+        show([upload_space.metric(given.to)], given.json)
     else:
-        tell([publish_space.push_metric(given.to, private=given.private)], given.json)
+        tell([upload_space.push_metric(given.to, private=given.private)], given.json)
     return 0
 
 

@@ -35,11 +35,11 @@ def add(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Push the data set, or list what would be pushed."""
-    from bus_hf import publish_dataset
+    from bus_hf.hub import upload_dataset
 
     with tempfile.TemporaryDirectory() as scratch:
         print("reading and comparing the images ...", file=sys.stderr)
-        upload = publish_dataset.plan(
+        upload = upload_dataset.plan(
             given.data,
             given.to,
             Path(scratch),
@@ -49,5 +49,5 @@ def run(given: argparse.Namespace) -> int:
         if given.dry_run:
             push.show([upload], given.json)
         else:
-            push.tell([publish_dataset.push(upload, private=given.private, revision=given.revision)], given.json)
+            push.tell([upload_dataset.push(upload, private=given.private, revision=given.revision)], given.json)
     return 0

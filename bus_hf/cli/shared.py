@@ -51,7 +51,7 @@ def ensemble_flags(command: argparse.ArgumentParser) -> None:
 
 def open_detector(given: argparse.Namespace) -> Any:
     """Load the detector that the flags of `ensemble_flags` choose."""
-    from bus_hf.detector import BreastCancerDetector
+    from bus_hf.inference.detector import BreastCancerDetector
     from bus_hf.space.reader import default_ensemble
 
     return BreastCancerDetector.from_pretrained(
@@ -255,7 +255,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
 def replace_figures(path: Path, markdown: str, marker: str = "figures") -> None:
     """Put Markdown between the lines <!-- MARKER:start --> and <!-- MARKER:end --> of a file."""
-    from bus_hf.evaluation.cards import replace_between
+    from bus_hf.reporting.cards import replace_between
 
     try:
         text = replace_between(path.read_text(encoding="utf-8"), marker, markdown)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bus_hf.cli import shared
 from bus_hf.config import MACHINE
 from bus_hf.errors import BusError
+from bus_hf.filenames import LOGITS
 from bus_hf.files import replace_file, settle
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def run_trial(given: argparse.Namespace) -> int:
             return 1
         settle(output)
         # The logits last: where they stand, this source is done.
-        for name, suffix in (("config.yaml", "yaml"), ("out_of_fold.parquet", "parquet")):
+        for name, suffix in (("config.yaml", "yaml"), (LOGITS, "parquet")):
             with _kept(target / f"{source}.{suffix}") as part:
                 shutil.copyfile(output / name, part)
     changed = [text for text in given.set if text.partition("=")[0] not in MACHINE]
@@ -144,7 +145,7 @@ def run_trials(given: argparse.Namespace) -> int:
     """Print a table of finished trials: all of them, some voting together, or what one gives."""
     import json
 
-    from bus_hf.evaluation import tables, trials
+    from bus_hf.reporting import tables, trials
     from bus_hf.views import VIEW_WEIGHTS
 
     asked = [kind for kind in _TABLES if getattr(given, kind)]
@@ -201,8 +202,8 @@ def run_trials(given: argparse.Namespace) -> int:
 
 def _logits(folder: Path, name: str) -> dict[str, pd.DataFrame]:
     """Logits of a finished trial, by the source that each network trained on."""
+    from bus_hf.build.fold_report import counted
     from bus_hf.evaluation import stored_logits
-    from bus_hf.folds import counted
 
     if not (folder / name / _CHANGE).is_file():
         raise BusError(f"no finished trial '{name}' is here", where=folder, remedy=f"bus-hf trial {name} ...")

@@ -51,7 +51,7 @@ def run(given: argparse.Namespace) -> int:
     import numpy as np
 
     from bus_hf.data.images import read_image
-    from bus_hf.transforms import contact_sheet
+    from bus_hf.training.augmentation import contact_sheet
 
     image = read_image(given.image)
     mask = _mask(given, image.shape)
@@ -91,7 +91,7 @@ def _mask(given: argparse.Namespace, shape: tuple[int, ...]) -> np.ndarray | Non
 
 def _lesion(given: argparse.Namespace, image: np.ndarray, mask: np.ndarray | None) -> tuple[Box | None, str]:
     """The lesion's box and a word on where it is from."""
-    from bus_hf.transforms import mask_box
+    from bus_hf.training.augmentation import mask_box
     from bus_hf.views import Box
 
     if given.roi is not None:
@@ -107,7 +107,7 @@ def _lesion(given: argparse.Namespace, image: np.ndarray, mask: np.ndarray | Non
     if drawn is not None:
         return drawn, "lesion: from the mask"
     if given.ensemble is not None:
-        from bus_hf.detector import BreastCancerDetector
+        from bus_hf.inference.detector import BreastCancerDetector
 
         found = BreastCancerDetector.from_pretrained(given.ensemble, members=["light"]).predict(image).box
         return found, "lesion: found by the ensemble" if found else "no lesion was found: the middle is read"
@@ -118,7 +118,7 @@ def _views_sheet(image: np.ndarray, lesion: Box | None, size: int) -> np.ndarray
     """RGB sheet of the image with the lesion's box, and of the five views."""
     import cv2
 
-    from bus_hf.transforms import tile_sheet
+    from bus_hf.training.augmentation import tile_sheet
     from bus_hf.views import VIEWS, cut, window
 
     height, width = image.shape

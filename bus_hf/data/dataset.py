@@ -21,7 +21,8 @@ import datasets
 import numpy as np
 
 from bus_hf import labels
-from bus_hf.data import colour, containers, decode, images, layouts, names, tables, walk
+from bus_hf.data import colour, images, layouts, names, tables, walk
+from bus_hf.data.decoding import containers, decode
 from bus_hf.data.embedded import held
 from bus_hf.errors import BusError
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bus_hf.evaluation import figures
+from bus_hf.evaluation import metrics
 from bus_hf.evaluation.bootstrap import group_bootstrap, settled
 from bus_hf.evaluation.calibration import counts, cross_fits, needed
 
@@ -106,7 +106,7 @@ def answered(labels: np.ndarray, answers: np.ndarray, groups: Sequence[Any] | np
     """
     groups = np.asarray(groups)
     found = {}
-    for name, value, statistic in (("malignant", 1, figures.sensitivity), ("benign", 0, figures.specificity)):
+    for name, value, statistic in (("malignant", 1, metrics.sensitivity), ("benign", 0, metrics.specificity)):
         given = (labels == value) & (answers != NOT_SURE)
         right = None
         if given.any():

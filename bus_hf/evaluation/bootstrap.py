@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bus_hf.errors import BusError
-from bus_hf.evaluation.figures import Estimate, wilson
+from bus_hf.evaluation.metrics import Estimate, wilson
 from bus_hf.text import says_unknown, without_decimals
 
 RESAMPLES = 2000

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bus_hf.errors import BusError
-from bus_hf.evaluation import figures
+from bus_hf.evaluation import metrics
 from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, interval, numbered, resamples, settled
 
 # How many of 1000 cancers an operating point may miss.
@@ -197,15 +197,15 @@ def operating_points(
     points = []
     for name, target in supported(labels, groups).items():
         called = cross_fitted_calls(labels, logits, groups, target, seed, weights)
-        found = group_bootstrap(figures.sensitivity, labels, called, groups, weights=weights)
+        found = group_bootstrap(metrics.sensitivity, labels, called, groups, weights=weights)
         points.append(
             {
                 "name": name,
                 "logit": threshold_for_sensitivity(labels, logits, target, weights),
                 "sensitivity": rounded(settled(found, groups[labels == 1])),
                 "specificity": rounded(
-                    figures.Estimate(
-                        float(figures.specificity(labels, called, weights)),
+                    metrics.Estimate(
+                        float(metrics.specificity(labels, called, weights)),
                         *interval(refitted_specificities(labels, logits, groups, target, weights=weights)),
                     )
                 ),
@@ -321,7 +321,7 @@ def _parts(labels: bytes, place: bytes, parts: int, seed: int) -> tuple[tuple[np
     return found
 
 
-def rounded(estimate: figures.Estimate) -> list[float]:
+def rounded(estimate: metrics.Estimate) -> list[float]:
     """Value, low, high to six decimals, the bounds never past the value."""
     value, low, high = estimate
     return [round(value, 6), round(min(low, value), 6), round(max(high, value), 6)]

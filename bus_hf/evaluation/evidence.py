@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from bus_hf.evaluation import calibration, figures
+from bus_hf.evaluation import calibration, metrics
 from bus_hf.evaluation.bootstrap import group_bootstrap, paired_difference, settled
 from bus_hf.evaluation.delong import delong
-from bus_hf.evaluation.figures import wilson
-from bus_hf.evaluation.votes import Readings
+from bus_hf.evaluation.metrics import wilson
+from bus_hf.evaluation.weighting import Readings
 
 ENSEMBLE = "ensemble"
 # Shares of malignant cases that predictive values are stated for: about that of a round of screening, and of a clinic
@@ -72,10 +72,10 @@ def reader(read: Readings, logits: np.ndarray) -> dict[str, Any]:
         row: dict[str, Any] = {"n": len(labels), "n_malignant": int(labels.sum()), "n_groups": len(np.unique(groups))}
         for key, statistic, scores in (
             # Logits, not probabilities: each part has a calibration of its own, which would mix their order.
-            ("auroc", figures.auroc, logits[rows]),
-            ("auprc", figures.auprc, logits[rows]),
-            ("brier", figures.brier, chances[rows]),
-            ("ece", figures.ece, chances[rows]),
+            ("auroc", metrics.auroc, logits[rows]),
+            ("auprc", metrics.auprc, logits[rows]),
+            ("brier", metrics.brier, chances[rows]),
+            ("ece", metrics.ece, chances[rows]),
         ):
             row[key] = group_bootstrap(statistic, labels, scores, groups).to_dict() if both else None
         row["operating_points"] = {
@@ -91,21 +91,21 @@ def rates(labels: np.ndarray, called: np.ndarray, groups: np.ndarray) -> dict[st
     `wilson` holds the same rates with Wilson's intervals (E. B. Wilson, JASA 1927), which take images as independent.
     """
     counted = {
-        "sensitivity": (figures.sensitivity, labels == 1),
-        "specificity": (figures.specificity, labels == 0),
-        "ppv": (figures.ppv, called),
-        "npv": (figures.npv, ~called),
-        "accuracy": (figures.accuracy, np.ones(len(labels), bool)),
+        "sensitivity": (metrics.sensitivity, labels == 1),
+        "specificity": (metrics.specificity, labels == 0),
+        "ppv": (metrics.ppv, called),
+        "npv": (metrics.npv, ~called),
+        "accuracy": (metrics.accuracy, np.ones(len(labels), bool)),
     }
     found: dict[str, Any] = {
         name: settled(group_bootstrap(statistic, labels, called, groups), groups[among]).to_dict()
         for name, (statistic, among) in counted.items()
     }
-    found["f1"] = group_bootstrap(figures.f1, labels, called, groups).to_dict()
+    found["f1"] = group_bootstrap(metrics.f1, labels, called, groups).to_dict()
     for place, name in enumerate(("ppv", "npv")):
         found[f"{name} at"] = {
             f"{prevalence:g}": group_bootstrap(
-                figures.predictive_value(prevalence, place), labels, called, groups
+                metrics.predictive_value(prevalence, place), labels, called, groups
             ).to_dict()
             for prevalence in PREVALENCES
         }
@@ -126,16 +126,16 @@ def comparison(read: Readings, whole: np.ndarray, alone: Mapping[str, np.ndarray
     """
     if len(alone) < 2:
         return None
-    best = max(alone, key=lambda member: float(figures.auroc(read.labels, alone[member])))
+    best = max(alone, key=lambda member: float(metrics.auroc(read.labels, alone[member])))
     found: dict[str, Any] = {"best": best}
     for name, rows in _parts(read).items():
         labels, one, other = read.labels[rows], whole[rows], alone[best][rows]
         if not _enough(labels):
             continue
-        difference, p = paired_difference(figures.auroc, labels, one, other, read.groups[rows])
+        difference, p = paired_difference(metrics.auroc, labels, one, other, read.groups[rows])
         found[name] = {
-            "ensemble": round(float(figures.auroc(labels, one)), 6),
-            "single": round(float(figures.auroc(labels, other)), 6),
+            "ensemble": round(float(metrics.auroc(labels, one)), 6),
+            "single": round(float(metrics.auroc(labels, other)), 6),
             "difference": difference.to_dict(),
             "p_bootstrap": round(p, 6),
             "p_delong": round(delong(labels, one, other)[1], 6),
@@ -169,8 +169,8 @@ def leave_out(read: Readings, members: Mapping[str, float], views: Mapping[str, 
             labels = read.labels[rows]
             if not _enough(labels):
                 continue
-            adds, p = paired_difference(figures.auroc, labels, whole[rows], less[rows], read.groups[rows])
-            without = round(float(figures.auroc(labels, less[rows])), 6)
+            adds, p = paired_difference(metrics.auroc, labels, whole[rows], less[rows], read.groups[rows])
+            without = round(float(metrics.auroc(labels, less[rows])), 6)
             found[name][part] = {"without": without, "adds": adds.to_dict(), "p": round(p, 6)}
     return found
 
@@ -195,10 +195,10 @@ def across_sources(read: Readings, logits: np.ndarray) -> dict[str, Any]:
             found[source][point] = {
                 "target": target,
                 "sensitivity": settled(
-                    group_bootstrap(figures.sensitivity, labels, called, groups), groups[labels == 1]
+                    group_bootstrap(metrics.sensitivity, labels, called, groups), groups[labels == 1]
                 ).to_dict(),
                 "specificity": settled(
-                    group_bootstrap(figures.specificity, labels, called, groups), groups[labels == 0]
+                    group_bootstrap(metrics.specificity, labels, called, groups), groups[labels == 0]
                 ).to_dict(),
             }
     return found
@@ -224,12 +224,12 @@ def disagreement(
     chances = scale.probabilities(np.stack(list(alone.values())))
     close = -np.abs(whole - threshold)
     spread = chances.std(axis=0)
-    difference, p = paired_difference(figures.auroc, wrong, spread, close, read.groups)
+    difference, p = paired_difference(metrics.auroc, wrong, spread, close, read.groups)
     return {
         "n": len(wrong),
         "n_wrong": int(wrong.sum()),
-        "by_disagreement": group_bootstrap(figures.auroc, wrong, spread, read.groups).to_dict(),
-        "by_closeness": group_bootstrap(figures.auroc, wrong, close, read.groups).to_dict(),
+        "by_disagreement": group_bootstrap(metrics.auroc, wrong, spread, read.groups).to_dict(),
+        "by_closeness": group_bootstrap(metrics.auroc, wrong, close, read.groups).to_dict(),
         "difference": difference.to_dict(),
         "p": round(p, 6),
     }

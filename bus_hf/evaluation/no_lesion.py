@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bus_hf.evaluation import figures
+from bus_hf.evaluation import metrics
 from bus_hf.evaluation.bootstrap import group_bootstrap, settled
 
 # Share of the images with a lesion in which the lesion map may miss it.
@@ -96,6 +96,6 @@ def measure(
         }
     rates = {
         name: settled(group_bootstrap(statistic, y_true, after, groups), groups[y_true == value]).to_dict()
-        for name, statistic, value in (("sensitivity", figures.sensitivity, 1), ("specificity", figures.specificity, 0))
+        for name, statistic, value in (("sensitivity", metrics.sensitivity, 1), ("specificity", metrics.specificity, 0))
     }
     return {"found_peak": found, "without_lesion_logit": without_lesion, "pathologies": rows, **rates}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bus_hf.errors import BusError
-from bus_hf.evaluation import figures
+from bus_hf.evaluation import metrics
 from bus_hf.evaluation.bootstrap import RESAMPLES, interval, resamples, settled
 from bus_hf.evaluation.calibration import Scale
 from bus_hf.evaluation.combine import combine
@@ -153,22 +153,22 @@ def _described(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str,
         )
     for name, statistic, scores in (
         # Logits, not probabilities, which tie where they saturate.
-        ("auroc", figures.auroc, logits),
-        ("auprc", figures.auprc, logits),
-        ("ece", figures.ece, chances),
+        ("auroc", metrics.auroc, logits),
+        ("auprc", metrics.auprc, logits),
+        ("ece", metrics.ece, chances),
     ):
         found[name] = _estimate(statistic, labels, scores, weights) if both else None
-    found["brier"] = _estimate(figures.brier, labels, chances, weights)
+    found["brier"] = _estimate(metrics.brier, labels, chances, weights)
     found["operating_points"] = {
         point: {
             name: _estimate(statistic, labels, logits >= threshold, weights, counted)
             if enough.get(name, both)
             else None
             for name, statistic, counted in (
-                ("sensitivity", figures.sensitivity, groups[labels == 1]),
-                ("specificity", figures.specificity, groups[labels == 0]),
-                ("f1", figures.f1, None),
-                ("accuracy", figures.accuracy, groups),
+                ("sensitivity", metrics.sensitivity, groups[labels == 1]),
+                ("specificity", metrics.specificity, groups[labels == 0]),
+                ("f1", metrics.f1, None),
+                ("accuracy", metrics.accuracy, groups),
             )
         }
         | {"missed": int((labels[logits < threshold] == 1).sum())}
@@ -203,7 +203,7 @@ def _areas(
             found[name] = None
             continue
         weights = resamples(rows["group"].to_numpy())
-        found[name] = _estimate(figures.auroc, labels, rows["logit_0"].to_numpy(), weights)
+        found[name] = _estimate(metrics.auroc, labels, rows["logit_0"].to_numpy(), weights)
     return found
 
 
@@ -265,5 +265,5 @@ def _estimate(
     """JSON-ready estimate; `counted` holds the groups of the cases that a rate counts."""
     value = float(statistic(labels, scores, None))
     draws = np.concatenate([statistic(labels, scores, chunk) for chunk in weights])
-    found = figures.Estimate(value, *interval(draws))
+    found = metrics.Estimate(value, *interval(draws))
     return (found if counted is None else settled(found, counted)).to_dict()

@@ -11,7 +11,7 @@ import evaluate
 import numpy as np
 
 from bus_hf.errors import BusError
-from bus_hf.evaluation import calibration, figures
+from bus_hf.evaluation import calibration, metrics
 from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, interval, numbered, settled
 
 _DESCRIPTION = """\
@@ -100,32 +100,32 @@ def screening(
     share = float(labels.mean()) if prevalence is None else prevalence
     found: dict[str, float] = {}
 
-    def add(name: str, estimate: figures.Estimate) -> None:
+    def add(name: str, estimate: metrics.Estimate) -> None:
         found.update(zip((name, f"{name}_low", f"{name}_high"), map(float, estimate), strict=True))
 
     for name, statistic in (
-        ("auroc", figures.auroc),
-        ("auprc", figures.auprc),
-        ("brier", figures.brier),
-        ("ece", figures.ece),
+        ("auroc", metrics.auroc),
+        ("auprc", metrics.auprc),
+        ("brier", metrics.brier),
+        ("ece", metrics.ece),
     ):
         add(name, group_bootstrap(statistic, labels, chances, of, n, seed))
     for name, rate, among in (
-        ("sensitivity", figures.sensitivity, labels == 1),
-        ("specificity", figures.specificity, labels == 0),
-        ("accuracy", figures.accuracy, np.ones(len(labels), bool)),
+        ("sensitivity", metrics.sensitivity, labels == 1),
+        ("specificity", metrics.specificity, labels == 0),
+        ("accuracy", metrics.accuracy, np.ones(len(labels), bool)),
     ):
         add(name, settled(group_bootstrap(rate, labels, called, of, n, seed), of[among]))
-    add("f1", group_bootstrap(figures.f1, labels, called, of, n, seed))
+    add("f1", group_bootstrap(metrics.f1, labels, called, of, n, seed))
     for place, name in enumerate(("ppv", "npv")):
-        stated = group_bootstrap(figures.predictive_value(share, place), labels, called, of, n, seed)
+        stated = group_bootstrap(metrics.predictive_value(share, place), labels, called, of, n, seed)
         # At another share than the references' own it is no rate of these cases, which Wilson could speak of.
         add(name, stated if prevalence is not None else settled(stated, of[called if name == "ppv" else ~called]))
     for target in sensitivities:
         at = calibration.threshold_for_sensitivity(labels, chances, target)
         draws = calibration.refitted_specificities(labels, chances, of, target, n, seed)
-        value = float(figures.specificity(labels, chances >= at))
-        add(f"specificity_at_{target:g}", settled(figures.Estimate(value, *interval(draws)), of[labels == 0]))
+        value = float(metrics.specificity(labels, chances >= at))
+        add(f"specificity_at_{target:g}", settled(metrics.Estimate(value, *interval(draws)), of[labels == 0]))
     return found | {
         "n": len(labels),
         "n_positive": int(labels.sum()),

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bus_hf.evaluation import cards, classes, site, tables, told
-from bus_hf.hub import PICTURES
-from bus_hf.words import DISCLAIMER, point_words
+from bus_hf.filenames import CALIBRATION, PLOTS, REPORT, TRAINING
+from bus_hf.reporting import cards, multiclass, sanitize, site, tables
+from bus_hf.reporting.sentences import DISCLAIMER, point_words
 
 # A picture that is shown: at most so large, and a PNG.
 _MOST_BYTES, _PNG = 2 << 20, b"\x89PNG\r\n\x1a\n"
@@ -28,16 +28,16 @@ _LIMITS = """
 def about(ensemble: str) -> str:
     """Markdown of the tab for an ensemble folder; what cannot be read of it is left out, whoever wrote it."""
     folder = Path(ensemble)
-    parts = ["## What this is", DISCLAIMER, *_told(folder / "training.json", _members)]
-    parts += _told(folder / "calibration.json", _site) or _figures(folder / "report.json")
-    parts += _told(folder / "second_reading" / "report.json", _second)
+    parts = ["## What this is", DISCLAIMER, *_told(folder / TRAINING, _members)]
+    parts += _told(folder / CALIBRATION, _site) or _figures(folder / REPORT)
+    parts += _told(folder / "second_reading" / REPORT, _second)
     return "\n\n".join([*parts, _LIMITS])
 
 
 def _told(path: Path, words: Callable[[Any], list[str]]) -> list[str]:
     """What `words` makes of a JSON file; nothing where the file is not there, partial, or of another kind."""
     try:
-        return words(told.load(path))
+        return words(sanitize.load(path))
     except Exception:
         # Whatever an odd file leads to must not stop the page.
         return []
@@ -46,7 +46,7 @@ def _told(path: Path, words: Callable[[Any], list[str]]) -> list[str]:
 def pictures(ensemble: str) -> str:
     """HTML of the plots that lie in an ensemble folder, each inside the page; empty where there are none."""
     shown = ""
-    for name in PICTURES:
+    for name in PLOTS:
         try:
             with open(Path(ensemble) / name, "rb") as file:
                 picture = file.read(_MOST_BYTES + 1)
@@ -78,7 +78,7 @@ def _site(found: Any) -> list[str]:
 
 
 def _second(found: Any) -> list[str]:
-    return ["## Lesion-type classifier", classes.second_reading_text(found)]
+    return ["## Lesion-type classifier", multiclass.second_reading_text(found)]
 
 
 def _course(record: Mapping[str, Any]) -> str:
@@ -90,7 +90,7 @@ def _course(record: Mapping[str, Any]) -> str:
 def _figures(path: Path) -> list[str]:
     """Every part of the report that can be told."""
     try:
-        report = told.load(path)
+        report = sanitize.load(path)
         parts = [text for part in _PARTS if (text := _part(part, report))]
     except (OSError, ValueError):
         parts = []

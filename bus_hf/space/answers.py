@@ -14,7 +14,7 @@ import numpy as np
 from bus_hf.data.images import Scan
 from bus_hf.data.phantoms import Kind, phantom
 from bus_hf.errors import BusError
-from bus_hf.prediction import Failure, Prediction
+from bus_hf.inference.prediction import Failure, Prediction
 from bus_hf.space import html
 from bus_hf.space.bodies import raise_refused
 from bus_hf.space.door import COOKIE

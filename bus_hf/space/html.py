@@ -12,16 +12,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bus_hf import words
-from bus_hf.ensemble import OperatingPoint
-from bus_hf.overlay import heat_colours, overlay
-from bus_hf.prediction import Failure, Prediction
+from bus_hf.ensemble.manifest import OperatingPoint
+from bus_hf.inference.overlay import heat_colours, overlay
+from bus_hf.inference.prediction import Failure, Prediction
+from bus_hf.reporting import sentences
 from bus_hf.text import csv_cell
 
 # Longer side of the pictures on the page, in pixels; the heat map is smooth and needs less.
 _SHOWN, _HEAT, _SMALL = 1024, 256, 200
 # Verdict -> its style and its sign, so that nothing is told by colour alone.
-_KINDS = {words.UNSURE: ("unsure", "?"), words.SUSPICIOUS: ("malignant", "!"), words.CLEAR: ("benign", "✓")}
+_KINDS = {sentences.UNSURE: ("unsure", "?"), sentences.SUSPICIOUS: ("malignant", "!"), sentences.CLEAR: ("benign", "✓")}
 _NUMBERS = ("name", "verdict", "probability", "confidence", "assumed share of cancers", "lesion box")
 
 
@@ -46,23 +46,24 @@ def working() -> str:
 
 def reading(result: Prediction, point: OperatingPoint, part: bool = False) -> str:
     """Verdict, probability, members and sentences; `part` says that not all members voted."""
-    heading = words.verdict(result)
+    heading = sentences.verdict(result)
     kind, sign = _KINDS[heading]
     members = "".join(_bar(name, chance) for name, chance in result.members.items())
-    sentences = (words.explanation(result, point, part), words.assumption(result), words.lesion(result))
+    parts = (sentences.explanation(result, point, part), sentences.assumption(result), sentences.lesion(result))
     return (
         f'<section class="card verdict {kind}" role="status" aria-live="polite">'
         f'<h2><span class="sign" aria-hidden="true">{sign}</span> {escape(heading)}</h2>'
-        f'<p class="chance">{words.percent(result.probability)}<small> calibrated probability of malignancy</small></p>'
+        f'<p class="chance">{sentences.percent(result.probability)}'
+        "<small> calibrated probability of malignancy</small></p>"
         f"{_scale(result)}{_note(result)}"
-        + "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences if sentence)
-        + f'<h3>Each network</h3><ul class="bars">{members}</ul><p>{escape(words.agreement(result))}</p>'
+        + "".join(f"<p>{escape(sentence)}</p>" for sentence in parts if sentence)
+        + f'<h3>Each network</h3><ul class="bars">{members}</ul><p>{escape(sentences.agreement(result))}</p>'
         f"{_lesion_type(result)}</section>"
     )
 
 
 def _note(result: Prediction) -> str:
-    text = words.note(result)
+    text = sentences.note(result)
     return f'<p class="note"><strong>Note.</strong> {escape(text)}</p>' if text else ""
 
 
@@ -71,7 +72,7 @@ def _lesion_type(result: Prediction) -> str:
     if result.second_reading is None:
         return ""
     bars = "".join(_bar(name, chance) for name, chance in result.second_reading.items())
-    return f'<h3>Lesion type</h3><ul class="bars second">{bars}</ul><p>{words.LESION_TYPE}</p>'
+    return f'<h3>Lesion type</h3><ul class="bars second">{bars}</ul><p>{sentences.LESION_TYPE}</p>'
 
 
 def picture(grey: np.ndarray, result: Prediction | None) -> str:
@@ -110,7 +111,7 @@ def plain(result: Prediction | Failure) -> dict[str, Any]:
     """A result as JSON-ready values, with the verdict in words and the heat map, where there is one, as a data URI."""
     if isinstance(result, Failure):
         return {"name": result.name, "error": result.error}
-    told = words.plain(result)
+    told = sentences.plain(result)
     if result.heatmap is not None:
         grey = np.round(np.clip(result.heatmap, 0, 1) * 255).astype(np.uint8)
         told |= {"heatmap": _uri(grey, ".png"), "heatmap_scale": result.heatmap_scale}
@@ -124,7 +125,7 @@ def table(results: Sequence[Prediction | Failure], pictures: Sequence[str | None
     head = "".join(f'<th scope="col">{name}</th>' for name in (*columns, *(["heat map"] if shown else [])))
     body = ""
     for number, result in enumerate(results):
-        cells = "".join(f"<td>{escape(text)}</td>" for text in _row(result, columns, words.percent))
+        cells = "".join(f"<td>{escape(text)}</td>" for text in _row(result, columns, sentences.percent))
         drawn = pictures[number] if shown else None
         picture = f'<img alt="Heat map and lesion box" src="{drawn}">' if drawn else ""
         body += f"<tr>{cells}{f'<td>{picture}</td>' if shown else ''}</tr>"
@@ -162,17 +163,17 @@ def _row(result: Prediction | Failure, columns: Sequence[str], share: Callable[[
     types = ", ".join(f"{name} {share(chance)}" for name, chance in (result.second_reading or {}).items())
     return (
         result.name,
-        words.verdict(result),
+        sentences.verdict(result),
         share(result.probability),
-        *("" if number is None else share(number) for number in (words.confidence(result), result.prevalence)),
+        *("" if number is None else share(number) for number in (sentences.confidence(result), result.prevalence)),
         box,
         *([types] if "lesion type" in columns else []),
-        words.note(result),
+        sentences.note(result),
     )
 
 
 def _bar(name: str, chance: float) -> str:
-    said = words.percent(chance)
+    said = sentences.percent(chance)
     return (
         f'<li><span class="name">{escape(name)}</span><span class="track" aria-hidden="true">'
         f'<span style="width:{100 * chance:.0f}%"></span></span><span class="value">{said}</span></li>'
@@ -186,7 +187,8 @@ def _scale(result: Prediction) -> str:
     return (
         f'<div class="scale" aria-hidden="true"><span class="fill" style="{fill}"></span>'
         f'<span class="mark" style="left:{100 * result.threshold:.0f}%"></span></div>'
-        f'<p class="hint" aria-hidden="true">the line marks the threshold{where}, {words.percent(result.threshold)}</p>'
+        f'<p class="hint" aria-hidden="true">the line marks the threshold{where}, '
+        f"{sentences.percent(result.threshold)}</p>"
     )
 
 

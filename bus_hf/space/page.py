@@ -10,11 +10,11 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from bus_hf import words
 from bus_hf.data.images import LIMITS, SUFFIXES
 from bus_hf.data.phantoms import Kind
-from bus_hf.ensemble import Ensemble
+from bus_hf.ensemble.manifest import Ensemble
 from bus_hf.errors import BusError
+from bus_hf.reporting import sentences
 from bus_hf.space import endpoints, html, uploads
 from bus_hf.space.about import about, pictures
 from bus_hf.space.answers import MAX_BATCH, Answers
@@ -48,10 +48,10 @@ def build(ensemble: str | None = None, reader: Reader | None = None) -> gr.Block
     at_once: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
     whom = ", with all members" if several else ""
-    measured = f"The share of cancers it catches and of others it clears, {words.MEASURED_ON}{whom}."
+    measured = f"The share of cancers it catches and of others it clears, {sentences.MEASURED_ON}{whom}."
 
     with gr.Blocks(title="Breast ultrasound reader", analytics_enabled=False) as page:
-        gr.HTML(f"<h1>Breast ultrasound reader</h1><p class='disclaimer'>{words.DISCLAIMER}</p>")
+        gr.HTML(f"<h1>Breast ultrasound reader</h1><p class='disclaimer'>{sentences.DISCLAIMER}</p>")
         with gr.Row(elem_id="choices"):
             point = gr.Dropdown(points, value=default, label="Operating point", info=measured, elem_id="point", scale=3)
             light = gr.Checkbox(label="Light: one network, quicker", visible=several, scale=1)
@@ -159,22 +159,22 @@ def _choices(reader: Reader) -> tuple[list[tuple[str, str]], str | None, bool, b
     except BusError:
         # The page still opens: a reading then says what is wrong and what to do.
         return [("as the ensemble says", "")], "", False, False
-    names = [(words.choice(one), one.name) for one in manifest.operating_points]
+    names = [(sentences.choice(one), one.name) for one in manifest.operating_points]
     return names, manifest.default_operating_point, len(manifest.members) > 1, manifest.second_reading is not None
 
 
 def _folder(reader: Reader) -> str:
     """The folder of the ensemble: of this machine, or a Hub id's in the cache; its name where it cannot be had."""
-    from bus_hf import hub
+    from bus_hf.ensemble import download
 
     try:
-        return str(hub.pull(reader.ensemble, reader.revision, ["light"]))
+        return str(download.pull(reader.ensemble, reader.revision, ["light"]))
     except BusError:
         return reader.ensemble
 
 
 def _manifest(reader: Reader) -> Ensemble:
-    from bus_hf import ensemble
+    from bus_hf.ensemble.folder import read_manifest
 
     # A folder's manifest is read without its weights; that of a Hub id comes with them.
-    return ensemble.read(reader.ensemble) if Path(reader.ensemble).is_dir() else reader.detector().manifest
+    return read_manifest(reader.ensemble) if Path(reader.ensemble).is_dir() else reader.detector().manifest

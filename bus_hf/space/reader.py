@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bus_hf.data.images import Scan, read_scan
-from bus_hf.detector import BreastCancerDetector
-from bus_hf.ensemble import OperatingPoint
+from bus_hf.ensemble.manifest import OperatingPoint
 from bus_hf.errors import BusError
-from bus_hf.prediction import Prediction
+from bus_hf.inference.detector import BreastCancerDetector
+from bus_hf.inference.prediction import Prediction
 from bus_hf.space.uploads import SILENT, Upload, WrongRequestError
 from bus_hf.views import Box
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler, WeightedRandomSampler
 
 from bus_hf.data.dataset import Case
-from bus_hf.transforms import TrainTransform
+from bus_hf.training.augmentation import TrainTransform
 from bus_hf.views import cut, window
 
 Draw = tuple[int, int, int]

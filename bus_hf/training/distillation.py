@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from bus_hf.errors import BusError
+from bus_hf.filenames import WEIGHTS
 from bus_hf.labels import LabelSet
 from bus_hf.models import input_size, load_member
-from bus_hf.start_weights import pulled, require_finite
 from bus_hf.training.batches import normalised
+from bus_hf.training.pretrained import pulled, require_finite
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def teacher(name: str, label_set: LabelSet, device: torch.device) -> Teacher:
             remedy="choose a teacher of the same label set",
         )
     require_finite(backbone, name)
-    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    weights = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     return Teacher(backbone, backbone.num_features, input_size(folder), weights)
 
 

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from bus_hf.config import TrainConfig
 from bus_hf.errors import BusError
-from bus_hf.evaluation.figures import auroc
+from bus_hf.evaluation.metrics import auroc
 from bus_hf.files import replace_file
 from bus_hf.labels import LabelSet
 from bus_hf.training.batches import DrawSampler, mixed, normalised

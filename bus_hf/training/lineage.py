@@ -8,6 +8,7 @@ from typing import Any
 
 from bus_hf.config import TrainConfig
 from bus_hf.errors import BusError
+from bus_hf.filenames import HISTORY, RUN, TRAINING
 from bus_hf.files import settle
 from bus_hf.strict_json import finite
 from bus_hf.training.identity import differences
@@ -28,8 +29,8 @@ def record_of(name: str) -> dict[str, Any] | None:
     folder = Path(name)
     try:
         if folder.name == "checkpoint":
-            return dict(finite((folder.parent / "run.json").read_text(encoding="utf-8")))
-        return dict(finite((folder.parent / "training.json").read_text(encoding="utf-8"))[folder.name])
+            return dict(finite((folder.parent / RUN).read_text(encoding="utf-8")))
+        return dict(finite((folder.parent / TRAINING).read_text(encoding="utf-8"))[folder.name])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -40,7 +41,7 @@ def history_of(name: str) -> list[dict[str, float]] | None:
     if folder.name != "checkpoint":
         return (record_of(name) or {}).get("history")
     try:
-        return list(finite((folder.parent / "history.json").read_text(encoding="utf-8")))
+        return list(finite((folder.parent / HISTORY).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 

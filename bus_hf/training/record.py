@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from bus_hf.config import TrainConfig, to_mapping
-from bus_hf.evaluation import plots
+from bus_hf.filenames import HISTORY, LOGITS, RUN
 from bus_hf.labels import LabelSet
+from bus_hf.reporting import plots
 from bus_hf.views import VIEW_WEIGHTS
 
-LOGITS, RECORD, HISTORY = "out_of_fold.parquet", "run.json", "history.json"
 # What a record leaves out: where things lie, and nothing about the weights.
 _UNTOLD = ("data", "output", "push_to_hub", "hub_private")
 
@@ -41,7 +41,7 @@ def write_run(
     frame.to_parquet(output / LOGITS, index=False)
     (output / HISTORY).write_text(json.dumps(history, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     _write_plots(frame, labels, history, output)
-    (output / RECORD).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    (output / RUN).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _write_plots(frame: pd.DataFrame, labels: LabelSet, history: list[dict[str, float]], output: Path) -> None:

@@ -23,10 +23,11 @@ from bus_hf.errors import BusError
 from bus_hf.files import replace_folder, replace_together
 from bus_hf.labels import LabelSet, label_set
 from bus_hf.models import TrainingNet, save_member
-from bus_hf.start_weights import start
+from bus_hf.training.augmentation import TrainTransform
 from bus_hf.training.batches import DrawSampler, TrainingImages, WholeImages
 from bus_hf.training.distillation import teacher
 from bus_hf.training.fit import Fit
+from bus_hf.training.held_out import read_boxes, read_fold
 from bus_hf.training.identity import data_digests
 from bus_hf.training.launch import accelerator_for, on_main
 from bus_hf.training.lineage import earlier_run, refuse_other_data
@@ -34,11 +35,10 @@ from bus_hf.training.lock import writing
 from bus_hf.training.losses import class_weights
 from bus_hf.training.memory import hold_memory
 from bus_hf.training.optimisation import check_smallest_batch, parameter_groups, schedule
-from bus_hf.training.out_of_fold import read_boxes, read_fold
+from bus_hf.training.pretrained import start
 from bus_hf.training.record import told, write_run
 from bus_hf.training.splits import Split, split
 from bus_hf.training.state import Progress, claim, resume
-from bus_hf.transforms import TrainTransform
 from bus_hf.views import Box
 
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from bus_hf import files
 from bus_hf.config import MACHINE, TrainConfig, to_mapping
 from bus_hf.errors import BusError
+from bus_hf.filenames import HISTORY, LOGITS, RUN
 from bus_hf.training.identity import differences
 
 # Settings that may change when a run goes on: they decide nothing about its weights.
@@ -135,7 +136,7 @@ def resume(accelerator: Accelerator, output: Path, data: Mapping[str, str]) -> t
 def _of_record(output: Path) -> dict[str, str]:
     """What the record of a run that was finished before tells of the images it held out."""
     try:
-        return {"held_out_names": json.loads((output / "run.json").read_text(encoding="utf-8"))["held_out_sha256"]}
+        return {"held_out_names": json.loads((output / RUN).read_text(encoding="utf-8"))["held_out_sha256"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -171,8 +172,8 @@ def claim(config: TrainConfig) -> None:
             )
     if not config.resume:
         # First what says that a run is finished, or that a state is whole.
-        names = ("run.json", "state/progress.json", "state.old/progress.json")
-        for name in (*names, "history.json", "out_of_fold.parquet", "best.safetensors"):
+        names = (RUN, "state/progress.json", "state.old/progress.json")
+        for name in (*names, HISTORY, LOGITS, "best.safetensors"):
             (output / name).unlink(missing_ok=True)
         # Made images are of the settings that the run began with.
         for name in ("state", "state.new", "state.old", "checkpoint", "phantoms"):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from bus_hf.data.decode import decode, orientation, turn
+from bus_hf.data.decoding.decode import decode, orientation, turn
 from bus_hf.data.images import LIMITS, Limits, read_image, read_mask
 from bus_hf.data.phantoms import phantom
 from bus_hf.errors import BusError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from bus_hf.data.decode import turn
+from bus_hf.data.decoding.decode import turn
 from bus_hf.data.images import read_image, read_mask, read_masks
 from bus_hf.data.phantoms import phantom
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bus_hf.evaluation import figures
+from bus_hf.evaluation import metrics
 from bus_hf.evaluation.bootstrap import group_bootstrap, interval, paired_difference, resamples, settled
 
 
@@ -15,14 +15,14 @@ def reader(n, seed=0, strength=2.0):
 def test_interval_against_a_plain_loop():
     labels, scores = reader(60)
     groups = np.repeat(np.arange(30), 2)
-    found = group_bootstrap(figures.auroc, labels, scores, groups, n=400, seed=1)
+    found = group_bootstrap(metrics.auroc, labels, scores, groups, n=400, seed=1)
     rng = np.random.default_rng(5)
     draws = []
     for _ in range(400):
         rows = np.concatenate([np.flatnonzero(groups == group) for group in rng.integers(0, 30, 30)])
-        draws.append(figures.auroc(labels[rows], scores[rows]))
+        draws.append(metrics.auroc(labels[rows], scores[rows]))
     low, high = np.percentile(draws, (2.5, 97.5))
-    assert found.value == figures.auroc(labels, scores)
+    assert found.value == metrics.auroc(labels, scores)
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.02)
 
 
@@ -30,16 +30,16 @@ def test_groups_widen_the_interval():
     labels, scores = reader(50)
     # Every case ten times over: no more is known than from the fifty.
     many_labels, many_scores, groups = np.repeat(labels, 10), np.repeat(scores, 10), np.repeat(np.arange(50), 10)
-    by_group = group_bootstrap(figures.auroc, many_labels, many_scores, groups, n=500)
-    by_row = group_bootstrap(figures.auroc, many_labels, many_scores, np.arange(500), n=500)
+    by_group = group_bootstrap(metrics.auroc, many_labels, many_scores, groups, n=500)
+    by_row = group_bootstrap(metrics.auroc, many_labels, many_scores, np.arange(500), n=500)
     assert by_group.high - by_group.low > 2 * (by_row.high - by_row.low)
 
 
 def test_coverage_of_the_interval():
-    truth = figures.auroc(*reader(200_000, seed=99))
+    truth = metrics.auroc(*reader(200_000, seed=99))
     inside = 0
     for seed in range(60):
-        found = group_bootstrap(figures.auroc, *reader(120, seed=seed), np.arange(120), n=200)
+        found = group_bootstrap(metrics.auroc, *reader(120, seed=seed), np.arange(120), n=200)
         inside += found.low <= truth <= found.high
     assert inside >= 50
 
@@ -55,10 +55,10 @@ def test_whole_groups_are_drawn():
 def test_paired_difference():
     labels, scores = reader(300)
     worse = scores + np.random.default_rng(1).normal(size=300) * 3
-    difference, p = paired_difference(figures.auroc, labels, scores, worse, np.arange(300), n=400)
+    difference, p = paired_difference(metrics.auroc, labels, scores, worse, np.arange(300), n=400)
     assert difference.low > 0
     assert p < 0.05
-    same, p = paired_difference(figures.auroc, labels, scores, scores, np.arange(300), n=100)
+    same, p = paired_difference(metrics.auroc, labels, scores, scores, np.arange(300), n=100)
     assert same.value == 0
     assert p == 1
 
@@ -67,14 +67,14 @@ def test_paired_difference():
 def test_a_rate_whose_cases_all_agree_is_not_certain(value):
     groups = np.repeat(np.arange(12), 3)
     labels, called = np.ones(36, int), np.full(36, bool(value))
-    found = group_bootstrap(figures.sensitivity, labels, called, groups, n=50)
+    found = group_bootstrap(metrics.sensitivity, labels, called, groups, n=50)
     assert found == (value, value, value)
     wilson = stats.binomtest(12 * value, 12).proportion_ci(method="wilson")
     assert settled(found, groups) == pytest.approx((value, wilson.low, wilson.high))
 
 
 def test_other_rates_keep_their_bootstrap():
-    found = figures.Estimate(0.9, 0.8, 0.95)
+    found = metrics.Estimate(0.9, 0.8, 0.95)
     assert settled(found, np.arange(9)) == found
 
 

@@ -4,7 +4,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from bus_hf.evaluation import abstention, calibration, combine, figures
+from bus_hf.evaluation import abstention, calibration, combine, metrics
 
 
 def reader(n=600, seed=0, strength=2.0):
@@ -72,8 +72,8 @@ def test_temperature_of_many_classes_lowers_the_loss():
 def test_threshold_is_the_largest_that_reaches_the_target(target):
     labels, true = reader(333)
     threshold = calibration.threshold_for_sensitivity(labels, true, target)
-    assert figures.sensitivity(labels, true >= threshold) >= target
-    assert figures.sensitivity(labels, true > threshold) < target
+    assert metrics.sensitivity(labels, true >= threshold) >= target
+    assert metrics.sensitivity(labels, true > threshold) < target
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_operating_points_hold_on_new_cases():
     for point in points:
         value, low, high = point["sensitivity"]
         assert low <= value <= high
-        assert low <= figures.sensitivity(new_labels, new_true >= point["logit"]) <= high + 0.01
+        assert low <= metrics.sensitivity(new_labels, new_true >= point["logit"]) <= high + 0.01
         low, high = point["specificity"][1:]
-        assert low <= figures.specificity(new_labels, new_true >= point["logit"]) <= high
+        assert low <= metrics.specificity(new_labels, new_true >= point["logit"]) <= high
     assert points[0]["logit"] > points[1]["logit"] > points[2]["logit"]
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from bus_hf.errors import BusError
-from bus_hf.evaluation import abstention, calibration, combine, figures, report
+from bus_hf.evaluation import abstention, calibration, combine, metrics, report
 from bus_hf.evaluation.bootstrap import group_bootstrap
 from bus_hf.views import VIEWS
 
@@ -119,8 +119,8 @@ def test_rates_are_cross_fitted_not_those_of_the_fitted_threshold():
     for fit, test in calibration.cross_fits(labels, groups):
         threshold = calibration.threshold_for_sensitivity(labels[fit], chances[fit], 0.95)
         called[test] = chances[test] >= threshold
-    assert point["sensitivity"][0] == pytest.approx(figures.sensitivity(labels, called), abs=1e-6)
-    assert point["sensitivity"][0] < figures.sensitivity(labels, chances >= point["logit"])
+    assert point["sensitivity"][0] == pytest.approx(metrics.sensitivity(labels, called), abs=1e-6)
+    assert point["sensitivity"][0] < metrics.sensitivity(labels, chances >= point["logit"])
 
 
 def test_the_interval_matches_scipy_where_every_image_is_its_own_group():
@@ -130,7 +130,7 @@ def test_the_interval_matches_scipy_where_every_image_is_its_own_group():
     rng = np.random.default_rng(2)
     labels = rng.integers(0, 2, 200)
     scores = labels * 1.5 + rng.normal(size=200)
-    ours = group_bootstrap(figures.auroc, labels, scores, np.arange(200))
+    ours = group_bootstrap(metrics.auroc, labels, scores, np.arange(200))
     theirs = stats.bootstrap(
         (labels, scores), roc_auc_score, paired=True, vectorized=False, n_resamples=1000, method="percentile", rng=3
     ).confidence_interval
@@ -139,7 +139,7 @@ def test_the_interval_matches_scipy_where_every_image_is_its_own_group():
 
 def test_the_about_tab_needs_no_table_or_plot_library():
     code = (
-        "import sys, bus_hf.evaluation.cards, bus_hf.evaluation.report, bus_hf.evaluation.plots, "
+        "import sys, bus_hf.reporting.cards, bus_hf.evaluation.report, bus_hf.reporting.plots, "
         "bus_hf.evaluation.abstention; "
         "print(*{'pandas', 'scipy', 'sklearn', 'matplotlib', 'crepes', 'huggingface_hub'} & set(sys.modules))"
     )

@@ -7,7 +7,8 @@ from huggingface_hub import ModelCard
 from scipy import stats
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from bus_hf.evaluation import calibration, cards, delong, evidence, figures, report, tables, votes
+from bus_hf.evaluation import calibration, delong, evidence, metrics, report, weighting
+from bus_hf.reporting import cards, tables
 from bus_hf.views import VIEW_WEIGHTS, VIEWS
 
 MEMBERS = {"good": 0.55, "fair": 0.43, "blind": 0.02}
@@ -37,7 +38,7 @@ def logits(members=MEMBERS, shuffled=False, n=240):
 
 
 def read_of(frame, members=MEMBERS):
-    return votes.readings(frame, list(members), list(VIEWS))
+    return weighting.readings(frame, list(members), list(VIEWS))
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_delong_against_its_structure_and_resampling(read):
     draws = []
     for _ in range(1500):
         rows = np.r_[rng.choice(ill, len(ill)), rng.choice(well, len(well))]
-        draws.append(figures.auroc(read.labels[rows], one[rows]) - figures.auroc(read.labels[rows], other[rows]))
+        draws.append(metrics.auroc(read.labels[rows], one[rows]) - metrics.auroc(read.labels[rows], other[rows]))
     assert p == pytest.approx(2 * stats.norm.sf(abs(expected) / np.std(draws)), rel=0.5, abs=0.01)
     assert delong.delong(read.labels, one, one) == (0.0, 1.0)
 
@@ -179,7 +180,7 @@ def test_one_member_has_nothing_to_compare_and_says_so():
 def whole(found, read):
     points = [{"name": name, "logit": 0.0} for name in calibration.POINTS]
     points = [point | {"sensitivity": [0.9, 0.8, 1.0], "specificity": [0.5, 0.4, 0.6]} for point in points]
-    weights = {"how": "by separation", **votes.gain(read, VIEW_WEIGHTS)}
+    weights = {"how": "by separation", **weighting.gain(read, VIEW_WEIGHTS)}
     band = {"low": 0.1, "high": 0.4, "coverage": 0.7, "error": 0.1, "method": "conformal"}
     made = report.report(logits(), MEMBERS, VIEW_WEIGHTS, calibration.PLAIN, points) | found
     return json.loads(json.dumps(made | {"weights": weights, "abstain": band, "default_operating_point": POINT}))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bus_hf.evaluation.lesions import box_iou, on_lesion
-from bus_hf.transforms import mask_box
+from bus_hf.training.augmentation import mask_box
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from bus_hf.evaluation import no_lesion, tables
+from bus_hf.evaluation import no_lesion
+from bus_hf.reporting import tables
 
 
 def test_the_peak_leaves_out_five_in_a_hundred_lesions_at_most():

@@ -7,8 +7,9 @@ from huggingface_hub import ModelCard
 from sklearn.metrics import roc_auc_score
 
 from bus_hf.errors import BusError
-from bus_hf.evaluation import bootstrap, cards, combine, evidence, figures, plots, report, tables, votes
+from bus_hf.evaluation import bootstrap, combine, evidence, metrics, report, weighting
 from bus_hf.evaluation.calibration import PLAIN
+from bus_hf.reporting import cards, plots, tables
 from bus_hf.views import VIEW_WEIGHTS, VIEWS
 
 POINTS = [{"name": "miss_5_in_100", "logit": -0.8, "sensitivity": [0.95, 0.9, 0.98], "specificity": [0.7, 0.6, 0.8]}]
@@ -63,7 +64,7 @@ def logits(shuffled=False):
 
 def whole_report(frame, members=None):
     members = members or {"net": 1.0}
-    read = votes.readings(frame, list(members), list(VIEW_WEIGHTS))
+    read = weighting.readings(frame, list(members), list(VIEW_WEIGHTS))
     return (
         report.report(frame, members, VIEW_WEIGHTS, PLAIN, POINTS)
         | evidence.evidence(read, members, VIEW_WEIGHTS, "miss_5_in_100")
@@ -156,7 +157,7 @@ def test_rates_of_a_faultless_reader_keep_an_interval():
         ("accuracy", frame),
     ):
         groups = counted["group"].nunique()
-        bounds = figures.wilson(groups, groups)
+        bounds = metrics.wilson(groups, groups)
         assert rates["miss_5_in_100"][name] == pytest.approx(bounds.to_dict(), abs=1e-6), name
 
 

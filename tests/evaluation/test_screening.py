@@ -11,9 +11,9 @@ import torch
 from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, recall_score, roc_auc_score
 
 from bus_hf.errors import BusError
-from bus_hf.evaluation import figures
+from bus_hf.evaluation import metrics
 from bus_hf.evaluation.bootstrap import group_bootstrap
-from bus_hf.evaluation.figures import wilson
+from bus_hf.evaluation.metrics import wilson
 from bus_hf.evaluation.screening import BusScreening, screening
 
 FOLDER = Path(__file__).resolve().parents[2] / "metrics" / "bus_screening"
@@ -174,7 +174,7 @@ def test_numbers_in_any_form(form):
         assert type(value) in (int, float), name
 
 
-@pytest.mark.parametrize("figure", [figures.auroc, figures.auprc, figures.brier, figures.ece])
+@pytest.mark.parametrize("figure", [metrics.auroc, metrics.auprc, metrics.brier, metrics.ece])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_no_figure_is_made_of_what_is_not_finite(figure, value):
     chances, labels, _ = cases(40)

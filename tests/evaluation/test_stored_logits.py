@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bus_hf import folds, strict_json
+from bus_hf import strict_json
+from bus_hf.build import fold_report
 from bus_hf.cli import main
 from bus_hf.errors import BusError
 from bus_hf.evaluation import stored_logits
+from bus_hf.training.held_out import read_boxes
 from bus_hf.training.lineage import history_of
-from bus_hf.training.out_of_fold import read_boxes
 from bus_hf.views import VIEWS
 
 ODD = (np.nan, np.inf, -np.inf)
@@ -115,20 +116,20 @@ def _run(folder, fold, history="[]", record="", **changes):
 def test_runs_of_which_one_diverged_are_not_joined(tmp_path, changes, word):
     runs = [_run(tmp_path / "0", 0), _run(tmp_path / "1", 1, **changes)]
     with pytest.raises(BusError, match=word):
-        folds.join(runs, tmp_path / "report")
+        fold_report.join(runs, tmp_path / "report")
     assert not (tmp_path / "report").exists()
 
 
 def test_joined_logits_are_looked_at_again(tmp_path):
-    folds.join([_run(tmp_path / "0", 0), _run(tmp_path / "1", 1)], tmp_path / "report")
-    folds.stored(tmp_path / "report")
+    fold_report.join([_run(tmp_path / "0", 0), _run(tmp_path / "1", 1)], tmp_path / "report")
+    fold_report.stored(tmp_path / "report")
     logits(logit_0=np.inf).to_parquet(tmp_path / "report" / "out_of_fold.parquet")
     with pytest.raises(BusError, match="not finite"):
-        folds.stored(tmp_path / "report")
+        fold_report.stored(tmp_path / "report")
     logits().to_parquet(tmp_path / "report" / "out_of_fold.parquet")
     (tmp_path / "report" / "training.json").write_text("[NaN]")
     with pytest.raises(BusError, match="not finite"):
-        folds.stored(tmp_path / "report")
+        fold_report.stored(tmp_path / "report")
 
 
 def test_a_trial_that_diverged_is_in_no_table(tmp_path, capsys):

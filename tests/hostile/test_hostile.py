@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bus_hf.data import isolated
+from bus_hf.data.decoding import isolated
 from bus_hf.data.images import read_image
 from bus_hf.data.phantoms import phantom
 from bus_hf.errors import BusError

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bus_hf import publish, publish_dataset, publish_run, publish_space
 from bus_hf.cli import main
 from bus_hf.data.phantoms import write_phantoms
 from bus_hf.errors import BusError
-from bus_hf.outgoing import outgoing
+from bus_hf.hub import upload, upload_dataset, upload_run, upload_space
+from bus_hf.hub.outgoing import outgoing
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = b"of somebody's home"
@@ -30,13 +30,13 @@ def sent(monkeypatch):
     """The uploads that would have been sent, by repository."""
     uploads = {}
 
-    def keep(upload, private, revision, **settings):
-        uploads[upload.repo_id] = {
-            name: file if isinstance(file, bytes) else file.read_bytes() for name, file in upload.files.items()
+    def keep(plan, private, revision, **settings):
+        uploads[plan.repo_id] = {
+            name: file if isinstance(file, bytes) else file.read_bytes() for name, file in plan.files.items()
         }
-        return publish.Pushed(upload.repo_id, "0" * 40, True)
+        return upload.Pushed(plan.repo_id, "0" * 40, True)
 
-    for module in (publish, publish_dataset, publish_space):
+    for module in (upload, upload_dataset, upload_space):
         monkeypatch.setattr(module, "send", keep)
     return uploads
 
@@ -114,13 +114,13 @@ def test_an_ensemble_sends_no_links_or_pipes(ensemble, secret, sent, capsys, tri
 def test_an_ensemble_sends_nothing_behind_a_linked_folder(ensemble, secret, sent, name):
     behind_a_linked_folder(ensemble / name, secret)
     with pytest.raises(BusError, match=REFUSED):
-        publish.push(ensemble, "org/tiny")
+        upload.push(ensemble, "org/tiny")
     assert not sent
 
 
 def test_an_ensemble_whose_folder_is_a_link_itself_is_sent(ensemble, tmp_path, sent):
     (tmp_path / "current").symlink_to(ensemble)
-    publish.push(tmp_path / "current", "org/tiny")
+    upload.push(tmp_path / "current", "org/tiny")
     assert set(sent) == {"org/tiny-test_efficientnet", "org/tiny-test_resnet", "org/tiny"}
 
 
@@ -133,7 +133,7 @@ def test_strangers_and_hidden_files_stay(ensemble, secret, sent):
         (home / "link.png").symlink_to(secret)
     (ensemble / "test_resnet" / "plots").mkdir()
     (ensemble / "test_resnet" / "plots" / "patient.png").write_bytes(SECRET)
-    publish.push(ensemble, "org/tiny")
+    upload.push(ensemble, "org/tiny")
     every = [(name, content) for files in sent.values() for name, content in files.items()]
     assert len(every) > 10
     assert not [name for name, content in every if SECRET in content or Path(name).name.startswith(".")]
@@ -145,7 +145,7 @@ def test_a_manifest_names_no_hidden_and_no_outer_file(ensemble, secret):
         told["lesion_map"]["file"] = file
         (ensemble / "ensemble.json").write_text(json.dumps(told))
         with pytest.raises(BusError, match=r"hidden|inside the folder"):
-            publish.plan(ensemble, "org/tiny")
+            upload.plan(ensemble, "org/tiny")
 
 
 @pytest.mark.parametrize("trick", TRICKS)
@@ -154,7 +154,7 @@ def test_a_member_sends_no_links_or_pipes(ensemble, secret, sent, trick, name):
     member = ensemble / "test_efficientnet"
     (member / "plots" / "patient.png").write_bytes(SECRET)
     (member / "other.safetensors").write_bytes(SECRET)
-    publish.push_member(member, "org/one")
+    upload.push_member(member, "org/one")
     assert set(sent["org/one"]) == {
         "README.md",
         "config.json",
@@ -165,36 +165,36 @@ def test_a_member_sends_no_links_or_pipes(ensemble, secret, sent, trick, name):
     sent.clear()
     trick(member / name, secret)
     with pytest.raises(BusError, match=REFUSED):
-        publish.push_member(member, "org/one")
+        upload.push_member(member, "org/one")
     assert not sent
 
 
 @pytest.mark.parametrize("trick", TRICKS)
-@pytest.mark.parametrize("name", [*publish_run._FILES])
+@pytest.mark.parametrize("name", [*upload_run._FILES])
 def test_a_run_sends_no_links_or_pipes(tmp_path, secret, sent, trick, name):
     run = tmp_path / "run"
     (run / "checkpoint").mkdir(parents=True)
-    for file in publish_run._FILES:
+    for file in upload_run._FILES:
         (run / file).write_text("{}")
     trick(run / name, secret)
     with pytest.raises(BusError, match=REFUSED):
-        publish_run.push_run(run, "org/one")
+        upload_run.push_run(run, "org/one")
     assert not sent
 
 
 def test_a_run_is_read_without_what_a_push_does_not_need(tmp_path, secret):
     run = tmp_path / "run"
     (run / "checkpoint").mkdir(parents=True)
-    for file in publish_run._FILES:
+    for file in upload_run._FILES:
         (run / file).write_text("{}")
     (run / "checkpoint" / ".env").write_bytes(SECRET)
     (run / "checkpoint" / "notes.txt").symlink_to(secret)
     os.mkfifo(run / "checkpoint" / "pipe")
-    copied = publish_run._copied(run, tmp_path / "copy")
+    copied = upload_run._copied(run, tmp_path / "copy")
     found = {path.relative_to(copied).as_posix() for path in copied.rglob("*") if path.is_file()}
-    assert found == set(publish_run._FILES)
+    assert found == set(upload_run._FILES)
     with pytest.raises(BusError, match="the run is not finished"):
-        publish_run.push_run(tmp_path / "nowhere", "org/one")
+        upload_run.push_run(tmp_path / "nowhere", "org/one")
 
 
 @pytest.fixture
@@ -235,46 +235,46 @@ def test_a_table_that_names_files_by_path_is_not_sent(images, tmp_path, sent):
     (tmp_path / "table").mkdir()
     datasets.Dataset.from_pandas(table, features=features).to_parquet(tmp_path / "table" / "train.parquet")
     with pytest.raises(BusError, match="does not hold the image of row 0, but a path"):
-        publish_dataset.prepare(tmp_path / "table")
+        upload_dataset.prepare(tmp_path / "table")
 
 
 def test_the_card_of_a_data_set_is_no_link(images, clone, secret, tmp_path):
     linked(clone / "dataset_card" / "README.md", secret)
     with pytest.raises(BusError, match=REFUSED):
-        publish_dataset.plan([images], "org/data", tmp_path, may_redistribute=True, root=clone)
+        upload_dataset.plan([images], "org/data", tmp_path, may_redistribute=True, root=clone)
 
 
 @pytest.mark.parametrize("trick", TRICKS)
 @pytest.mark.parametrize("name", ["app.py", "requirements.txt", "LICENSE", "README.md", "bus_hf/space/style.css"])
 def test_a_space_sends_no_links_or_pipes(clone, secret, monkeypatch, trick, name):
-    monkeypatch.setattr(publish_space, "_readme", lambda *_: b"")
+    monkeypatch.setattr(upload_space, "_readme", lambda *_: b"")
     (clone / "app.py").write_text((clone / "app.py").read_text())
     trick(clone / name, secret)
     with pytest.raises(BusError, match=f"{REFUSED}|is not here"):
-        publish_space.plan("org/page", "org/tiny", root=clone)
+        upload_space.plan("org/page", "org/tiny", root=clone)
 
 
 def test_a_space_sends_what_its_code_names_alone(clone, secret, monkeypatch):
-    monkeypatch.setattr(publish_space, "_readme", lambda *_: b"")
-    before = set(publish_space.plan("org/page", "org/tiny", root=clone).files)
+    monkeypatch.setattr(upload_space, "_readme", lambda *_: b"")
+    before = set(upload_space.plan("org/page", "org/tiny", root=clone).files)
     for name in ("notes.md", ".hidden.css", "patient.js"):
         (clone / "bus_hf" / "space" / name).write_bytes(SECRET)
     (clone / "bus_hf" / "evaluation" / "link.md").symlink_to(secret)
-    assert set(publish_space.plan("org/page", "org/tiny", root=clone).files) == before
-    assert {"bus_hf/space/style.css", "bus_hf/space/draw.js", "bus_hf/evaluation/card.md"} <= before
+    assert set(upload_space.plan("org/page", "org/tiny", root=clone).files) == before
+    assert {"bus_hf/space/style.css", "bus_hf/space/draw.js", "bus_hf/reporting/card.md"} <= before
 
 
 def test_the_metric_sends_its_three_files(clone, secret):
     folder = clone / "metrics" / "bus_screening"
     for name in ("patient.png", ".env.txt", "notes.md"):
         (folder / name).write_bytes(SECRET)
-    files = publish_space.metric("org/bus_screening", clone).files
+    files = upload_space.metric("org/bus_screening", clone).files
     assert set(files) == {"bus_screening.py", "README.md", "requirements.txt"}
     for trick in TRICKS:
         shutil.copy(ROOT / "metrics" / "bus_screening" / "README.md", folder / "kept")
         trick(folder / "README.md", secret)
         with pytest.raises(BusError, match=REFUSED):
-            publish_space.metric("org/bus_screening", clone)
+            upload_space.metric("org/bus_screening", clone)
         (folder / "README.md").unlink()
         (folder / "kept").rename(folder / "README.md")
 
@@ -287,7 +287,7 @@ def test_odd_names_are_refused(tmp_path, name):
 
 def test_what_becomes_a_link_after_the_plan_is_not_sent(tmp_path, secret):
     (tmp_path / "README.md").write_text("x")
-    upload = publish.Upload("org/one", "member", {"README.md": tmp_path / "README.md"})
+    plan = upload.Upload("org/one", "member", {"README.md": tmp_path / "README.md"})
     linked(tmp_path / "README.md", secret)
     with pytest.raises(BusError, match="no regular file any more"):
-        publish.send(upload, False, None)
+        upload.send(plan, False, None)

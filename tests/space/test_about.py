@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bus_hf.evaluation import told
+from bus_hf.reporting import sanitize
 from bus_hf.space.about import about, pictures
 
 SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints"
@@ -109,7 +109,7 @@ def test_pictures_are_pictures(beside):
 
 def test_plain_keeps_what_is_plain():
     same = {"miss_5_in_100": [0.5, None, True, 'a "b" – 5 % (c), ≥ 1'], "Łódź": 3}
-    assert told.plain(same) == same
-    assert told.plain({"a": float("nan"), "b": (1, float("inf"))}) == {"a": None, "b": [1, None]}
-    assert told.plain("Logiq 5 @10-12MHz, a@b.example") == "Logiq 5 @10-12MHz, a b.example"
-    assert len(told.plain("x" * 10_000)) == 300
+    assert sanitize.plain(same) == same
+    assert sanitize.plain({"a": float("nan"), "b": (1, float("inf"))}) == {"a": None, "b": [1, None]}
+    assert sanitize.plain("Logiq 5 @10-12MHz, a@b.example") == "Logiq 5 @10-12MHz, a b.example"
+    assert len(sanitize.plain("x" * 10_000)) == 300

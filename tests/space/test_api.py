@@ -19,11 +19,11 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from bus_hf import words
 from bus_hf.data.images import Scan
 from bus_hf.data.phantoms import phantom
-from bus_hf.detector import BreastCancerDetector
 from bus_hf.errors import BusError
+from bus_hf.inference.detector import BreastCancerDetector
+from bus_hf.reporting import sentences
 from bus_hf.space.about import about, pictures
 from bus_hf.space.answers import Answers
 from bus_hf.space.page import _EXAMPLES, build, settings
@@ -71,7 +71,7 @@ def test_predict_says_what_python_says_and_keeps_nothing(client, scan, tiny_ense
     expected = BreastCancerDetector.from_pretrained(tiny_ensemble).predict(scan)
     assert found["probability"] == pytest.approx(expected.probability, abs=1e-6)
     assert found["prediction"] == expected.prediction
-    assert found["verdict"] == words.verdict(expected)
+    assert found["verdict"] == sentences.verdict(expected)
     assert found["operating_point"] == "miss_5_in_100"
     assert found["name"] == "a scan.png"
     assert not uploads_left()
@@ -142,7 +142,7 @@ def test_the_examples_say_what_python_says(name, url, scan, tiny_ensemble):
     assert done.returncode == 0, done.stderr
     expected = BreastCancerDetector.from_pretrained(tiny_ensemble).predict(scan)
     probability, verdict = done.stdout.strip().split(" ", 1)
-    assert verdict == words.verdict(expected)
+    assert verdict == sentences.verdict(expected)
     assert float(probability) == pytest.approx(expected.probability, abs=1e-4)
     assert not uploads_left()
 
@@ -193,7 +193,7 @@ def test_a_wrong_argument_is_one_sentence_and_costs_no_upload(url, scan, point, 
     path = send(url, scan)
     assert text in ask(url, "predict", path, point, roi)["error"]
     # The corrected call needs no new one.
-    assert ask(url, "predict", path)["verdict"] in (words.UNSURE, words.SUSPICIOUS, words.CLEAR)
+    assert ask(url, "predict", path)["verdict"] in (sentences.UNSURE, sentences.SUSPICIOUS, sentences.CLEAR)
     assert not uploads_left()
 
 
@@ -482,7 +482,7 @@ def test_an_upload_that_another_one_followed_is_dropped_unread():
 def test_the_example_without_a_lesion_is_not_suspicious():
     image, _ = phantom(np.random.default_rng(_EXAMPLES["Without a lesion"][1]), "normal")
     result = BreastCancerDetector.from_pretrained(EXAMPLES.parent / "checkpoints", device="cpu").predict(image)
-    assert (result.box, words.verdict(result)) == (None, words.UNSURE)
+    assert (result.box, sentences.verdict(result)) == (None, sentences.UNSURE)
 
 
 def test_settings_hold_for_many_files_too():

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from bus_hf.data.dataset import Case
+from bus_hf.training.augmentation import TrainTransform
 from bus_hf.training.batches import DrawSampler, TrainingImages, WholeImages, mixed, normalised
-from bus_hf.transforms import TrainTransform
 
 
 def case(n, label, shape=(40, 60)):

@@ -15,10 +15,10 @@ from bus_hf.config import to_mapping
 from bus_hf.errors import BusError
 from bus_hf.labels import LABEL_SETS
 from bus_hf.models import TrainingNet, create, load_member, save_member
-from bus_hf.start_weights import start
 from bus_hf.training import fit
 from bus_hf.training.distillation import teacher
-from bus_hf.training.out_of_fold import read_out_of_fold
+from bus_hf.training.held_out import read_out_of_fold
+from bus_hf.training.pretrained import start
 from bus_hf.training.run import run
 from bus_hf.training.splits import split
 

@@ -12,7 +12,7 @@ import pytest
 
 from bus_hf.errors import BusError
 from bus_hf.training.lock import writing
-from bus_hf.training.reread import reread
+from bus_hf.training.rerun import reread
 from bus_hf.training.run import run
 
 ROOT = Path(__file__).resolve().parents[2]

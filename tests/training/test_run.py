@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from bus_hf.config import from_yaml, to_mapping
 from bus_hf.errors import BusError
-from bus_hf.evaluation.figures import auroc
+from bus_hf.evaluation.metrics import auroc
 from bus_hf.training.run import run
 from bus_hf.views import VIEWS
 

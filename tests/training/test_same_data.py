@@ -15,7 +15,7 @@ from bus_hf.errors import BusError
 from bus_hf.training import splits
 from bus_hf.training.identity import data_digests, differences
 from bus_hf.training.lineage import refuse_other_data
-from bus_hf.training.reread import reread
+from bus_hf.training.rerun import reread
 from bus_hf.training.run import run
 
 

@@ -7,7 +7,7 @@ import pytest
 from bus_hf.config import TrainConfig
 from bus_hf.data.phantoms import write_phantoms
 from bus_hf.errors import BusError
-from bus_hf.training.out_of_fold import read_boxes
+from bus_hf.training.held_out import read_boxes
 from bus_hf.training.splits import split
 
 

@@ -1,0 +1,159 @@
+"""Runs that each left out another fold of one split: their out-of-fold logits joined, and the figures of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bus_hf import strict_json
+from bus_hf.config import MACHINE
+from bus_hf.errors import BusError
+from bus_hf.evaluation import stored_logits
+from bus_hf.filenames import EXCLUDED, HISTORY, LOGITS, REPORT, RUN, TRAINING
+from bus_hf.files import replace_folder, settle
+from bus_hf.labels import label_set
+from bus_hf.views import VIEW_WEIGHTS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Images beside stored logits that no figure is to count, with the reason (columns name and why).
+_SAME = ("label_set", "architecture", "folds", "input_size", "epochs")
+# Settings in which the runs of one network may differ.
+_FREE = ("fold", "seed", "boxes", "init_from", "teacher", *MACHINE)
+
+
+def write(folder: Path, runs: Sequence[Path] = ()) -> tuple[dict[str, Any], str, list[dict[str, Any]]]:
+    """`join` where runs are given, then `describe`: `folder` is as it was, or has all that is new.
+
+    Raises:
+        BusError: as for the two, or the folder cannot be written.
+    """
+    if not runs:
+        # A folder that is none of a report is not copied first.
+        stored(folder)
+    try:
+        with replace_folder(folder, keep=True) as part:
+            if runs:
+                join(runs, part)
+            return describe(part)
+    except OSError as error:
+        raise BusError(
+            f"it cannot be written ({error.strerror})", where=folder, remedy="name another folder, or make room"
+        ) from None
+
+
+def join(runs: Sequence[Path], folder: Path) -> None:
+    """Write the logits and records of finished runs, each with another fold held out, into `folder`.
+
+    `write` does so whole or not at all.
+
+    Raises:
+        BusError: a run is not finished, the runs are not of one kind, or a group is held out twice.
+    """
+    import pandas as pd
+
+    for run in runs:
+        settle(run)
+    records = [_told(path / RUN) for path in runs]
+    frames = [stored_logits.read(path / LOGITS, "let its training end") for path in runs]
+    histories = [_told(path / HISTORY) for path in runs]
+    where = ", ".join(map(str, runs))
+    for key in _SAME:
+        if len({record[key] for record in records}) > 1:
+            raise BusError(f"the runs differ in {key}", where=where, remedy="give runs of one kind")
+    first = records[0]["config"]
+    for record in records[1:]:
+        other = [key for key in first if key not in _FREE and record["config"].get(key) != first[key]]
+        if other:
+            raise BusError(f"the runs differ in {', '.join(other)}", where=where, remedy="give runs of one config")
+    frame = pd.concat(frames, ignore_index=True)
+    homes = frame.drop_duplicates(["group", "fold"])
+    if len({record["fold"] for record in records}) < len(records) or homes["group"].duplicated().any():
+        raise BusError(
+            "two runs held out the same group, so its images would count twice",
+            where=where,
+            remedy="give runs of different folds of one split (same data and split_seed)",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(folder / LOGITS, index=False)
+    kept = [record | {"history": history} for record, history in zip(records, histories, strict=True)]
+    (folder / TRAINING).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+def _told(path: Path) -> Any:
+    """What a JSON file of a finished run holds."""
+    try:
+        return strict_json.finite(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise BusError("a run is not finished", where=path, remedy="let its training end") from None
+    except ValueError:
+        raise BusError(
+            "it is no JSON, or holds a number that is not finite", where=path, remedy="train the run again"
+        ) from None
+
+
+def left_out(folder: Path) -> dict[str, str]:
+    """Images that no figure of the logits in `folder` counts, and why: its `left_out.csv`, where there is one."""
+    import csv
+
+    path = folder / EXCLUDED
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {row["name"]: row["why"] for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, csv.Error):
+        raise BusError(
+            "it cannot be read", where=path, remedy="give a CSV file with the columns name and why"
+        ) from None
+
+
+def counted(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Logits that lie in `folder`, but for those of images `left_out`."""
+    return frame[~frame["name"].isin(left_out(folder))].reset_index(drop=True)
+
+
+def stored(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
+    """Logits, but for images `left_out`, and records that `join` wrote into `folder`; BusError where there are none."""
+    if not (folder / LOGITS).is_file() or not (folder / TRAINING).is_file():
+        raise BusError("there is no report here", where=folder, remedy="give a folder that bus-hf folds wrote")
+    return counted(stored_logits.read(folder / LOGITS), folder), _told(folder / TRAINING)
+
+
+def describe(
+    folder: Path, views: Mapping[str, float] = VIEW_WEIGHTS
+) -> tuple[dict[str, Any], str, list[dict[str, Any]]]:
+    """Write report and page (and, of several classes, a picture) of joined logits; returns the two, and the records.
+
+    Args:
+        folder: that `join` wrote into.
+        views: weight of each view.
+
+    Raises:
+        BusError: there are no joined logits.
+    """
+    from bus_hf.evaluation import cross_validation, multiclass, weighting
+    from bus_hf.reporting import cross_validation as pages
+    from bus_hf.reporting import multiclass as multiclass_pages
+
+    frame, records = stored(folder)
+    labels = label_set(records[0]["label_set"])
+    if labels.positive is None:
+        found = multiclass.report(frame, labels.classes, views, records[0]["config"].get("balanced_sampling", False))
+        text = multiclass_pages.markdown(found, labels.name, records)
+        multiclass_pages.draw_confusion(folder / "confusion_matrix.png", found)
+    else:
+        read = weighting.readings(frame, [records[0]["architecture"]], list(views))
+        own = frame.drop_duplicates("name")["fold"].to_numpy()
+        found = cross_validation.report(read, own, views)
+        text = pages.markdown(found, records)
+    without = left_out(folder)
+    if without:
+        found["left_out"] = without
+        text += f"\nLeft out: {'; '.join(f'{name} ({why})' for name, why in without.items())}.\n"
+    (folder / REPORT).write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    return found, text, records

@@ -1,0 +1,325 @@
+"""A site's own temperature, bias, thresholds and band of "not sure", fitted on its own labelled cases."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bus_hf.ensemble.folder import copy_parts, read_manifest, verify, write_manifest
+from bus_hf.ensemble.manifest import Abstain, Ensemble, FittedOn, OperatingPoint
+from bus_hf.errors import BusError
+from bus_hf.evaluation import abstention, calibration, metrics
+from bus_hf.evaluation.bootstrap import group_bootstrap, settled
+from bus_hf.filenames import CALIBRATION
+from bus_hf.files import replace_folder
+from bus_hf.reporting import sanitize, site
+
+CARD = "README.md"
+# With fewer groups of a class a warning is due.
+_FEW = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class SiteCases:
+    """What is known of a site's cases: nothing that names one of them is kept.
+
+    `logits` float (n,) are the ensemble's before temperature and bias, `labels` int (n,) 1 malignant, `groups` and
+    `sources` (n,) of any kind. `lesion_confidence` float (n,) is the peak of the lesion map, 0..1; NaN where it is not
+    known, and None where none is: a lesion then counts as found.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    sources: np.ndarray
+    lesion_confidence: np.ndarray | None = None
+
+    @property
+    def weights(self) -> np.ndarray:
+        """How much each image counts, float (n,): images of one group and one label count as one together."""
+        return calibration.case_weights(self.labels, self.groups)
+
+    def lesion_found(self, peak: float) -> np.ndarray:
+        """Whether the lesion map found a lesion, bool (n,): its peak is not below `peak`."""
+        known = np.full(len(self.labels), np.nan) if self.lesion_confidence is None else self.lesion_confidence
+        return ~(known < peak)
+
+
+def fit(manifest: Ensemble, cases: SiteCases) -> tuple[Ensemble, dict[str, Any], list[str]]:
+    """Fit an ensemble's calibration anew.
+
+    Images of one group and one label count as one together: no patient outvotes another by many frames.
+
+    What the cases cannot show keeps its old value: temperature and bias where a fit lies at a bound, the temperature
+    where a threshold separates the classes, the band of "not sure" where there are fewer than 20 cancers or 10 benign
+    cases. An operating point is left out where there are fewer cancers than it takes to miss one of them (10, 20 and
+    40). The default point stays, or becomes the most sensitive one that is left.
+
+    Args:
+        manifest: of the ensemble that read the cases.
+        cases: labelled cases that no member trained on.
+
+    Returns:
+        The new manifest, JSON-ready figures of before and after, and warnings, a sentence each without its full stop.
+
+    Raises:
+        BusError: fewer than ten groups of a class, a logit that is not finite, or an ensemble that does not tell these
+            cases apart, or the wrong way round.
+    """
+    labels, groups, weights = cases.labels, cases.groups, cases.weights
+    malignant, benign = calibration.counts(labels, groups)
+    _check(cases)
+    old = calibration.Scale(manifest.temperature, manifest.bias)
+    fitted = calibration.fit_scale(cases.logits, labels, old, weights)
+    scale = fitted or old
+    logits = scale.logits(cases.logits)
+    points = calibration.operating_points(labels, logits, groups, weights=weights)
+    names = [point["name"] for point in points]
+    default = manifest.default_operating_point
+    kept = not abstention.enough(labels, groups)
+    band = manifest.abstain if kept else _band(labels, logits, weights)
+    after = dataclasses.replace(
+        manifest,
+        version=f"{manifest.version.partition('+')[0]}+site",
+        temperature=scale.temperature,
+        bias=scale.bias,
+        operating_points=tuple(OperatingPoint(**_triples(point)) for point in points),
+        default_operating_point=default if default in names else names[-1],
+        abstain=band,
+        fitted_on=FittedOn(
+            sources={
+                str(name): int(count) for name, count in zip(*np.unique(cases.sources, return_counts=True), strict=True)
+            },
+            groups=len(np.unique(groups)),
+            prevalence=round(float(np.average(labels, weights=weights)), 6),
+            out_of_fold_sha256=None,
+        ),
+    )
+    answers = _answers(after, cases, logits, kept)
+    after = _measured(after, cases, answers, kept)
+    found = _compared(manifest, after, cases) | {"no_lesion": _without_lesion(after, cases, answers)}
+    warnings = _warnings(names, (malignant, benign), found["auroc"], (old, fitted), kept and band is not None)
+    if after.default_operating_point != default:
+        warnings.insert(0, site.changed_default(default, after.default_operating_point))
+    return after, found | {"warnings": warnings}, warnings
+
+
+def _warnings(
+    names: Sequence[str],
+    counts: tuple[int, int],
+    auroc: Mapping[str, Any],
+    scales: tuple[calibration.Scale, calibration.Scale | None],
+    kept: bool,
+) -> list[str]:
+    """What the cases cannot show: points left out, values kept, an ensemble that may not tell them apart."""
+    kinds, (old, fitted) = ("malignant", "benign"), scales
+    found = [
+        f"only {count} {kind} patients or lesions: the new thresholds are uncertain (see their intervals); {_FEW} or "
+        "more are wanted"
+        for count, kind in zip(counts, kinds, strict=True)
+        if count < _FEW
+    ]
+    found += [
+        f"{name} is left out: to show so high a sensitivity takes {calibration.needed(1 - target)} cancers, and there "
+        f"are {counts[0]}"
+        for name, target in calibration.POINTS.items()
+        if name not in names
+    ]
+    if (auroc["low"] or 0) <= 0.5:
+        found.append("that the ensemble tells these cases apart is not shown: the interval of its AUROC holds 0.5")
+    if fitted is None:
+        found.append(
+            f"temperature and bias are kept ({old.temperature:g} and {old.bias:g}): the fit lies at a bound of what is "
+            "sensible"
+        )
+    elif fitted.temperature == old.temperature:
+        found.append(
+            f"the temperature is kept ({old.temperature:g}) and the bias alone is fitted: a threshold separates all "
+            "malignant cases from all benign ones, which says nothing of how sure to be"
+        )
+    if kept:
+        needs = " and ".join(f"{count} {kind}" for count, kind in zip(abstention.NEEDED, kinds, strict=True))
+        found.append(
+            f'the band of "not sure" is kept: to fit one takes {needs} patients or lesions, and there are {counts[0]} '
+            f"and {counts[1]}"
+        )
+    return found
+
+
+def _check(cases: SiteCases) -> None:
+    if not np.isfinite(cases.logits).all():
+        raise BusError("a logit is not finite", where="the labelled cases", remedy="check the ensemble that reads them")
+    calibration.check_counts(cases.labels, cases.groups)
+    area = float(metrics.auroc(cases.labels, cases.logits, cases.weights))
+    if np.isclose(area, 0.5, rtol=0, atol=1e-9):
+        raise BusError(
+            "the ensemble does not tell the malignant cases from the benign ones (AUROC 0.50)",
+            where="the labelled cases",
+            remedy="give B-mode images of breast lesions, or another ensemble",
+        )
+    if area < 0.5:
+        raise BusError(
+            f"the ensemble finds the benign cases more suspicious than the malignant ones (AUROC {area:.2f})",
+            where="the labelled cases",
+            remedy="are the labels exchanged? Malignant or 1 is a cancer, benign or 0 the rest; nothing was written",
+        )
+
+
+def _band(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> Abstain:
+    """The site's band, its rates not yet measured."""
+    return Abstain(*abstention.ends(labels, logits, weights), 0.0, 0.0, abstention.METHOD)
+
+
+def _answers(after: Ensemble, cases: SiteCases, logits: np.ndarray, kept: bool) -> np.ndarray:
+    """What the ensemble answers at its default point: int (n, 2), whether malignant, and that or `NOT_SURE`.
+
+    Threshold and band (unless it is a `kept` one) are those of other groups; the rule is the manifest's own.
+    """
+    labels, weights = cases.labels, cases.weights
+    lesion_found = cases.lesion_found(after.lesion_map.found_peak)
+    default = next(point for point in after.operating_points if point.name == after.default_operating_point)
+    target = calibration.POINTS[default.name]
+    answers = np.empty((len(labels), 2), int)
+    for fit, test in calibration.cross_fits(labels, cases.groups):
+        of = labels[fit], logits[fit]
+        point = dataclasses.replace(default, logit=calibration.threshold_for_sensitivity(*of, target, weights[fit]))
+        fold = after if kept else dataclasses.replace(after, abstain=_band(*of, weights[fit]))
+        for row in test:
+            logit, found = float(logits[row]), bool(lesion_found[row])
+            positive = logit >= fold.threshold_logit(point, found)
+            answers[row] = positive, abstention.NOT_SURE if fold.unsure(logit, positive, found) else positive
+    return answers
+
+
+def _measured(after: Ensemble, cases: SiteCases, answers: np.ndarray, kept: bool) -> Ensemble:
+    """The manifest with coverage and error of its band as its answers have them on the site's cases."""
+    band = after.abstain
+    if band is None:
+        return after
+    fitted = f"{band.method.partition(';')[0]}; {'kept by a site, ' if kept else ''}"
+    method = f"{fitted}coverage and error of the answers at {after.default_operating_point}, cross-fitted over groups"
+    found = abstention.rates(cases.labels, answers[:, 1], cases.weights)
+    return dataclasses.replace(after, abstain=dataclasses.replace(band, **found, method=method))
+
+
+def _without_lesion(after: Ensemble, cases: SiteCases, answers: np.ndarray) -> dict[str, Any]:
+    """In how many images no lesion was found, and the rates of the default point with what those are answered."""
+    labels, groups = cases.labels, cases.groups
+    rates = {
+        name: settled(
+            group_bootstrap(statistic, labels, answers[:, 0] == 1, groups, weights=cases.weights),
+            groups[labels == value],
+        ).to_dict()
+        for name, statistic, value in (("sensitivity", metrics.sensitivity, 1), ("specificity", metrics.specificity, 0))
+    }
+    return {"n": int((~cases.lesion_found(after.lesion_map.found_peak)).sum()), **rates}
+
+
+def write(before: Path, after: Ensemble, found: dict[str, Any], folder: Path) -> None:
+    """Write the new ensemble folder, whole or not at all, and open it before it takes its place.
+
+    Args:
+        before: folder of the ensemble that was calibrated. What its manifest names is copied, and nothing else.
+        after: its new manifest.
+        found: figures of before and after.
+        folder: to write; an earlier calibration in it is replaced.
+
+    Raises:
+        BusError: the folder holds something else, cannot be written, or what was written cannot be opened.
+    """
+    from bus_hf.inference.runtime import open_runtime
+
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / CALIBRATION).is_file())):
+        raise BusError("something else is here already", where=folder, remedy="name another folder with --to")
+    try:
+        with replace_folder(folder) as part:
+            copy_parts(before, after, part)
+            write_manifest(after, part)
+            (part / CALIBRATION).write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            (part / CARD).write_text(site.card(after.name, after.version, sanitize.plain(found)), encoding="utf-8")
+            written = read_manifest(part)
+            verify(part, written)
+            open_runtime(part, written, "cpu")
+    except OSError as error:
+        raise BusError(
+            f"it cannot be written ({error.strerror})", where=folder, remedy="name another folder with --to"
+        ) from None
+
+
+def _compared(before: Ensemble, after: Ensemble, cases: SiteCases) -> dict[str, Any]:
+    """Rates on the site's cases at the old points as they are, and at the new ones cross-fitted."""
+    labels, groups, weights = cases.labels, cases.groups, cases.weights
+    scale = calibration.Scale(before.temperature, before.bias)
+    old, chances = scale.logits(cases.logits), scale.probabilities(cases.logits)
+    new = calibration.cross_fitted_probabilities(cases.logits, labels, groups, start=scale, weights=weights)
+    rates = {
+        point.name: {
+            name: settled(
+                group_bootstrap(statistic, labels, old >= point.logit, groups, weights=weights),
+                groups[labels == value],
+            ).to_dict()
+            for name, statistic, value in (
+                ("sensitivity", metrics.sensitivity, 1),
+                ("specificity", metrics.specificity, 0),
+            )
+        }
+        | {"threshold": point.threshold}
+        for point in before.operating_points
+    }
+    return {
+        "n": len(labels),
+        "n_malignant": int(labels.sum()),
+        "n_groups": len(np.unique(groups)),
+        "auroc": group_bootstrap(metrics.auroc, labels, cases.logits, groups, weights=weights).to_dict(),
+        "prevalence": after.fitted_on.prevalence,
+        "sources": after.fitted_on.sources,
+        "before": {
+            "temperature": before.temperature,
+            "bias": before.bias,
+            "operating_points": rates,
+            "default_operating_point": before.default_operating_point,
+        }
+        | _calibrated(labels, chances, groups, weights),
+        "after": {
+            "temperature": after.temperature,
+            "bias": after.bias,
+            "operating_points": {
+                point.name: {
+                    "threshold": point.threshold,
+                    **{
+                        name: dict(zip(("value", "low", "high"), getattr(point, name), strict=True))
+                        for name in ("sensitivity", "specificity")
+                    },
+                }
+                for point in after.operating_points
+            },
+        }
+        | _calibrated(labels, new, groups, weights),
+        "default_operating_point": after.default_operating_point,
+        "abstain": None
+        if after.abstain is None
+        else {
+            "low": after.abstain.low,
+            "high": after.abstain.high,
+            "coverage": after.abstain.coverage,
+            "error": after.abstain.error,
+            "method": after.abstain.method,
+        },
+        "interval": "95 % by bootstrap of groups, each counted as one; after: fitted on other groups than read on",
+    }
+
+
+def _calibrated(labels: np.ndarray, chances: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+    return {
+        name: group_bootstrap(statistic, labels, chances, groups, weights=weights).to_dict()
+        for name, statistic in (("brier", metrics.brier), ("ece", metrics.ece))
+    }
+
+
+def _triples(point: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in point.items()}

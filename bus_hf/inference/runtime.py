@@ -1,0 +1,96 @@
+"""Runtimes: a batch of views in, logits and maps out, whatever computes them. No torch until one is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from bus_hf.ensemble.folder import MemberConfig, member_bytes, member_folder, parse_config, parts
+from bus_hf.ensemble.manifest import Ensemble
+from bus_hf.errors import BusError
+from bus_hf.filenames import CONFIG
+from bus_hf.labels import label_set
+from bus_hf.probabilities import check_finite
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What one member says of N views.
+
+    Args:
+        logits: float32 (N, K).
+        cams: float32 (N, K, h, w), the share of each place in the logits: their mean plus a bias is the logit.
+        lesion: float32 (N, h', w'), probability of a lesion; None unless the member owns the lesion map.
+    """
+
+    logits: np.ndarray
+    cams: np.ndarray
+    lesion: np.ndarray | None
+
+    def __post_init__(self) -> None:
+        """Refuse what is not finite, whatever computed it: every comparison with NaN is false, which reads "benign"."""
+        check_finite("an answer of a network", self.logits, self.cams, *(() if self.lesion is None else (self.lesion,)))
+
+
+class Runtime(Protocol):
+    """Members ready to answer; safe to call from several threads."""
+
+    def input_size(self, member: str) -> int:
+        """Side in pixels of the squares that `member` reads."""
+
+    def __call__(self, member: str, images: np.ndarray) -> Outputs:
+        """Read uint8 grey squares (N, S, S), S the member's input size."""
+
+
+def open_runtime(
+    folder: str | Path, ensemble: Ensemble, device: str | None = None, members: Sequence[str] | None = None
+) -> Runtime:
+    """Load the chosen members (all for None) and the owner of the lesion map.
+
+    Args:
+        folder: the ensemble folder.
+        ensemble: its manifest.
+        device: such as "cpu" or "cuda:1"; None takes a GPU where there is one.
+        members: names as in `ensemble.choose`.
+
+    Every file is read once and checked against the manifest's hash; those bytes are loaded.
+
+    Raises:
+        BusError: a member that is not the manifest's or cannot be loaded, or a device that is not there.
+    """
+    from bus_hf.inference.torch_runtime import TorchRuntime
+
+    return TorchRuntime(folder, ensemble, device=device, members=members)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part as it was read: where it lies, its configuration, and its files by name, checked against the manifest."""
+
+    name: str
+    home: Path
+    config: MemberConfig
+    files: dict[str, bytes]
+
+
+def read_parts(folder: str | Path, ensemble: Ensemble, members: Sequence[str] | None = None) -> Iterator[Part]:
+    """Each needed part, one at a time; BusError when its outputs are not those of its label set."""
+    second = ensemble.second_reading
+    for member in parts(ensemble, members):
+        classes = label_set(second.label_set if second and member is second.member else ensemble.label_set)
+        # A single logit carries the name of the class it speaks for.
+        names = classes.classes if classes.positive is None else (classes.positive,)
+        home = member_folder(folder, member)
+        files = member_bytes(folder, ensemble, member)
+        config = parse_config(files[CONFIG], home)
+        if config.num_logits != classes.num_logits or config.label_names != names:
+            raise BusError(
+                f"its outputs ({', '.join(config.label_names)[:100]}) are not those of the label set '{classes.name}'",
+                where=home,
+                remedy=f"export a member trained on {', '.join(names)}",
+            )
+        yield Part(member.name, home, config, files)
