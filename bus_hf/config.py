@@ -80,7 +80,7 @@ class TrainConfig:
     mixup: float = _setting(0.0, "alpha of mixup (images, masks and labels of two draws blended); 0 switches it off")
     # Out-of-fold logits
     boxes: str | None = _setting(
-        None, "out-of-fold logits (Parquet) whose boxes the second look takes; without it, the own lesion map's"
+        None, "out-of-fold logits (Parquet) whose boxes the lesion crops take; without it, the own lesion map's"
     )
     # Distillation
     teacher: str | None = _setting(None, "member folder or Hub id that reads every augmented training square too")

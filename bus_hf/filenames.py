@@ -16,7 +16,7 @@ MANIFEST = "ensemble.json"
 TRAINING = "training.json"
 REPORT = "report.json"
 CALIBRATION = "calibration.json"
-LESION_TYPE = "second_reading"
+LESION_TYPE = "lesion_type"
 PLOTS = tuple(f"plots/{name}.png" for name in ("roc_curve", "reliability", "confusion_matrix", "decision_curve"))
 
 # In a folder of stored logits: the held-out images that a run did not read.

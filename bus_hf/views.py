@@ -1,4 +1,4 @@
-"""Test-time views: a first look at the whole image, a second look at the lesion.
+"""Test-time views: global views at the whole image, lesion crops at the lesion.
 
 Every view is one square window of the original pixels, perhaps mirrored, resized to the member's input. A window that
 reaches past the image is padded with black, so nothing is ever stretched. Numpy and OpenCV only.
@@ -14,16 +14,16 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-FIRST_LOOK = ("whole", "flip", "wider")
-SECOND_LOOK = ("lesion", "around")
-VIEWS = FIRST_LOOK + SECOND_LOOK
+GLOBAL_VIEWS = ("whole", "flip", "wider")
+LESION_CROPS = ("lesion", "around")
+VIEWS = GLOBAL_VIEWS + LESION_CROPS
 # Half the say to each look; the plain view of a look weighs no less than its variants.
 VIEW_WEIGHTS = {"whole": 0.2, "flip": 0.2, "wider": 0.1, "lesion": 0.25, "around": 0.25}
 
-# Side of the window: of the image's longer side in the first look, of the lesion box's longer side in the second.
+# Side of the window: of the image's longer side in the global views, of the lesion box's longer side in the second.
 _WIDER = 1.15
 _LESION, _AROUND = 1.4, 2.0
-# Without a box the second look falls back to these shares of the image's longer side.
+# Without a box the lesion crops falls back to these shares of the image's longer side.
 _LESION_FALLBACK, _AROUND_FALLBACK = 0.70, 0.87
 # A lesion map whose maximum stays below this shows no lesion. Of the out-of-fold images of the first member, this left
 # most normal breasts without a box and few lesions.
@@ -74,9 +74,9 @@ def window(view: str, shape: tuple[int, int], box: Box | None = None) -> Window:
     """
     height, width = shape
     longer = max(height, width)
-    if view in FIRST_LOOK:
+    if view in GLOBAL_VIEWS:
         return centred(width / 2, height / 2, longer * (_WIDER if view == "wider" else 1), view == "flip")
-    if view not in SECOND_LOOK:
+    if view not in LESION_CROPS:
         raise ValueError(f"unknown view {view!r}; the views are {', '.join(VIEWS)}")
     mirror = view == "around"
     if box is None:

@@ -116,7 +116,7 @@ def rehash():
 
         path = folder / "ensemble.json"
         data = json.loads(path.read_text())
-        second = data["second_reading"]
+        second = data["lesion_type"]
 
         def digest(file):
             return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "0" * 64

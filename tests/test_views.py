@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bus_hf.views import FIRST_LOOK, SECOND_LOOK, VIEWS, Box, Window, cut, find_box, merge, uncut, window
+from bus_hf.views import GLOBAL_VIEWS, LESION_CROPS, VIEWS, Box, Window, cut, find_box, merge, uncut, window
 
 SHAPES = [(240, 320), (321, 200), (97, 97), (33, 400), (40, 37)]
 BOX = Box(60.0, 50.0, 70.0, 40.0)
@@ -106,8 +106,8 @@ def test_wider_shows_the_image_at_115_per_cent_with_black_on_every_side():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("view", FIRST_LOOK)
-def test_the_first_look_covers_every_pixel_whatever_the_box(view, shape):
+@pytest.mark.parametrize("view", GLOBAL_VIEWS)
+def test_the_global_views_covers_every_pixel_whatever_the_box(view, shape):
     win = window(view, shape, BOX)
     assert win == window(view, shape)
     assert covered(win, shape).all()
@@ -124,7 +124,7 @@ def test_a_circle_stays_a_circle():
 
 
 @pytest.mark.parametrize(("view", "share"), [("lesion", 1.4), ("around", 2.0)])
-def test_the_second_look_is_a_square_around_the_box(view, share):
+def test_the_lesion_crops_is_a_square_around_the_box(view, share):
     win = window(view, (240, 320), BOX)
     assert win.side == round(70 * share)
     assert abs(win.x + win.side / 2 - 95) <= 0.5
@@ -132,14 +132,14 @@ def test_the_second_look_is_a_square_around_the_box(view, share):
 
 
 @pytest.mark.parametrize(("view", "share"), [("lesion", 0.70), ("around", 0.87)])
-def test_without_a_box_the_second_look_is_a_centre_crop(view, share):
+def test_without_a_box_the_lesion_crops_is_a_centre_crop(view, share):
     win = window(view, (200, 300))
     assert win.side == round(300 * share)
     assert abs(win.x + win.side / 2 - 150) <= 0.5
     assert abs(win.y + win.side / 2 - 100) <= 0.5
 
 
-@pytest.mark.parametrize("view", SECOND_LOOK)
+@pytest.mark.parametrize("view", LESION_CROPS)
 def test_a_speck_of_a_box_still_gets_a_window_that_shows_something(view):
     assert window(view, (240, 320), Box(100, 100, 1, 1)).side == 32
 
@@ -216,7 +216,7 @@ def test_merge_weighs_views_and_leaves_unseen_pixels_at_zero():
 def test_merge_brings_a_mirrored_blob_onto_its_twin():
     image = np.zeros((120, 160), np.float32)
     cv2.circle(image, (40, 70), 12, 1.0, -1)
-    windows = [window(view, image.shape) for view in FIRST_LOOK]
+    windows = [window(view, image.shape) for view in GLOBAL_VIEWS]
     merged = merge([cut(image, win, 80) for win in windows], windows, image.shape)
     x, y, w, h = find_box(merged, 0.5)
     assert abs(x - 28) <= 1

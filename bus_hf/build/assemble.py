@@ -55,7 +55,7 @@ def assemble(
         name: of the ensemble.
         version: of the ensemble.
         weights: vote of each member, by its backbone's name; by how well each separates the classes where None.
-        second: runs of a second reading, one a fold of one split; the network of the first one ships.
+        second: runs of a lesion-type classifier, one a fold of one split; the network of the first one ships.
 
     Returns:
         `folder`, holding `ensemble.json`, a folder a member, `out_of_fold.parquet`, `training.json`, `report.json`,
@@ -170,9 +170,9 @@ def describe(
             prevalence=round(float(truth.mean()), 6),
             out_of_fold_sha256=sha256(folder / LOGITS),
         ),
-        second_reading=lesion_type.found(folder, views),
+        lesion_type=lesion_type.found(folder, views),
     )
-    if manifest.second_reading is not None:
+    if manifest.lesion_type is not None:
         lesion_type.describe(folder / lesion_type.FOLDER, views)
     read = weighting.readings(frame, members, list(VIEW_WEIGHTS))
     figures = report.report(frame, weights, views, scale, points)
@@ -281,7 +281,7 @@ def readme_figures(folder: Path, home: Path | None = None) -> str:
     if provenance.own(figures):
         parts += (f"Beside what the predecessor of this project stated:\n\n{tables.predecessor_table(figures)}",)
     beside = folder / lesion_type.FOLDER / REPORT
-    also = (multiclass.second_reading_text(_json(beside)),) if beside.is_file() else ()
+    also = (multiclass.lesion_type_text(_json(beside)),) if beside.is_file() else ()
     return "\n\n".join((*parts, *also, *(pictures if home else ()))) + "\n"
 
 
@@ -314,7 +314,7 @@ def _check(frame: pd.DataFrame, records: Sequence[Mapping[str, Any]], runs: Sequ
         apart = [member for member in sets.index if not np.allclose(boxes[side][member], boxes[side][first], atol=1e-3)]
         if apart:
             raise BusError(
-                f"the second look of {apart[0]} took other boxes than the light member's, which it will take in use",
+                f"the lesion crops of {apart[0]} took other boxes than the light member's, which it will take in use",
                 where=where,
                 remedy=f"read it again in them: train_accelerate.py --reread RUN/checkpoint --boxes {runs[0]}/{LOGITS}",
             )

@@ -11,7 +11,7 @@ from typing import Any
 from bus_hf import models
 from bus_hf.build import fold_report
 from bus_hf.ensemble.folder import sha256
-from bus_hf.ensemble.manifest import Member, SecondReading
+from bus_hf.ensemble.manifest import LesionType, Member
 from bus_hf.errors import BusError
 from bus_hf.evaluation.multiclass import better_than_chance
 from bus_hf.filenames import CONFIG, WEIGHTS
@@ -19,7 +19,7 @@ from bus_hf.labels import label_set
 from bus_hf.reporting import multiclass
 from bus_hf.views import VIEW_WEIGHTS
 
-FOLDER = "second_reading"
+FOLDER = "lesion_type"
 
 
 def describe(home: Path, views: Mapping[str, float] = VIEW_WEIGHTS) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def ship(runs: Sequence[Path], folder: Path) -> None:
             raise BusError("these runs tell apart two classes", where=str(runs[0]), remedy="assemble them as members")
         if not better_than_chance(figures):
             raise BusError(
-                "not every class is told from the others better than by chance, so this is no second reading",
+                "not every class is told from the others better than by chance, so this is no lesion-type classifier",
                 where=str(runs[0]),
                 remedy="train it for longer, or ship the ensemble without one",
             )
@@ -59,12 +59,12 @@ def ship(runs: Sequence[Path], folder: Path) -> None:
         shutil.copytree(home, folder / FOLDER)
 
 
-def found(folder: Path, views: Mapping[str, float] = VIEW_WEIGHTS) -> SecondReading | None:
+def found(folder: Path, views: Mapping[str, float] = VIEW_WEIGHTS) -> LesionType | None:
     """The manifest's entry for the reader that `ship` put into an ensemble folder; None where there is none.
 
     Args:
         folder: ensemble folder.
-        views: weight of each view in the ensemble, which the second reading takes too.
+        views: weight of each view in the ensemble, which the lesion-type classifier takes too.
     """
     from bus_hf.evaluation.calibration import fit_temperature
     from bus_hf.evaluation.combine import combine
@@ -76,7 +76,7 @@ def found(folder: Path, views: Mapping[str, float] = VIEW_WEIGHTS) -> SecondRead
     labels = label_set(records[0]["label_set"])
     images = combine(frame[frame["fold"] == records[0]["fold"]], {str(frame["member"].iloc[0]): 1.0}, views)
     logits = images[[f"logit_{k}" for k in range(len(labels.classes))]].to_numpy()
-    return SecondReading(
+    return LesionType(
         label_set=labels.name,
         labels=labels.classes,
         member=Member(

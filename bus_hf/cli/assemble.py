@@ -42,7 +42,7 @@ def add(commands: Any) -> None:
         help="weight of a member; give all or none (default: by how well each separates the classes)",
     )
     command.add_argument(
-        "--second-reading",
+        "--lesion-type",
         action="extend",
         nargs="+",
         type=Path,
@@ -72,7 +72,7 @@ def run_assemble(given: argparse.Namespace) -> int:
     from bus_hf.build.assemble import assemble, readme_figures
 
     votes = dict(given.vote) if given.vote else None
-    assemble(given.runs, given.to, name=given.name, version=given.number, weights=votes, second=given.second_reading)
+    assemble(given.runs, given.to, name=given.name, version=given.number, weights=votes, second=given.lesion_type)
     print(readme_figures(given.to))
     print(f"written: {given.to}", file=sys.stderr)
     return 0

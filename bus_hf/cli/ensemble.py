@@ -23,8 +23,8 @@ _NOTES = """\
 Each member's training is a call of accelerate launch train_accelerate.py, printed before it starts. Members whose run
 is finished are not trained again, and one that was stopped goes on, so that the same command, given again, brings it
 all to its end. Starts are trained first: runs that members go on or learn from. The first member is the
-light one: it finds the lesion, and the others read its boxes. A second reading is trained once a fold, for its figures;
-the network that left out the first fold ships."""
+light one: it finds the lesion, and the others read its boxes. A lesion-type classifier is trained once a fold, for its
+metrics; the network that left out the first fold ships."""
 
 _TRAIN = "train_accelerate.py"
 
@@ -36,7 +36,7 @@ class Plan:
 
     starts: tuple[Path, ...]
     members: tuple[Path, ...]
-    second_reading: Path | None
+    lesion_type: Path | None
     to: str
     name: str
     version: str
@@ -51,7 +51,7 @@ def add(commands: Any) -> None:
         "plan",
         type=Path,
         metavar="FILE",
-        help="YAML: starts, members, second_reading (training configs), to, name, version",
+        help="YAML: starts, members, lesion_type (training configs), to, name, version",
     )
     command.add_argument(
         "--data", nargs="+", action="extend", required=True, metavar="DATA", help="folders or Hub ids to train on"
@@ -68,13 +68,10 @@ def run(given: argparse.Namespace) -> int:
     plan = read_plan(given.plan)
     target = Path(given.to or plan.to)
     outputs = [_output(config) for config in plan.members]
-    folds = _folds(plan.second_reading) if plan.second_reading else {}
+    folds = _folds(plan.lesion_type) if plan.lesion_type else {}
     trainings: list[tuple[Any, Path, list[str]]] = [
         *((config, _output(config), []) for config in (*plan.starts, *plan.members)),
-        *(
-            (plan.second_reading, output, ["--fold", str(fold), "--output", str(output)])
-            for fold, output in folds.items()
-        ),
+        *((plan.lesion_type, output, ["--fold", str(fold), "--output", str(output)]) for fold, output in folds.items()),
     ]
     for config, output, flags in trainings:
         settle(output)
@@ -88,7 +85,7 @@ def run(given: argparse.Namespace) -> int:
             print(f"bus-hf: the training of {output} stopped; the same command goes on.", file=sys.stderr)
             return 1
     second = list(folds.values())
-    also = ["--second-reading", *map(str, second)] if second else []
+    also = ["--lesion-type", *map(str, second)] if second else []
     print(" ".join(["bus-hf assemble", *map(str, outputs), *also, "--to", str(target)]), file=sys.stderr)
     if not given.dry_run:
         _require_same_data(outputs)
@@ -123,10 +120,10 @@ def read_plan(path: Path) -> Plan:
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         raise BusError("no YAML file can be read here", where=path, remedy="give configs/ensemble.yaml") from None
     keys = ("starts", "members", "to", "name", "version")
-    if not isinstance(values, dict) or set(values) - {"second_reading"} != set(keys):
+    if not isinstance(values, dict) or set(values) - {"lesion_type"} != set(keys):
         raise BusError(f"the file does not hold {', '.join(keys)} and nothing else", where=path, remedy="correct it")
     starts, members, texts = values["starts"], values["members"], [values[key] for key in keys[2:]]
-    second = values.get("second_reading")
+    second = values.get("lesion_type")
     also = [] if second is None else [second]
     listed = isinstance(starts, list) and isinstance(members, list) and members
     if not listed or not all(isinstance(text, str) for text in [*starts, *members, *texts, *also]):

@@ -24,7 +24,7 @@ _EXAMPLES = """\
   bus-hf predict scan.png
   bus-hf predict scan.png --roi 120,80,60,40 --heatmap heat/
   bus-hf predict scans/ more.png --csv results.csv
-  bus-hf predict scan.png --second-reading
+  bus-hf predict scan.png --lesion-type
   bus-hf predict scans/ --json | jq 'select(.uncertain) | .name'"""
 _NOTES = """\
 Each line gives the verdict, one of "Suspicious of malignancy", "No sign of malignancy" and "Not sure: refer", the
@@ -53,7 +53,7 @@ _COLUMNS = (
     "height",
     "width",
     "note",
-    "second_reading",
+    "lesion_type",
     "error",
 )
 
@@ -69,7 +69,7 @@ def add(commands: Any) -> None:
         "--operating-point", metavar="NAME", help="such as miss_5_in_100 (default: that of the ensemble)"
     )
     command.add_argument(
-        "--second-reading",
+        "--lesion-type",
         action="store_true",
         help="ask the lesion-type classifier too, where there is one",
     )
@@ -160,7 +160,7 @@ def _results(
     from tqdm import tqdm
 
     settings = {"operating_point": given.operating_point, "heatmap": given.heatmap is not None}
-    settings["second_reading"] = given.second_reading
+    settings["lesion_type"] = given.lesion_type
     if given.roi is not None:
         yield _one(detector, paths[0], given.roi, settings)
         return
@@ -206,8 +206,8 @@ def _show(row: dict[str, Any], as_json: bool) -> None:
         chance, name = sentences.percent(row["probability"]), printable(row["name"])
         unusual = f"  ({row['note']})" if row["note"] else ""
         tqdm.write(f"{row['verdict']:<{_WIDEST}}  {chance:>9}  {box:<20}  {name}{unusual}", file=sys.stdout)
-        if row["second_reading"]:
-            tqdm.write(f"          lesion type: {_classes(row['second_reading'])}", file=sys.stdout)
+        if row["lesion_type"]:
+            tqdm.write(f"          lesion type: {_classes(row['lesion_type'])}", file=sys.stdout)
     # A reader at the other end of a pipe sees each result as it comes, and Ctrl-C loses none.
     sys.stdout.flush()
 
@@ -253,8 +253,8 @@ class _Table:
         """Write one result or failure."""
         flat = dict(row)
         flat |= zip(("box_x", "box_y", "box_w", "box_h"), row.get("box") or (), strict=False)
-        if flat.get("second_reading"):
-            flat["second_reading"] = _classes(flat["second_reading"])
+        if flat.get("lesion_type"):
+            flat["lesion_type"] = _classes(flat["lesion_type"])
         flat |= zip(("height", "width"), row.get("shape", ()), strict=False)
         self._writer.writerow({column: csv_cell(value) for column, value in flat.items()})
         self._file.flush()

@@ -67,7 +67,7 @@ def add(commands: Any) -> None:
     command.add_argument("folder", nargs="?", type=Path, default=Path("trials"), help="(default: %(default)s)")
     command.add_argument("--base", default="baseline", metavar="NAME", help="to compare with (default: %(default)s)")
     command.add_argument("--log", type=Path, metavar="FILE", help="Markdown file to put the table into")
-    command.add_argument("--looks", metavar="NAME", help="both looks, each look and each view of this trial")
+    command.add_argument("--looks", metavar="NAME", help="all views, each look and each view of this trial")
     command.add_argument("--thresholds", metavar="NAME", help="thresholds of this trial, on sources that it never saw")
     command.add_argument(
         "--together",

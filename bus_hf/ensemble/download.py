@@ -13,7 +13,7 @@ from bus_hf.filenames import CALIBRATION, MANIFEST, PLOTS, REPORT, TRAINING
 
 # Plots that the page shows.
 # What the page tells about an ensemble, beside the manifest.
-TOLD = (REPORT, TRAINING, CALIBRATION, "second_reading/report.json", *PLOTS)
+TOLD = (REPORT, TRAINING, CALIBRATION, "lesion_type/report.json", *PLOTS)
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 

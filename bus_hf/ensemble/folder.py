@@ -107,8 +107,8 @@ def needed_members(ensemble: Ensemble, members: Sequence[str] | None) -> tuple[M
 
 
 def parts(ensemble: Ensemble, members: Sequence[str] | None) -> tuple[Member, ...]:
-    """Whatever has files of its own: the needed members, and the second reading where there is one."""
-    second = ensemble.second_reading
+    """Whatever has files of its own: the needed members, and the lesion-type classifier where there is one."""
+    second = ensemble.lesion_type
     return needed_members(ensemble, members) + ((second.member,) if second else ())
 
 

@@ -135,7 +135,7 @@ class FittedOn:
 
 
 @dataclass(frozen=True)
-class SecondReading:
+class LesionType:
     """A network of another label set that reads the same views when asked; it has no say in the ensemble's answer.
 
     Its views have the ensemble's weights; their mean logits, divided by `temperature`, go through a softmax.
@@ -172,7 +172,7 @@ class Ensemble:
     abstain: Abstain | None
     light: str
     fitted_on: FittedOn
-    second_reading: SecondReading | None = None
+    lesion_type: LesionType | None = None
 
     @property
     def malignant(self) -> int:
@@ -264,8 +264,8 @@ def _check(ensemble: Ensemble) -> None:
                 f"the {rate} of '{point.name}' lies outside its bounds",
                 "give value, lower, upper",
             )
-    if ensemble.second_reading is not None:
-        _check_second(ensemble.second_reading, names)
+    if ensemble.lesion_type is not None:
+        _check_second(ensemble.lesion_type, names)
     _one_of("default_operating_point", ensemble.default_operating_point, points)
     if ensemble.abstain is not None:
         band = ensemble.abstain
@@ -280,20 +280,20 @@ def _check(ensemble: Ensemble) -> None:
         _hash("fitted_on.out_of_fold_sha256", ensemble.fitted_on.out_of_fold_sha256)
 
 
-def _check_second(second: SecondReading, names: Sequence[str]) -> None:
+def _check_second(second: LesionType, names: Sequence[str]) -> None:
     classes = label_set(second.label_set)
     _require(
         classes.positive is None,
-        f"the second reading is of the label set '{classes.name}'",
+        f"the lesion-type classifier is of the label set '{classes.name}'",
         "give one of several classes, such as histology",
     )
     _require(
         second.labels == classes.classes,
-        f"the labels of the second reading are not those of '{classes.name}'",
+        f"the labels of the lesion-type classifier are not those of '{classes.name}'",
         f"give {', '.join(classes.classes)}",
     )
     _check_member(second.member)
-    _require(second.member.name not in names, "the second reading has a member's name", "name it differently")
+    _require(second.member.name not in names, "the lesion-type classifier has a member's name", "name it differently")
     _temperature("its temperature", second.temperature)
 
 

@@ -17,7 +17,7 @@ ENSEMBLE = "ensemble"
 # Shares of malignant cases that predictive values are stated for: about that of a round of screening, and of a clinic
 # to which women come with a finding.
 PREVALENCES = (0.005, 0.1)
-LOOKS = {"first look": ("whole", "flip", "wider"), "second look": ("lesion", "around")}
+VIEW_GROUPS = {"global views": ("whole", "flip", "wider"), "lesion crops": ("lesion", "around")}
 # Fewer positives or negatives say nothing about discrimination.
 _LEAST = 10
 
@@ -147,13 +147,13 @@ def leave_out(read: Readings, members: Mapping[str, float], views: Mapping[str, 
     """What each member, look and view adds: AUROC of all minus AUROC without it, the other weights scaled up.
 
     Returns:
-        By what is left out ("member X", "first look", "view Y"), then by "all" and source: without (AUROC) and adds
+        By what is left out ("member X", "global views", "view Y"), then by "all" and source: without (AUROC) and adds
         ({value, low, high}, paired). What has no weight, or is all there is, is not listed.
     """
     subsets: dict[str, tuple[Mapping[str, float], Mapping[str, float]]] = {}
     for member in members:
         subsets[f"member {member}"] = ({name: w for name, w in members.items() if name != member}, views)
-    for look, names in LOOKS.items():
+    for look, names in VIEW_GROUPS.items():
         subsets[look] = (members, {name: w for name, w in views.items() if name not in names})
     for view in views:
         subsets[f"view {view}"] = (members, {name: w for name, w in views.items() if name != view})

@@ -15,7 +15,7 @@ from bus_hf.evaluation import metrics
 from bus_hf.evaluation.bootstrap import RESAMPLES, interval, resamples, settled
 from bus_hf.evaluation.calibration import Scale
 from bus_hf.evaluation.combine import combine
-from bus_hf.evaluation.evidence import LOOKS
+from bus_hf.evaluation.evidence import VIEW_GROUPS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,12 +183,12 @@ def _areas(
     """AUROC of each view alone, of each look, of both, and of each member alone; None for what was not read."""
     read, weighted = set(frame["view"]), {view: weight for view, weight in view_weights.items() if weight > 0}
     subsets: dict[str, tuple[Mapping[str, float], Mapping[str, float]]] = {
-        **{view: (member_weights, {view: 1.0}) for looked in LOOKS.values() for view in looked},
+        **{view: (member_weights, {view: 1.0}) for looked in VIEW_GROUPS.values() for view in looked},
         **{
             look: (member_weights, {view: weighted[view] for view in looked if view in weighted})
-            for look, looked in LOOKS.items()
+            for look, looked in VIEW_GROUPS.items()
         },
-        "both looks": (member_weights, weighted),
+        "all views": (member_weights, weighted),
         **{f"member {member}": ({member: 1.0}, weighted) for member in member_weights},
     }
     found: dict[str, Any] = {}

@@ -18,7 +18,7 @@ from bus_hf.hub.outgoing import outgoing
 _MEMBER_FILES = ("README.md", CONFIG, WEIGHTS)
 _ENSEMBLE_FILES = ("README.md",)
 # Sent where they are there, with `_plots`.
-_FURTHER = (REPORT, TRAINING, CALIBRATION, "second_reading/report.json")
+_FURTHER = (REPORT, TRAINING, CALIBRATION, "lesion_type/report.json")
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,11 @@ def push(
         dataclasses.replace(member, path=None, repo_id=pushed.repo_id, revision=pushed.commit)
         for member, pushed in zip(parts(manifest, None), done, strict=True)
     ]
-    count, second = len(manifest.members), manifest.second_reading
+    count, second = len(manifest.members), manifest.lesion_type
     pinned = dataclasses.replace(
         manifest,
         members=tuple(kept[:count]),
-        second_reading=dataclasses.replace(second, member=kept[count]) if second else None,
+        lesion_type=dataclasses.replace(second, member=kept[count]) if second else None,
     )
     text = json.dumps(dataclasses.asdict(pinned), indent=2, ensure_ascii=False) + "\n"
     last = dataclasses.replace(uploads[-1], files=uploads[-1].files | {MANIFEST: text.encode()})

@@ -1,4 +1,4 @@
-"""Reading images: first look, lesion box, second look, weighted vote, calibration."""
+"""Reading images: global views, lesion box, lesion crops, weighted vote, calibration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bus_hf.errors import BusError
 from bus_hf.inference.prediction import Failure, Prediction, note
 from bus_hf.inference.runtime import Runtime, open_runtime
 from bus_hf.probabilities import check_finite, class_probabilities, log_odds
-from bus_hf.views import FIRST_LOOK, VIEWS, Box, Window, cut, find_box, merge, window
+from bus_hf.views import GLOBAL_VIEWS, VIEWS, Box, Window, cut, find_box, merge, window
 
 # What is one image, or one file, although it can be iterated.
 _ONE = (str, Path, bytes, bytearray, memoryview, np.ndarray, Image, Scan, io.IOBase, Mapping)
@@ -95,7 +95,7 @@ class BreastCancerDetector:
         roi: Box | Sequence[float] | None = None,
         operating_point: str | None = None,
         heatmap: bool = False,
-        second_reading: bool = False,
+        lesion_type: bool = False,
         name: str | None = None,
     ) -> Prediction:
         """Read one image.
@@ -105,7 +105,7 @@ class BreastCancerDetector:
             roi: lesion box in pixels of the image, (left, top, width, height); replaces the found one.
             operating_point: name of one of the manifest's; None takes its default.
             heatmap: make the heat map too.
-            second_reading: ask the second reading too.
+            lesion_type: ask the lesion-type classifier too.
             name: of the image, for the result and for errors; a path is its own name.
 
         Raises:
@@ -113,11 +113,11 @@ class BreastCancerDetector:
                 reading where the ensemble has none.
         """
         point = self._point(operating_point)
-        self._check_second(second_reading)
+        self._check_second(lesion_type)
         title = _title(source, name, 1)
         scan = source if isinstance(source, Scan) else read_scan(source, name=title)
         given = None if roi is None else _checked(roi, scan.grey.shape, title)
-        return self._read([_Image(title, *scan, given)], point, heatmap, second_reading)[0]
+        return self._read([_Image(title, *scan, given)], point, heatmap, lesion_type)[0]
 
     def predict_many(
         self,
@@ -126,7 +126,7 @@ class BreastCancerDetector:
         batch_size: int = 8,
         operating_point: str | None = None,
         heatmap: bool = False,
-        second_reading: bool = False,
+        lesion_type: bool = False,
     ) -> Iterator[Prediction | Failure]:
         """Read images as they come, in order; one that cannot be read gives a `Failure` in its place.
 
@@ -135,11 +135,11 @@ class BreastCancerDetector:
             batch_size: images that are read together.
             operating_point: name of one of the manifest's; None takes its default.
             heatmap: make the heat maps too.
-            second_reading: ask the second reading too.
+            lesion_type: ask the lesion-type classifier too.
 
         Raises:
             BusError: at once, for a single image instead of several, an unknown operating point, a batch size below 1,
-                or a second reading where the ensemble has none.
+                or a lesion-type classifier where the ensemble has none.
         """
         if isinstance(sources, _ONE) or not isinstance(sources, Iterable):
             raise BusError(
@@ -147,10 +147,10 @@ class BreastCancerDetector:
                 remedy="give a list of images, or call predict",
             )
         point = self._point(operating_point)
-        self._check_second(second_reading)
+        self._check_second(lesion_type)
         if not isinstance(batch_size, int) or batch_size < 1:
             raise BusError(f"the batch size is {batch_size!r}", remedy="give a whole number of 1 or more")
-        return self._stream(sources, batch_size, point, heatmap, second_reading)
+        return self._stream(sources, batch_size, point, heatmap, lesion_type)
 
     def _stream(
         self, sources: Iterable[Source | Scan], batch_size: int, point: OperatingPoint, heatmap: bool, second: bool
@@ -172,11 +172,11 @@ class BreastCancerDetector:
         raise BusError(f"there is no operating point '{wanted}'", remedy=f"choose one of {names}")
 
     def _check_second(self, asked: bool) -> None:
-        if asked and self.manifest.second_reading is None:
-            raise BusError("this ensemble has no second reading", remedy="do not ask for one")
+        if asked and self.manifest.lesion_type is None:
+            raise BusError("this ensemble has no lesion-type classifier", remedy="do not ask for one")
 
     def _read(self, images: list[_Image], point: OperatingPoint, heatmap: bool, second: bool) -> list[Prediction]:
-        """Both looks on all images together, then each image's vote."""
+        """All views on all images together, then each image's vote."""
         readings: dict[tuple[str, int, str], _Reading] = {}
         squares: dict[tuple[int, str, int], np.ndarray] = {}
         windows: dict[tuple[int, str], Window] = {}
@@ -195,23 +195,23 @@ class BreastCancerDetector:
                 readings[member, *pair] = _Reading(logits, cam)
             return [] if out.lesion is None else list(out.lesion)
 
-        # First look: where the lesion is, unless the caller said so.
+        # Global views: where the lesion is, unless the caller said so.
         shapes = [image.grey.shape for image in images]
-        for (index, shape), view in itertools.product(enumerate(shapes), FIRST_LOOK):
+        for (index, shape), view in itertools.product(enumerate(shapes), GLOBAL_VIEWS):
             windows[index, view] = window(view, shape)
         unknown = [index for index, image in enumerate(images) if image.given is None]
-        maps = look(self.manifest.lesion_map.member, list(itertools.product(unknown, FIRST_LOOK)))
+        maps = look(self.manifest.lesion_map.member, list(itertools.product(unknown, GLOBAL_VIEWS)))
         boxes = [image.given for image in images]
         peaks: list[float | None] = [None] * len(images)
         for place, index in enumerate(unknown):
-            own = maps[place * len(FIRST_LOOK) : (place + 1) * len(FIRST_LOOK)]
-            merged = merge(own, [windows[index, view] for view in FIRST_LOOK], shapes[index])
+            own = maps[place * len(GLOBAL_VIEWS) : (place + 1) * len(GLOBAL_VIEWS)]
+            merged = merge(own, [windows[index, view] for view in GLOBAL_VIEWS], shapes[index])
             peaks[index] = float(merged.max())
             boxes[index] = find_box(merged, self.manifest.lesion_map.min_peak)
-        # Second look, and what is left of the first.
+        # Lesion crops, and what is left of the first.
         for (index, box), view in itertools.product(enumerate(boxes), self._views):
             windows.setdefault((index, view), window(view, shapes[index], box))
-        other = self.manifest.second_reading if second else None
+        other = self.manifest.lesion_type if second else None
         for member in (*self._members, *((other.member.name,) if other else ())):
             look(member, list(itertools.product(range(len(images)), self._views)))
         seconds: list[dict[str, float] | None] = [None] * len(images)
@@ -286,7 +286,7 @@ class BreastCancerDetector:
             heatmap=heat,
             heatmap_scale=scale,
             note=note(lesion_found, image.colour_overlay),
-            second_reading=second,
+            lesion_type=second,
             prevalence=manifest.fitted_on.prevalence,
         )
 

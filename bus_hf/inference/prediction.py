@@ -43,8 +43,8 @@ class Prediction(Mapping[str, Any]):
         heatmap_scale: logits that 1.0 in the heat map stands for; a place's evidence is what the logit would be, bias
             aside, if the whole image looked like that place.
         note: a sentence on what was unusual, or None.
-        second_reading: probability of each class of the second reading, 0..1; None unless asked for. It has no say in
-            the rest.
+        lesion_type: probability of each class of the lesion-type classifier, 0..1; None unless asked for. It changes
+            nothing else.
         prevalence: share of malignant images that `probability` assumes, 0..1.
     """
 
@@ -67,7 +67,7 @@ class Prediction(Mapping[str, Any]):
     heatmap: np.ndarray | None = field(default=None, compare=False, repr=False)
     heatmap_scale: float | None = None
     note: str | None = None
-    second_reading: dict[str, float] | None = None
+    lesion_type: dict[str, float] | None = None
     prevalence: float | None = None
 
     def __getitem__(self, key: str) -> Any:

@@ -79,7 +79,7 @@ class Part:
 
 def read_parts(folder: str | Path, ensemble: Ensemble, members: Sequence[str] | None = None) -> Iterator[Part]:
     """Each needed part, one at a time; BusError when its outputs are not those of its label set."""
-    second = ensemble.second_reading
+    second = ensemble.lesion_type
     for member in parts(ensemble, members):
         classes = label_set(second.label_set if second and member is second.member else ensemble.label_set)
         # A single logit carries the name of the class it speaks for.

@@ -75,13 +75,13 @@ def class_table(found: Mapping[str, Any], part: str = "all") -> str:
     return "\n".join(lines)
 
 
-def second_reading_text(found: Mapping[str, Any]) -> str:
-    """What an ensemble's README and page say of its second reading."""
+def lesion_type_text(found: Mapping[str, Any]) -> str:
+    """What an ensemble's README and page say of its lesion-type classifier."""
     whole = found["all"]
     right, macro = estimate(whole["accuracy"]), estimate(whole["macro_f1"])
     return (
-        f"The second reading tells apart {', '.join(found['classes'])}; it is asked for and has no say in the answer "
-        f"above. Measured on {whole['n']} images in {whole['n_groups']} groups, each by a network that saw no image of "
+        f"The lesion-type classifier tells apart {', '.join(found['classes'])}; it runs on request and has no say in the "
+        f"answer above. Measured on {whole['n']} images in {whole['n_groups']} groups, each by a network that saw no image of "
         f"its group: accuracy {right}, macro F1 {macro}.\n\n{class_table(found)}"
     )
 
@@ -92,7 +92,7 @@ def card(page: str, records: Sequence[Mapping[str, Any]], lone: bool = False) ->
     Args:
         page: from `markdown`.
         records: of the runs, the one whose network lies in the folder first.
-        lone: it is no second reading of an ensemble.
+        lone: it is no lesion-type classifier of an ensemble.
     """
     from huggingface_hub import ModelCardData
 
@@ -108,8 +108,8 @@ def card(page: str, records: Sequence[Mapping[str, Any]], lone: bool = False) ->
         ""
         if lone
         else """
-Offered beside an ensemble as a second reading: it is asked for, marked as such, and has no say in the ensemble's
-answer. Its temperature was fitted on the fold that it left out. In use the second look takes the box that the
+Offered beside an ensemble as a lesion-type classifier: it runs on request, is marked as such, and has no say in the
+ensemble's answer. Its temperature was fitted on the fold that it left out. In use the lesion crops take the box that the
 ensemble's lesion map finds; here each network took its own.
 """
     )

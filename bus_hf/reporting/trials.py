@@ -14,7 +14,7 @@ from bus_hf.evaluation import metrics, weighting
 from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, interval, resamples, settled
 from bus_hf.evaluation.calibration import threshold_for_sensitivity
 from bus_hf.evaluation.combine import combine
-from bus_hf.evaluation.evidence import LOOKS
+from bus_hf.evaluation.evidence import VIEW_GROUPS
 from bus_hf.evaluation.report import on_lesions
 from bus_hf.reporting.tables import estimate, signed
 
@@ -116,9 +116,9 @@ def vote_rules(
 def looks(
     runs: Mapping[str, pd.DataFrame], view_weights: Mapping[str, float], n: int = RESAMPLES
 ) -> list[dict[str, Any]]:
-    """What both looks, each look and each view give of one trial: rows as of `table`, both looks first."""
-    kinds = {"both looks": tuple(view_weights)}
-    for look, views in LOOKS.items():
+    """What all views, each look and each view give of one trial: rows as of `table`, all views first."""
+    kinds = {"all views": tuple(view_weights)}
+    for look, views in VIEW_GROUPS.items():
         kinds[look] = tuple(view for view in views if view in view_weights)
     kinds |= {f"view {view}": (view,) for view in view_weights}
     return _rows(

@@ -30,7 +30,7 @@ def about(ensemble: str) -> str:
     folder = Path(ensemble)
     parts = ["## What this is", DISCLAIMER, *_told(folder / TRAINING, _members)]
     parts += _told(folder / CALIBRATION, _site) or _figures(folder / REPORT)
-    parts += _told(folder / "second_reading" / REPORT, _second)
+    parts += _told(folder / "lesion_type" / REPORT, _second)
     return "\n\n".join([*parts, _LIMITS])
 
 
@@ -78,7 +78,7 @@ def _site(found: Any) -> list[str]:
 
 
 def _second(found: Any) -> list[str]:
-    return ["## Lesion-type classifier", multiclass.second_reading_text(found)]
+    return ["## Lesion-type classifier", multiclass.lesion_type_text(found)]
 
 
 def _course(record: Mapping[str, Any]) -> str:

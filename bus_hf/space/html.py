@@ -69,9 +69,9 @@ def _note(result: Prediction) -> str:
 
 def _lesion_type(result: Prediction) -> str:
     """What the lesion-type classifier says, marked as such; nothing where it was not asked."""
-    if result.second_reading is None:
+    if result.lesion_type is None:
         return ""
-    bars = "".join(_bar(name, chance) for name, chance in result.second_reading.items())
+    bars = "".join(_bar(name, chance) for name, chance in result.lesion_type.items())
     return f'<h3>Lesion type</h3><ul class="bars second">{bars}</ul><p>{sentences.LESION_TYPE}</p>'
 
 
@@ -151,7 +151,7 @@ def csv_text(results: Sequence[Prediction | Failure]) -> str:
 
 
 def _columns(results: Sequence[Prediction | Failure]) -> tuple[str, ...]:
-    typed = any(isinstance(result, Prediction) and result.second_reading is not None for result in results)
+    typed = any(isinstance(result, Prediction) and result.lesion_type is not None for result in results)
     return (*_NUMBERS, *(["lesion type"] if typed else []), "note")
 
 
@@ -160,7 +160,7 @@ def _row(result: Prediction | Failure, columns: Sequence[str], share: Callable[[
     if isinstance(result, Failure):
         return result.name, "not read", *[""] * (len(columns) - 3), result.error
     box = "" if result.box is None else " ".join(str(round(value)) for value in result.box)
-    types = ", ".join(f"{name} {share(chance)}" for name, chance in (result.second_reading or {}).items())
+    types = ", ".join(f"{name} {share(chance)}" for name, chance in (result.lesion_type or {}).items())
     return (
         result.name,
         sentences.verdict(result),

@@ -160,7 +160,7 @@ def _choices(reader: Reader) -> tuple[list[tuple[str, str]], str | None, bool, b
         # The page still opens: a reading then says what is wrong and what to do.
         return [("as the ensemble says", "")], "", False, False
     names = [(sentences.choice(one), one.name) for one in manifest.operating_points]
-    return names, manifest.default_operating_point, len(manifest.members) > 1, manifest.second_reading is not None
+    return names, manifest.default_operating_point, len(manifest.members) > 1, manifest.lesion_type is not None
 
 
 def _folder(reader: Reader) -> str:

@@ -73,7 +73,7 @@ class Reader:
             raise WrongRequestError(
                 f"there is no operating point '{asked.point[:40]}'", remedy=f"choose one of {', '.join(names)}"
             )
-        if asked.lesion_type and manifest.second_reading is None:
+        if asked.lesion_type and manifest.lesion_type is None:
             raise WrongRequestError("this ensemble has no lesion-type classifier", remedy="do not ask for one")
 
     def decode(self, upload: Upload) -> Scan:
@@ -91,7 +91,7 @@ class Reader:
                     roi=asked.roi,
                     operating_point=asked.point,
                     heatmap=asked.heatmap,
-                    second_reading=asked.lesion_type,
+                    lesion_type=asked.lesion_type,
                     name=name,
                 )
         except BusError as error:

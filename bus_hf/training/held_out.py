@@ -19,9 +19,9 @@ from bus_hf.evaluation.lesions import on_lesion
 from bus_hf.models import TrainingNet
 from bus_hf.training.batches import normalised
 from bus_hf.views import (
-    FIRST_LOOK,
+    GLOBAL_VIEWS,
+    LESION_CROPS,
     MIN_PEAK,
-    SECOND_LOOK,
     VIEW_WEIGHTS,
     VIEWS,
     Box,
@@ -58,7 +58,7 @@ def read_out_of_fold(
         std: the member's, three values.
         member: name of the member.
         fold: number of the fold.
-        boxes: box of each case by name, which the second look takes; those of the own lesion map where None.
+        boxes: box of each case by name, which the lesion crops take; those of the own lesion map where None.
         progress: called with the number of cases read.
 
     Returns:
@@ -89,20 +89,20 @@ def read_out_of_fold(
     rows: list[dict[str, Any]] = []
     for start in range(0, len(cases), _CHUNK):
         chunk = cases[start : start + _CHUNK]
-        first = [[window(view, _shape(case)) for view in FIRST_LOOK] for case in chunk]
+        first = [[window(view, _shape(case)) for view in GLOBAL_VIEWS] for case in chunk]
         logits, cams, lesions = forward(_cut_all(chunk, first, size))
-        per = len(FIRST_LOOK)
+        per = len(GLOBAL_VIEWS)
         maps = [merge(list(lesions[n * per : (n + 1) * per]), first[n], _shape(case)) for n, case in enumerate(chunk)]
         if boxes is None:
             found = [find_box(lesion_map, MIN_PEAK) for lesion_map in maps]
         else:
             found = [boxes[case.name] for case in chunk]
         second = [
-            [window(view, _shape(case), box) for view in SECOND_LOOK] for case, box in zip(chunk, found, strict=True)
+            [window(view, _shape(case), box) for view in LESION_CROPS] for case, box in zip(chunk, found, strict=True)
         ]
         more_logits, more_cams, _ = forward(_cut_all(chunk, second, size))
         for n, case in enumerate(chunk):
-            k = len(SECOND_LOOK)
+            k = len(LESION_CROPS)
             own_logits = [*logits[n * per : (n + 1) * per], *more_logits[n * k : (n + 1) * k]]
             own_cams = [*cams[n * per : (n + 1) * per], *more_cams[n * k : (n + 1) * k]]
             heat = np.maximum(

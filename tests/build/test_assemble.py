@@ -118,7 +118,7 @@ def test_runs_that_held_out_other_images_are_refused(runs, tmp_path):
         assemble([runs / "two", runs / "other"], tmp_path / "x")
 
 
-def test_a_second_look_at_other_boxes_is_refused(runs, tmp_path):
+def test_a_lesion_crops_at_other_boxes_is_refused(runs, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(runs / "two", other)
     frame = pd.read_parquet(other / "out_of_fold.parquet")
@@ -170,8 +170,8 @@ def test_shipped_ensemble_is_whole_and_small():
     assert manifest.fitted_on.out_of_fold_sha256 == sha256(SHIPPED / "out_of_fold.parquet")
 
 
-def test_shipped_second_reading_was_measured_out_of_fold_and_calibrated_on_its_own_fold():
-    found = read_manifest(SHIPPED).second_reading
+def test_shipped_lesion_type_was_measured_out_of_fold_and_calibrated_on_its_own_fold():
+    found = read_manifest(SHIPPED).lesion_type
     assert found is not None
     home = SHIPPED / found.member.path
     frame = pd.read_parquet(home / "out_of_fold.parquet").drop_duplicates("name")

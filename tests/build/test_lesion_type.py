@@ -15,7 +15,7 @@ from bus_hf.build import lesion_type
 from bus_hf.cli import main
 from bus_hf.data.phantoms import phantom
 from bus_hf.ensemble.folder import read_manifest, sha256, write_manifest
-from bus_hf.ensemble.manifest import Member, SecondReading
+from bus_hf.ensemble.manifest import LesionType, Member
 from bus_hf.errors import BusError
 from bus_hf.evaluation import multiclass
 from bus_hf.evaluation.calibration import fit_temperature
@@ -29,7 +29,7 @@ HISTOLOGY = labels.LABEL_SETS["histology"]
 
 @pytest.fixture(scope="module")
 def offered(tmp_path_factory, make_ensemble):
-    """An ensemble of two members with a second reading, all of random weights."""
+    """An ensemble of two members with a lesion-type classifier, all of random weights."""
     folder = tmp_path_factory.mktemp("offered")
     manifest = make_ensemble(folder)
     torch.manual_seed(7)
@@ -39,8 +39,8 @@ def offered(tmp_path_factory, make_ensemble):
     models.save_member(home, net.eval(), HISTOLOGY, 64)
     hashes = [sha256(home / name) for name in (WEIGHTS, CONFIG)]
     member = Member("histology", home.name, None, None, hashes[0], 1.0, config_sha256=hashes[1])
-    second = SecondReading("histology", HISTOLOGY.classes, member, 2.0)
-    write_manifest(dataclasses.replace(manifest, second_reading=second), folder)
+    second = LesionType("histology", HISTOLOGY.classes, member, 2.0)
+    write_manifest(dataclasses.replace(manifest, lesion_type=second), folder)
     for name in ("README.md", "report.json", "training.json", *(f"{one.path}/README.md" for one in manifest.members)):
         (folder / name).write_text("{}")
     (home / "README.md").write_text("card")
@@ -54,9 +54,9 @@ def image():
 
 def test_it_is_the_softmax_of_the_weighted_views_and_changes_nothing_else(offered, image):
     detector = BreastCancerDetector.from_pretrained(offered)
-    plain, asked = detector.predict(image), detector.predict(image, second_reading=True)
-    assert plain.second_reading is None
-    assert dataclasses.replace(asked, second_reading=None) == plain
+    plain, asked = detector.predict(image), detector.predict(image, lesion_type=True)
+    assert plain.lesion_type is None
+    assert dataclasses.replace(asked, lesion_type=None) == plain
     net = models.load_member(offered / lesion_type.FOLDER)
     mean, std = (torch.tensor(net.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
     logits = torch.zeros(4)
@@ -65,25 +65,25 @@ def test_it_is_the_softmax_of_the_weighted_views_and_changes_nothing_else(offere
         with torch.inference_mode():
             logits += weight * net(((square[None] - mean) / std)[None])[0]
     expected = torch.softmax(logits / 2.0, 0)
-    assert list(asked.second_reading) == list(HISTOLOGY.classes)
-    assert list(asked.second_reading.values()) == pytest.approx(expected.tolist(), abs=1e-4)
+    assert list(asked.lesion_type) == list(HISTOLOGY.classes)
+    assert list(asked.lesion_type.values()) == pytest.approx(expected.tolist(), abs=1e-4)
     assert expected.max() > 0.3, "the test must be able to tell the classes apart"
 
 
 def test_many_and_the_light_choice_offer_it_too(offered, image):
     light = BreastCancerDetector.from_pretrained(offered, members=["light"])
-    one, other = light.predict_many([image, image.T.copy()], second_reading=True)
-    assert sum(one.second_reading.values()) == pytest.approx(1)
-    assert one.second_reading != other.second_reading
+    one, other = light.predict_many([image, image.T.copy()], lesion_type=True)
+    assert sum(one.lesion_type.values()) == pytest.approx(1)
+    assert one.lesion_type != other.lesion_type
     assert list(one.members) == ["test_efficientnet"]
 
 
 def test_asking_where_there_is_none_is_one_sentence(tiny_ensemble, image):
     detector = BreastCancerDetector.from_pretrained(tiny_ensemble)
-    with pytest.raises(BusError, match="has no second reading"):
-        detector.predict(image, second_reading=True)
-    with pytest.raises(BusError, match="has no second reading"):
-        detector.predict_many([image], second_reading=True)
+    with pytest.raises(BusError, match="has no lesion-type classifier"):
+        detector.predict(image, lesion_type=True)
+    with pytest.raises(BusError, match="has no lesion-type classifier"):
+        detector.predict_many([image], lesion_type=True)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_asking_where_there_is_none_is_one_sentence(tiny_ensemble, image):
 )
 def test_a_wrong_entry_is_one_sentence(offered, tmp_path, change, sentence):
     data = json.loads((offered / MANIFEST).read_text())
-    data["second_reading"] |= change
+    data["lesion_type"] |= change
     (tmp_path / MANIFEST).write_text(json.dumps(data))
     with pytest.raises(BusError, match=sentence):
         read_manifest(tmp_path)
@@ -125,12 +125,12 @@ def test_the_command_line_prints_it_when_asked(offered, tmp_path, image, capsys)
     cv2.imwrite(str(tmp_path / "scan.png"), image)
     command = ["predict", str(tmp_path / "scan.png"), "--ensemble", str(offered)]
     assert main(command) == 0
-    assert "second reading" not in capsys.readouterr().out
-    assert main([*command, "--second-reading", "--csv", str(tmp_path / "table.csv")]) == 0
+    assert "lesion-type classifier" not in capsys.readouterr().out
+    assert main([*command, "--lesion-type", "--csv", str(tmp_path / "table.csv")]) == 0
     assert "lesion type: cyst " in capsys.readouterr().out
     assert "fibroadenoma" in (tmp_path / "table.csv").read_text()
-    assert main([*command, "--second-reading", "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out)["second_reading"]) == set(HISTOLOGY.classes)
+    assert main([*command, "--lesion-type", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["lesion_type"]) == set(HISTOLOGY.classes)
 
 
 def test_the_page_shows_it_marked_as_such(offered, image):

@@ -15,7 +15,7 @@ from bus_hf.build import site_calibration
 from bus_hf.cli import main
 from bus_hf.data.phantoms import phantom
 from bus_hf.ensemble.folder import read_manifest, sha256, verify
-from bus_hf.ensemble.manifest import Member, SecondReading
+from bus_hf.ensemble.manifest import LesionType, Member
 from bus_hf.errors import BusError
 from bus_hf.evaluation import calibration, combine, metrics
 from bus_hf.reporting import site
@@ -307,8 +307,8 @@ def test_what_is_written_is_what_the_manifest_names_and_opens(offered_site, tmp_
     also = [f"{before.lesion_map.member}/lesion_head.safetensors", "README.md", "calibration.json", "ensemble.json"]
     assert written == sorted([*members, *also, f"{second}/config.json", f"{second}/model.safetensors"])
     image, _ = phantom(np.random.default_rng(1), "benign")
-    result = BreastCancerDetector.from_pretrained(tmp_path / "mine", device="cpu").predict(image, second_reading=True)
-    assert sum(result.second_reading.values()) == pytest.approx(1)
+    result = BreastCancerDetector.from_pretrained(tmp_path / "mine", device="cpu").predict(image, lesion_type=True)
+    assert sum(result.lesion_type.values()) == pytest.approx(1)
     card = (tmp_path / "mine" / "README.md").read_text()
     told = about(str(tmp_path / "mine"))
     assert site.text(found) in told
@@ -332,7 +332,7 @@ def test_what_cannot_be_opened_is_not_written(offered_site, tmp_path, monkeypatc
 
 @pytest.fixture(scope="module")
 def offered_site(make_ensemble, tmp_path_factory):
-    """A folder with a second reading and files that its manifest does not name; and the second reading's path."""
+    """A folder with a lesion-type classifier and files that its manifest does not name; and the classifier's path."""
     import timm
 
     from bus_hf import labels, models
@@ -351,7 +351,7 @@ def offered_site(make_ensemble, tmp_path_factory):
         1.0,
         config_sha256=sha256(home / "config.json"),
     )
-    make_ensemble(folder, second_reading=SecondReading("histology", classes.classes, member, 2.0))
+    make_ensemble(folder, lesion_type=LesionType("histology", classes.classes, member, 2.0))
     (folder / ".netrc").write_text("secret")
     (folder / "test_resnet" / ".hidden").write_text("secret")
     (folder / "test_resnet" / "notes.txt").write_text("patient 7")

@@ -94,8 +94,8 @@ def test_shipped_plan_names_the_five_and_the_light_member_and_shares_a_split():
     assert all(config.boxes == f"{light.output}/out_of_fold.parquet" for config in members[1:])
     runs = {*plan.starts, *plan.members}
     assert len({from_yaml(config).output for config in runs}) == len(runs)
-    assert plan.second_reading is not None
-    assert from_yaml(plan.second_reading).label_set == "histology"
+    assert plan.lesion_type is not None
+    assert from_yaml(plan.lesion_type).label_set == "histology"
     made = {f"{config.output}/checkpoint": config.backbone for config in starts}
     for config in (*starts, *members):
         if config.init_from and config.init_from.startswith("runs/"):

@@ -54,7 +54,7 @@ def test_a_trial_and_its_table(tmp_path, monkeypatch, capsys):
     read = json.loads(capsys.readouterr().out)
     assert [row["read"] for row in read] == ["two", "one"]
     assert main(["trials", "--looks", "wider", "--json"]) == 0
-    assert [row["name"] for row in json.loads(capsys.readouterr().out)][:2] == ["both looks", "first look"]
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)][:2] == ["all views", "global views"]
     twin = pd.read_parquet(tmp_path / "trials" / "wider" / "one.parquet")["name"].iloc[0]
     (tmp_path / "trials" / "left_out.csv").write_text(f'name,why\n"{twin}",a copy\n')
     assert main(["trials", "--thresholds", "wider", "--json"]) == 0

@@ -83,7 +83,7 @@ def manifest():
             "prevalence": 0.31,
             "out_of_fold_sha256": HASH,
         },
-        "second_reading": None,
+        "lesion_type": None,
     }
 
 

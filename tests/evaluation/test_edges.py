@@ -60,10 +60,10 @@ def test_views_without_weight_need_not_be_there(weights):
     areas = report.report(logits(views=read), {"light": 0.5, "other": 0.5}, weights, calibration.PLAIN, POINTS)[
         "views"
     ]["one"]
-    assert areas["both looks"] is not None
-    assert areas["both looks"] == areas["first look"]
+    assert areas["all views"] is not None
+    assert areas["all views"] == areas["global views"]
     assert areas["whole"]["value"] > 0.5
-    assert areas["second look"] is None
+    assert areas["lesion crops"] is None
     assert areas["lesion"] is None
 
 

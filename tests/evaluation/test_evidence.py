@@ -131,7 +131,7 @@ def test_leaving_out_the_best_costs_and_the_blind_nothing(found, read):
     assert abs(left["member blind"]["all"]["adds"]["value"]) < 0.01
     without = combined(read, {"fair": 0.43, "blind": 0.02})
     assert left["member good"]["all"]["without"] == pytest.approx(roc_auc_score(read.labels, without), abs=1e-6)
-    assert {"first look", "second look", *(f"view {view}" for view in VIEWS)} < set(left)
+    assert {"global views", "lesion crops", *(f"view {view}" for view in VIEWS)} < set(left)
 
 
 def test_thresholds_of_the_other_source(found, read):

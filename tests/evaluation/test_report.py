@@ -133,7 +133,7 @@ def test_report_is_json_and_tables_and_cards_come_from_it(found, tmp_path):
     assert tables.estimate(alone["two"]["auprc"]) in card.text
     whole = cards.ensemble_card(again, "bus", {"net": RECORD})
     assert table in whole
-    assert "| both looks |" in whole
+    assert "| all views |" in whole
     assert "120 images" in whole
 
 

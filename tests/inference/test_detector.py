@@ -157,10 +157,10 @@ def test_each_member_and_view_alone():
     assert result.disagreement > 0.01
 
 
-def test_only_what_has_weight_is_computed_and_the_first_look_is_shared():
+def test_only_what_has_weight_is_computed_and_the_global_views_is_shared():
     found = detector()
     found.predict(lesion_image())
-    # The map needs all three of the first look, "wider" has no weight after that; "idle" has none at all.
+    # The map needs all three of the global views, "wider" has no weight after that; "idle" has none at all.
     assert found._runtime.calls == [("lite", 3), ("lite", 2), ("big", 4)]
 
 
@@ -490,7 +490,7 @@ def test_no_heat_map_unless_asked_for():
     assert result.heatmap_scale is None
 
 
-def test_only_the_second_look_may_have_weight():
+def test_only_the_lesion_crops_may_have_weight():
     views = {"lesion": 0.5, "around": 0.5}
     result = detector(views=views).predict(lesion_image(), heatmap=True)
     assert list(result.views) == ["lesion", "around"]

@@ -133,7 +133,7 @@ def test_the_note_stands_in_the_verdict():
 @pytest.mark.parametrize("chance", [0.0, 1e-9, 0.9999, 1.0])
 def test_nothing_on_the_page_is_certain(chance):
     result = replace(
-        READING, probability=chance, threshold=chance, members={"one": chance}, second_reading={"cyst": chance}
+        READING, probability=chance, threshold=chance, members={"one": chance}, lesion_type={"cyst": chance}
     )
     for text in (html.reading(result, POINT), html.table([result])):
         assert re.search(r"\b(0|0\.0+|100|100\.0+) ?%(?!\")", re.sub('style="[^"]*"', "", text)) is None
@@ -176,7 +176,7 @@ def test_table_and_csv_say_the_same():
 
 
 def test_the_table_holds_lesion_types_and_heat_maps_where_they_were_asked_for():
-    typed = replace(READING, second_reading={"cyst": 0.2, "carcinoma": 0.8})
+    typed = replace(READING, lesion_type={"cyst": 0.2, "carcinoma": 0.8})
     small = html.thumbnail(np.full((100, 120), 80, np.uint8), typed)
     shown = html.table([typed, Failure("bad.png", "bad.png: it is empty; save it again.")], [small, None])
     assert '<th scope="col">lesion type</th>' in shown

@@ -101,13 +101,13 @@ def test_a_threshold_is_fitted_at_home_and_read_abroad():
 def test_looks_are_the_views_weighed_among_themselves():
     runs = {"a": run(0.8, 1), "b": run(0.8, 2)}
     rows = {row["name"]: row for row in trials.looks(runs, VIEWS, n=50)}
-    assert list(rows) == ["both looks", "first look", "second look", "view whole", "view lesion"]
+    assert list(rows) == ["all views", "global views", "lesion crops", "view whole", "view lesion"]
     part = runs["b"][(runs["b"]["source"] == "a") & (runs["b"]["view"] == "lesion")]
     area = roc_auc_score(part["label"], part["logit_0"])
-    assert rows["second look"]["auroc"]["b > a"]["value"] == pytest.approx(area, abs=1e-6)
-    assert rows["view lesion"]["auroc"] == rows["second look"]["auroc"]
+    assert rows["lesion crops"]["auroc"]["b > a"]["value"] == pytest.approx(area, abs=1e-6)
+    assert rows["view lesion"]["auroc"] == rows["lesion crops"]["auroc"]
     both = trials.table({"x": runs}, VIEWS, n=50)[0]
-    assert rows["both looks"]["auroc"] == both["auroc"]
+    assert rows["all views"]["auroc"] == both["auroc"]
     assert trials.markdown(list(rows.values())).startswith("| read | a > a |")
 
 

@@ -12,7 +12,7 @@ from bus_hf.reporting import sanitize
 from bus_hf.space.about import about, pictures
 
 SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints"
-FILES = ("report.json", "training.json", "second_reading/report.json")
+FILES = ("report.json", "training.json", "lesion_type/report.json")
 EVIL = "<img src=x onerror=alert(1)>![a](http://evil.example/x.png)|`\n# [b](javascript:alert(1)) www.evil.example"
 
 

@@ -58,7 +58,7 @@ def test_package_weights_are_copied_by_position():
     assert torch.equal(model.conv_stem.weight, state["_conv_stem.weight"])
     assert torch.equal(model.bn2.running_var, state["_bn1.running_var"])
     assert model.classifier.weight.shape == (1, 1280)
-    # The second reading comes from the cache, in the same order.
+    # The lesion-type classifier comes from the cache, in the same order.
     again, _ = start("tf_efficientnet_lite0", 1, init="package")
     assert torch.equal(again.bn2.running_var, model.bn2.running_var)
 

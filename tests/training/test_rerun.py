@@ -45,7 +45,7 @@ def test_stored_weights_say_what_the_run_wrote(tiny, finished, tmp_path):
     ).read_bytes()
 
 
-def test_other_boxes_change_the_second_look_alone(tiny, finished, tmp_path):
+def test_other_boxes_change_the_lesion_crops_alone(tiny, finished, tmp_path):
     boxes = pd.read_parquet(finished / "out_of_fold.parquet")
     boxes["box_x"], boxes["box_y"], boxes["box_w"], boxes["box_h"] = 2.0, 3.0, 20.0, 15.0
     path = tmp_path / "boxes.parquet"

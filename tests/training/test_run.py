@@ -185,7 +185,7 @@ def test_smoke_config_learns_held_out_phantoms(tmp_path):
     assert auroc(mean["label"].to_numpy(), mean["logit"].to_numpy()) > 0.9
 
 
-def test_boxes_of_another_run_place_the_second_look_and_change_nothing_else(tiny, tmp_path):
+def test_boxes_of_another_run_place_the_lesion_crops_and_change_nothing_else(tiny, tmp_path):
     first = run(tiny)
     light = pd.read_parquet(first / "out_of_fold.parquet")
     moved = light.assign(box_x=10.0, box_y=20.0, box_w=40.0, box_h=30.0)
