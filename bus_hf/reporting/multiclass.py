@@ -80,9 +80,9 @@ def lesion_type_text(found: Mapping[str, Any]) -> str:
     whole = found["all"]
     right, macro = estimate(whole["accuracy"]), estimate(whole["macro_f1"])
     return (
-        f"The lesion-type classifier tells apart {', '.join(found['classes'])}; it runs on request and has no say in the "
-        f"answer above. Measured on {whole['n']} images in {whole['n_groups']} groups, each by a network that saw no image of "
-        f"its group: accuracy {right}, macro F1 {macro}.\n\n{class_table(found)}"
+        f"The lesion-type classifier tells apart {', '.join(found['classes'])}; it runs on request and has no say "
+        f"in the answer above. Measured on {whole['n']} images in {whole['n_groups']} groups, each by a network that "
+        f"saw no image of its group: accuracy {right}, macro F1 {macro}.\n\n{class_table(found)}"
     )
 
 
@@ -109,8 +109,8 @@ def card(page: str, records: Sequence[Mapping[str, Any]], lone: bool = False) ->
         if lone
         else """
 Offered beside an ensemble as a lesion-type classifier: it runs on request, is marked as such, and has no say in the
-ensemble's answer. Its temperature was fitted on the fold that it left out. In use the lesion crops take the box that the
-ensemble's lesion map finds; here each network took its own.
+ensemble's answer. Its temperature was fitted on the fold that it left out. In use the lesion crops take the box
+that the ensemble's lesion map finds; here each network took its own.
 """
     )
     start = first["start"]
