@@ -87,8 +87,8 @@ figures-log: $(EVERYTHING)
 	@$(BIN)/python -m bus_hf.cli trials --heat $(HEAT) --log LOG.md > /dev/null
 	@$(BIN)/python -m bus_hf.cli trials --votes $(VOTES) --log LOG.md > /dev/null
 
-docs: $(EVERYTHING) ## docs/hub.md again, with what its commands print
-	@$(BIN)/python -m tests.hub.document
+docs: $(EVERYTHING) ## README.md and docs/ again, with what their commands print
+	@$(BIN)/python -m tests.pages
 
 ensemble: $(EVERYTHING) ## train every member of configs/ensemble.yaml on DATA and write the ensemble: hours, goes on where it stopped
 	@$(BIN)/python -m bus_hf.cli ensemble configs/ensemble.yaml --data $(DATA) $(ARGS)
