@@ -88,6 +88,7 @@ figures-log: $(EVERYTHING)
 	@$(BIN)/python -m bus_hf.cli trials --votes $(VOTES) --log LOG.md > /dev/null
 
 docs: $(EVERYTHING) ## README.md and docs/ again, with what their commands print
+	@$(BIN)/python -m tests.screenshot
 	@$(BIN)/python -m tests.pages
 
 ensemble: $(EVERYTHING) ## train every member of configs/ensemble.yaml on DATA and write the ensemble: hours, goes on where it stopped

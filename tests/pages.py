@@ -30,7 +30,9 @@ BLOCK = re.compile(r"```(?P<kind>console|pycon)\n(?P<body>.*?)```", re.DOTALL)
 # What lies beside the commands, as in a clone.
 _CLONE = ("checkpoints", "configs", "examples", "metrics", "train_accelerate.py")
 # Progress bars and warnings, which every run prints otherwise.
-_PASSING = re.compile(r"(\d+%\||it/s|step/s|images?/s|examples/s|images \[|warn|Warning|UserWarning|requested torchvision)")
+_PASSING = re.compile(
+    r"(\d+%\||it/s|step/s|images?/s|examples/s|images \[|warn|Warning|UserWarning|requested torchvision)"
+)
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 _COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 _SECONDS = 600
@@ -151,7 +153,9 @@ def printed(block: re.Match[str], where: Place) -> str:
     else:
         statements = [command for command, _ in _pairs(block["body"], ">>> ")]
         typed = [f">>> {statement}".replace("\n", "\n... ") for statement in statements]
-        pairs = list(zip(typed, where.session([f"{one}\n" if "\n" in one else one for one in statements]), strict=False))
+        pairs = list(
+            zip(typed, where.session([f"{one}\n" if "\n" in one else one for one in statements]), strict=False)
+        )
     lines = [line for command, output in pairs for line in (command, output) if line]
     return "\n".join([f"```{block['kind']}", *lines, "```"])
 

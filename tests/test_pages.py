@@ -35,7 +35,9 @@ def test_commands_that_are_not_run_exist(page):
         if words[0].removeprefix(".venv/bin/") == "bus-hf":
             assert callable(parser().parse_args(words[1:]).run), line
         for word in words:
-            if word.endswith((".py", ".yaml", ".sh")) and "/" not in word.removeprefix("configs/").removeprefix("examples/"):
+            if word.endswith((".py", ".yaml", ".sh")) and "/" not in word.removeprefix("configs/").removeprefix(
+                "examples/"
+            ):
                 assert (ROOT / word).is_file(), line
 
 
