@@ -19,21 +19,19 @@ in other boxes, without training it:
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
-import types
 import typing
 from pathlib import Path
 
-from bus_hf.config import TrainConfig, field_types, from_mapping, from_yaml
+from bus_hf.config import TrainConfig, from_mapping, from_yaml, settings_by_group
 from bus_hf.errors import BusError, of_system
 from bus_hf.filenames import RUN
 
 
 def parser() -> argparse.ArgumentParser:
-    """One flag a setting, with its help and default."""
+    """One flag a setting, with its help and default, in the groups of `TrainConfig`."""
     lines = (__doc__ or "").splitlines()
     flags = argparse.ArgumentParser(
         prog="train_accelerate.py",
@@ -49,19 +47,20 @@ def parser() -> argparse.ArgumentParser:
         default=None,
         help="train nothing: read again what this member left out (folder checkpoint of a run, or one of an ensemble)",
     )
-    kinds = field_types()
-    for field in dataclasses.fields(TrainConfig):
-        kind = kinds[field.name]
-        text = f"{field.metadata['help']} (default: {_shown(field.default)})".replace("%", "%%")
-        name = f"--{field.name}"
-        if kind is bool:
-            flags.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
-        elif typing.get_origin(kind) is tuple:
-            # Given twice, it adds up.
-            flags.add_argument(name, action="extend", nargs="*", metavar="TEXT", help=text)
-        else:
-            plain = str if typing.get_origin(kind) is types.UnionType else kind
-            flags.add_argument(name, type=plain, metavar=plain.__name__.upper(), help=text)
+    for group, settings in settings_by_group().items():
+        section = flags.add_argument_group(group)
+        for name, setting in settings.items():
+            flag = f"--{name}"
+            text = f"{setting.description} (default: {_shown(setting.default)})".replace("%", "%%")
+            kind = setting.annotation
+            if kind is bool:
+                section.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
+            elif typing.get_origin(kind) is tuple:
+                # Given twice, it adds up.
+                section.add_argument(flag, action="extend", nargs="*", metavar="TEXT", help=text)
+            else:
+                plain: type = int if kind is int else float if kind is float else str
+                section.add_argument(flag, type=plain, metavar=plain.__name__.upper(), help=text)
     return flags
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bus_hf.ensemble.folder import sha256, write_manifest
-from bus_hf.ensemble.manifest import Abstain, Ensemble, FittedOn, LesionMap, Member, OperatingPoint
+from bus_hf.ensemble.manifest import SCHEMA, Abstain, Ensemble, FittedOn, LesionMap, Member, OperatingPoint
 from bus_hf.filenames import LESION_HEAD
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,6 +72,7 @@ def make_ensemble():
         first = architectures[0]
         head = folder / first / LESION_HEAD
         settings = {
+            "schema": SCHEMA,
             "name": "tiny",
             "version": "0.0.1",
             "label_set": label_set,
@@ -90,6 +91,7 @@ def make_ensemble():
             "abstain": Abstain(log_odds(0.25), log_odds(0.35), 0.9, 0.05, "of a test"),
             "light": first,
             "fitted_on": FittedOn({"phantoms": 10}, 10, 0.5, None),
+            "lesion_type": None,
         }
         manifest = Ensemble(**(settings | changes))
         write_manifest(manifest, folder)

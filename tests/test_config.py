@@ -1,6 +1,8 @@
+import dataclasses
+
 import pytest
 
-from bus_hf.config import TrainConfig, from_mapping, from_yaml, to_mapping
+from bus_hf.config import TrainConfig, from_mapping, from_yaml, settings_by_group, to_mapping
 from bus_hf.errors import BusError
 
 
@@ -17,11 +19,12 @@ def test_unknown_setting_is_named_with_a_near_one():
 @pytest.mark.parametrize(
     ("key", "value", "kind"),
     [
-        ("epochs", "many", "int"),
-        ("epochs", True, "int"),
-        ("lr", "fast", "float"),
-        ("resume", 1, "bool"),
-        ("data", 3, "list"),
+        ("epochs", "many", "a whole number"),
+        ("epochs", True, "a number"),
+        ("lr", "fast", "a finite number"),
+        ("resume", 1, "true or false"),
+        ("data", 3, "a list of texts"),
+        ("backbone", 50, "a text"),
     ],
 )
 def test_wrong_type_is_named(key, value, kind):
@@ -38,13 +41,63 @@ def test_value_out_of_range_is_refused(key, value):
         from_mapping({key: value}, "f.yaml")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "bounds"),
+    [
+        ("lr", 50, "lr is 50; give a value from 0 to 10"),
+        ("epoch_images", -1, "epoch_images is -1; give a value from 0 to 10,000,000"),
+        ("ema_decay", 1.0, "ema_decay is 1.0; give a value from 0 to 0.999999"),
+        ("input_size", 100, "input_size is 100; give a multiple of 32 from 32 to 1,024"),
+        ("input_size", 1056, "input_size is 1056; give a value from 32 to 1,024"),
+        ("init", "magic", "init is \"magic\"; give 'auto', 'timm', 'package' or 'random'"),
+        ("fold", 5, "fold 5 of 5 does not exist; count folds from 0 to 4"),
+        ("set_apart", ["0"], "set_apart is 0; give folds from 0 to 4 other than fold 0"),
+        ("teacher", "x", "teacher, teacher_weight and feature_weight do not go together"),
+    ],
+)
+def test_a_refused_value_is_one_sentence_with_its_bounds(key, value, bounds):
+    with pytest.raises(BusError) as caught:
+        from_mapping({key: value}, "f.yaml")
+    assert str(caught.value).startswith(f"f.yaml: {bounds}")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_number_has_bounds():
+    # A number without bounds is a value that fails later.
+    for group in settings_by_group().values():
+        for name, setting in group.items():
+            if setting.annotation in (int, float):
+                assert {"Ge", "Le"} <= {type(bound).__name__ for bound in setting.metadata}, name
+
+
+def test_a_config_cannot_be_made_wrong_or_changed():
+    with pytest.raises(ValueError, match="lr"):
+        TrainConfig(lr=-1)
+    with pytest.raises(ValueError, match="fold 7"):
+        dataclasses.replace(TrainConfig(), fold=7)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainConfig().lr = 1.0
+
+
+def test_a_doubled_setting_is_named(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("lr: 0.1\nepochs: 3\nlr: 0.2\n")
+    with pytest.raises(BusError, match=r"c\.yaml: the key 'lr' stands twice"):
+        from_yaml(path)
+
+
+def test_an_empty_text_takes_back_the_folds_of_a_config():
+    base = TrainConfig(folds_from="folds.csv")
+    assert from_mapping({"folds_from": ""}, "command line", base).folds_from is None
+
+
 def test_yaml_scientific_notation_without_a_dot(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("lr: 1e-3\ndata: one\n")
     assert from_yaml(path) == TrainConfig(lr=1e-3, data=("one",))
 
 
-@pytest.mark.parametrize("text", ["- a list\n", "lr: [unclosed\n"])
+@pytest.mark.parametrize("text", ["- a list\n", "lr: [unclosed\n", "[" * 5_000])
 def test_broken_yaml_is_one_sentence(tmp_path, text):
     path = tmp_path / "c.yaml"
     path.write_text(text)
@@ -97,7 +150,7 @@ def test_a_truth_value_where_a_text_belongs_is_told_as_yaml_means_it(tmp_path, l
 def test_the_sentence_on_truth_values_names_the_quotes(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("output: no\n")
-    with pytest.raises(BusError, match=r"c\.yaml: output is False; .*YAML reads yes, no, on and off .* quotes"):
+    with pytest.raises(BusError, match=r"c\.yaml: output is false; give a text in quotes, .*YAML reads"):
         from_yaml(path)
 
 

@@ -30,7 +30,7 @@ ROOMS = (
     ("views",),
     ("config",),
     ("labels", "probabilities", "tensors"),
-    ("strict_json", "files", "text", "filenames"),
+    ("validation", "files", "text", "filenames"),
     ("errors",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

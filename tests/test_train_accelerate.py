@@ -54,7 +54,7 @@ def test_a_run_ends_with_the_command_that_goes_on(flags, tmp_path, monkeypatch, 
     assert command[0] == "bus-hf"
     asked = []
     monkeypatch.setattr("bus_hf.build.assemble.assemble", lambda runs, to, **_: asked.append((runs, to)))
-    monkeypatch.setattr("bus_hf.build.assemble.readme_figures", lambda folder: "")
+    monkeypatch.setattr("bus_hf.build.readme.readme_metrics", lambda folder: "")
     monkeypatch.chdir(tmp_path)
     assert main(command[1:]) == 0
     if label_set == "malignancy":

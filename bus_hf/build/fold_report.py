@@ -1,4 +1,4 @@
-"""Runs that each left out another fold of one split: their out-of-fold logits joined, and the figures of them."""
+"""Runs that each held out another fold of one split: their out-of-fold logits joined, and the metrics of them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bus_hf import strict_json
 from bus_hf.config import MACHINE
+from bus_hf.ensemble.records import RunRecord, plain, read_folds, read_run, write_folds
 from bus_hf.errors import BusError
 from bus_hf.evaluation import stored_logits
-from bus_hf.filenames import EXCLUDED, HISTORY, LOGITS, REPORT, RUN, TRAINING
+from bus_hf.filenames import EXCLUDED, LOGITS, REPORT, TRAINING
 from bus_hf.files import replace_folder, settle
 from bus_hf.labels import label_set
 from bus_hf.views import VIEW_WEIGHTS
@@ -19,7 +19,7 @@ from bus_hf.views import VIEW_WEIGHTS
 if TYPE_CHECKING:
     import pandas as pd
 
-# Images beside stored logits that no figure is to count, with the reason (columns name and why).
+# What has to be equal for runs to be of one network.
 _SAME = ("label_set", "architecture", "folds", "input_size", "epochs")
 # Settings in which the runs of one network may differ.
 _FREE = ("fold", "seed", "boxes", "init_from", "teacher", *MACHINE)
@@ -57,21 +57,20 @@ def join(runs: Sequence[Path], folder: Path) -> None:
 
     for run in runs:
         settle(run)
-    records = [_told(path / RUN) for path in runs]
+    records = [read_run(path) for path in runs]
     frames = [stored_logits.read(path / LOGITS, "let its training end") for path in runs]
-    histories = [_told(path / HISTORY) for path in runs]
     where = ", ".join(map(str, runs))
     for key in _SAME:
-        if len({record[key] for record in records}) > 1:
+        if len({getattr(record, key) for record in records}) > 1:
             raise BusError(f"the runs differ in {key}", where=where, remedy="give runs of one kind")
-    first = records[0]["config"]
+    first = records[0].config
     for record in records[1:]:
-        other = [key for key in first if key not in _FREE and record["config"].get(key) != first[key]]
+        other = [key for key in first if key not in _FREE and record.config.get(key) != first[key]]
         if other:
             raise BusError(f"the runs differ in {', '.join(other)}", where=where, remedy="give runs of one config")
     frame = pd.concat(frames, ignore_index=True)
     homes = frame.drop_duplicates(["group", "fold"])
-    if len({record["fold"] for record in records}) < len(records) or homes["group"].duplicated().any():
+    if len({record.fold for record in records}) < len(records) or homes["group"].duplicated().any():
         raise BusError(
             "two runs held out the same group, so its images would count twice",
             where=where,
@@ -79,24 +78,11 @@ def join(runs: Sequence[Path], folder: Path) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(folder / LOGITS, index=False)
-    kept = [record | {"history": history} for record, history in zip(records, histories, strict=True)]
-    (folder / TRAINING).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    write_folds(records, folder)
 
 
-def _told(path: Path) -> Any:
-    """What a JSON file of a finished run holds."""
-    try:
-        return strict_json.finite(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise BusError("a run is not finished", where=path, remedy="let its training end") from None
-    except ValueError:
-        raise BusError(
-            "it is no JSON, or holds a number that is not finite", where=path, remedy="train the run again"
-        ) from None
-
-
-def left_out(folder: Path) -> dict[str, str]:
-    """Images that no figure of the logits in `folder` counts, and why: its `left_out.csv`, where there is one."""
+def excluded(folder: Path) -> dict[str, str]:
+    """Images that no metric of the logits in `folder` counts, and why: its `left_out.csv`, where there is one."""
     import csv
 
     path = folder / EXCLUDED
@@ -112,15 +98,15 @@ def left_out(folder: Path) -> dict[str, str]:
 
 
 def counted(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Logits that lie in `folder`, but for those of images `left_out`."""
-    return frame[~frame["name"].isin(left_out(folder))].reset_index(drop=True)
+    """Logits that lie in `folder`, but for those of images `excluded`."""
+    return frame[~frame["name"].isin(excluded(folder))].reset_index(drop=True)
 
 
-def stored(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
-    """Logits, but for images `left_out`, and records that `join` wrote into `folder`; BusError where there are none."""
+def stored(folder: Path) -> tuple[pd.DataFrame, tuple[RunRecord, ...]]:
+    """Logits, but for images `excluded`, and records that `join` wrote into `folder`; BusError where there are none."""
     if not (folder / LOGITS).is_file() or not (folder / TRAINING).is_file():
         raise BusError("there is no report here", where=folder, remedy="give a folder that bus-hf folds wrote")
-    return counted(stored_logits.read(folder / LOGITS), folder), _told(folder / TRAINING)
+    return counted(stored_logits.read(folder / LOGITS), folder), read_folds(folder)
 
 
 def describe(
@@ -140,20 +126,22 @@ def describe(
     from bus_hf.reporting import multiclass as multiclass_pages
 
     frame, records = stored(folder)
-    labels = label_set(records[0]["label_set"])
+    recorded = [plain(record) for record in records]
+    labels = label_set(records[0].label_set)
     if labels.positive is None:
-        found = multiclass.report(frame, labels.classes, views, records[0]["config"].get("balanced_sampling", False))
-        text = multiclass_pages.markdown(found, labels.name, records)
-        multiclass_pages.draw_confusion(folder / "confusion_matrix.png", found)
+        balanced = records[0].config.get("balanced_sampling", False)
+        metrics = multiclass.report(frame, labels.classes, views, balanced)
+        text = multiclass_pages.markdown(metrics, labels.name, recorded)
+        multiclass_pages.draw_confusion(folder / "confusion_matrix.png", metrics)
     else:
-        read = weighting.readings(frame, [records[0]["architecture"]], list(views))
-        own = frame.drop_duplicates("name")["fold"].to_numpy()
-        found = cross_validation.report(read, own, views)
-        text = pages.markdown(found, records)
-    without = left_out(folder)
+        read = weighting.readings(frame, [records[0].architecture], list(views))
+        folds = frame.drop_duplicates("name")["fold"].to_numpy()
+        metrics = cross_validation.report(read, folds, views)
+        text = pages.markdown(metrics, recorded)
+    without = excluded(folder)
     if without:
-        found["left_out"] = without
-        text += f"\nLeft out: {'; '.join(f'{name} ({why})' for name, why in without.items())}.\n"
-    (folder / REPORT).write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        metrics["left_out"] = without
+        text += f"\nExcluded: {'; '.join(f'{name} ({why})' for name, why in without.items())}.\n"
+    (folder / REPORT).write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(text, encoding="utf-8")
-    return found, text, records
+    return metrics, text, recorded

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from bus_hf.build.manifest import operating_points
 from bus_hf.ensemble.folder import copy_parts, read_manifest, verify, write_manifest
-from bus_hf.ensemble.manifest import Abstain, Ensemble, FittedOn, OperatingPoint
+from bus_hf.ensemble.manifest import LARGEST_LOGIT, Abstain, Ensemble, FittedOn
 from bus_hf.errors import BusError
 from bus_hf.evaluation import abstention, calibration, metrics
 from bus_hf.evaluation.bootstrap import group_bootstrap, settled
@@ -88,7 +89,7 @@ def fit(manifest: Ensemble, cases: SiteCases) -> tuple[Ensemble, dict[str, Any],
         version=f"{manifest.version.partition('+')[0]}+site",
         temperature=scale.temperature,
         bias=scale.bias,
-        operating_points=tuple(OperatingPoint(**_triples(point)) for point in points),
+        operating_points=operating_points(points),
         default_operating_point=default if default in names else names[-1],
         abstain=band,
         fitted_on=FittedOn(
@@ -172,7 +173,9 @@ def _check(cases: SiteCases) -> None:
 
 def _band(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> Abstain:
     """The site's band, its rates not yet measured."""
-    return Abstain(*abstention.ends(labels, logits, weights), 0.0, 0.0, abstention.METHOD)
+    # Of a part with few cases an end may be infinite.
+    ends = np.clip(abstention.ends(labels, logits, weights), -LARGEST_LOGIT, LARGEST_LOGIT)
+    return Abstain(*ends, 0.0, 0.0, abstention.METHOD)
 
 
 def _answers(after: Ensemble, cases: SiteCases, logits: np.ndarray, kept: bool) -> np.ndarray:
@@ -319,7 +322,3 @@ def _calibrated(labels: np.ndarray, chances: np.ndarray, groups: np.ndarray, wei
         name: group_bootstrap(statistic, labels, chances, groups, weights=weights).to_dict()
         for name, statistic in (("brier", metrics.brier), ("ece", metrics.ece))
     }
-
-
-def _triples(point: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in point.items()}

@@ -69,23 +69,27 @@ def add(commands: Any) -> None:
 
 def run_assemble(given: argparse.Namespace) -> int:
     """Write the ensemble folder."""
-    from bus_hf.build.assemble import assemble, readme_figures
+    from bus_hf.build.assemble import assemble
+    from bus_hf.build.readme import readme_metrics
 
     votes = dict(given.vote) if given.vote else None
-    assemble(given.runs, given.to, name=given.name, version=given.number, weights=votes, second=given.lesion_type)
-    print(readme_figures(given.to))
+    assemble(
+        given.runs, given.to, name=given.name, version=given.number, weights=votes, lesion_type_runs=given.lesion_type
+    )
+    print(readme_metrics(given.to))
     print(f"written: {given.to}", file=sys.stderr)
     return 0
 
 
 def run_figures(given: argparse.Namespace) -> int:
     """Write report, plots, cards and manifest anew, then the READMEs."""
-    from bus_hf.build.assemble import readme_figures, redescribe
+    from bus_hf.build.describe import redescribe
+    from bus_hf.build.readme import readme_metrics
 
     redescribe(given.folder)
     for path in given.readme:
-        shared.replace_figures(path, readme_figures(given.folder, path.parent))
-    print(readme_figures(given.folder))
+        shared.replace_figures(path, readme_metrics(given.folder, path.parent))
+    print(readme_metrics(given.folder))
     return 0
 
 

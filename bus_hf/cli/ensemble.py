@@ -63,7 +63,8 @@ def add(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Train what is not finished, then assemble; 1 where a training failed."""
-    from bus_hf.build.assemble import assemble, readme_figures
+    from bus_hf.build.assemble import assemble
+    from bus_hf.build.readme import readme_metrics
 
     plan = read_plan(given.plan)
     target = Path(given.to or plan.to)
@@ -89,8 +90,8 @@ def run(given: argparse.Namespace) -> int:
     print(" ".join(["bus-hf assemble", *map(str, outputs), *also, "--to", str(target)]), file=sys.stderr)
     if not given.dry_run:
         _require_same_data(outputs)
-        assemble(outputs, target, name=plan.name, version=plan.version, second=second)
-        print(readme_figures(target))
+        assemble(outputs, target, name=plan.name, version=plan.version, lesion_type_runs=second)
+        print(readme_metrics(target))
     return 0
 
 

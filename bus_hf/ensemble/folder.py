@@ -6,17 +6,14 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from bus_hf.ensemble.manifest import Ensemble, Member, Triple, parse
+from bus_hf.ensemble.manifest import Ensemble, Member, parse
 from bus_hf.errors import BusError
 from bus_hf.filenames import CONFIG, MANIFEST, WEIGHTS
 from bus_hf.files import replace_file
-from bus_hf.strict_json import load, loads, typed
+from bus_hf.validation import read_bytes
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -24,41 +21,6 @@ _AGAIN = "download or export the member again"
 # Bytes of each file that are read at most.
 _MOST = {CONFIG: 1 << 20, WEIGHTS: 2 << 30}
 _MOST_HEAD = 64 << 20
-# Side of the input in pixels, and bounds of std and mean of pixels from 0 to 1.
-_LARGEST, _STDS, _MEAN = 1024, (1e-3, 10.0), 10.0
-
-
-def _share(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
-
-
-_ARCHITECTURE = re.compile(r"[A-Za-z0-9_.]{1,80}", re.ASCII)
-# What timm records of how our members were made, with what each may be; other arguments could build another network or
-# read other files.
-_MODEL_ARGS: dict[str, Callable[[Any], bool]] = {
-    "num_classes": lambda value: type(value) is int,
-    "in_chans": lambda value: type(value) is int and value == 3,
-    "global_pool": lambda value: value == "avg",
-    "drop_rate": _share,
-    "drop_path_rate": _share,
-    "pretrained": lambda value: isinstance(value, bool),
-}
-# Those that the network is built with again.
-_REBUILT = ("in_chans", "global_pool")
-
-
-@dataclass(frozen=True)
-class MemberConfig:
-    """What a member's `config.json` says: its outputs, side of its input in pixels, mean and std of RGB 0..1,
-    and the arguments that rebuild it."""
-
-    architecture: str
-    num_logits: int
-    label_names: tuple[str, ...]
-    input_size: int
-    mean: Triple
-    std: Triple
-    model_args: dict[str, Any]
 
 
 def read_manifest(folder: str | Path) -> Ensemble:
@@ -68,14 +30,13 @@ def read_manifest(folder: str | Path) -> Ensemble:
         BusError: no manifest, or the first thing that is wrong in it (unknown key, newer schema, weights, ...).
     """
     path = Path(folder) / MANIFEST
-    return _parsed(load(path, "give the folder of an ensemble, which holds ensemble.json"), path)
+    return parse(read_bytes(path, "give the folder of an ensemble, which holds ensemble.json"), path)
 
 
 def write_manifest(ensemble: Ensemble, folder: str | Path) -> None:
-    """Write the manifest into `folder` (made where missing), whole or not at all; a wrong one is a BusError."""
+    """Write the manifest into `folder` (made where missing), whole or not at all."""
     path = Path(folder) / MANIFEST
     text = json.dumps(dataclasses.asdict(ensemble), indent=2, ensure_ascii=False) + "\n"
-    _parsed(json.loads(text), path)
     with replace_file(path) as part:
         part.write_text(text, encoding="utf-8")
 
@@ -194,7 +155,7 @@ def member_bytes(folder: str | Path, ensemble: Ensemble, member: Member) -> dict
         file = home / name
         _inside(file, home if member.path is None else Path(folder), name)
         if not file.is_file():
-            raise BusError(f"{name} is missing", where=home, remedy="download or export the member again")
+            raise BusError(f"{name} is missing", where=home, remedy=_AGAIN)
         most = _MOST.get(name, _MOST_HEAD)
         try:
             with open(file, "rb") as opened:
@@ -202,9 +163,7 @@ def member_bytes(folder: str | Path, ensemble: Ensemble, member: Member) -> dict
                 size = os.fstat(opened.fileno()).st_size
                 data = opened.read(size) if size <= most else b""
         except OSError as error:
-            raise BusError(
-                f"{name} cannot be read ({error.strerror})", where=home, remedy="download or export the member again"
-            ) from None
+            raise BusError(f"{name} cannot be read ({error.strerror})", where=home, remedy=_AGAIN) from None
         if size > most:
             raise BusError(f"{name} has {size:,} bytes, and at most {most:,} are read", where=home, remedy=_AGAIN)
         if hashlib.sha256(data).hexdigest() != expected:
@@ -217,63 +176,6 @@ def member_bytes(folder: str | Path, ensemble: Ensemble, member: Member) -> dict
     return found
 
 
-def member_config(folder: str | Path) -> MemberConfig:
-    """Read what serving needs of a member's `config.json` (timm's form); BusError names what is wrong in it."""
-    path = Path(folder) / CONFIG
-    return _config(load(path, _AGAIN), path)
-
-
-def parse_config(data: bytes, folder: Path) -> MemberConfig:
-    """`member_config` of the bytes of a `config.json` that lies in `folder`."""
-    return _config(loads(data, folder / CONFIG, _AGAIN), folder / CONFIG)
-
-
-def _config(data: Any, path: Path) -> MemberConfig:
-    try:
-        inner = data["pretrained_cfg"]
-        channels, height, width = (typed(side, int, "input_size") for side in inner["input_size"])
-        names = data.get("label_names", inner.get("label_names"))
-        config = MemberConfig(
-            typed(data["architecture"], str, "architecture"),
-            typed(data["num_classes"], int, "num_classes"),
-            typed(names, tuple[str, ...], "label_names"),
-            height,
-            typed(inner["mean"], Triple, "mean"),
-            typed(inner["std"], Triple, "std"),
-            _model_args(data.get("model_args", {})),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = error.what if isinstance(error, BusError) else "this is not a timm config"
-        raise BusError(what, where=path, remedy="export the member again") from None
-    if not _ARCHITECTURE.fullmatch(config.architecture):
-        raise BusError("its architecture is no name of timm's", where=path, remedy="export the member again")
-    if channels != 3 or height != width or not 8 <= height <= _LARGEST:
-        size = f"{channels}x{height}x{width}"
-        raise BusError(
-            f"the input size is {size}",
-            where=path,
-            remedy=f"export with three channels and a square input of at most {_LARGEST}",
-        )
-    if not min(config.std) > 0:
-        raise BusError("a std is not positive", where=path, remedy="export the member again")
-    if min(config.std) < _STDS[0] or max(config.std) > _STDS[1] or max(map(abs, config.mean)) > _MEAN:
-        raise BusError("mean or std are not those of pixels from 0 to 1", where=path, remedy="export the member again")
-    return config
-
-
-def _model_args(given: Any) -> dict[str, Any]:
-    """What rebuilds the network: nothing but arguments that we know, of plain types; BusError for any other."""
-    remedy = "export a member without it"
-    if not isinstance(given, dict):
-        raise BusError("model_args is no object", remedy=remedy)
-    for key, value in given.items():
-        if key not in _MODEL_ARGS:
-            raise BusError(f"model_args sets {str(key)[:40]}", remedy=remedy)
-        if not _MODEL_ARGS[key](value):
-            raise BusError(f"model_args sets {key} to something odd", remedy=remedy)
-    return {key: given[key] for key in _REBUILT if key in given}
-
-
 def _inside(path: Path, root: Path, what: str) -> None:
     """Refuse a path that leads out of `root` through a link; the Hub's cache links into the blobs beside it."""
     # Unlike Path.resolve, realpath stops quietly at a loop of links.
@@ -281,10 +183,3 @@ def _inside(path: Path, root: Path, what: str) -> None:
     blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
     if not (real.is_relative_to(home) or real.is_relative_to(blobs)):
         raise BusError(f"{what} leads out of the folder", where=path, remedy="put the file itself there, not a link")
-
-
-def _parsed(data: Any, path: Path) -> Ensemble:
-    try:
-        return parse(data)
-    except BusError as error:
-        raise BusError(error.what, where=path, remedy=error.remedy) from None

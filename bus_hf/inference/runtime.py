@@ -9,8 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
-from bus_hf.ensemble.folder import MemberConfig, member_bytes, member_folder, parse_config, parts
+from bus_hf.ensemble.folder import member_bytes, member_folder, parts
 from bus_hf.ensemble.manifest import Ensemble
+from bus_hf.ensemble.member_config import MemberConfig, parse_config
 from bus_hf.errors import BusError
 from bus_hf.filenames import CONFIG
 from bus_hf.labels import label_set

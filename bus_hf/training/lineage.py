@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from bus_hf.config import TrainConfig
+from bus_hf.ensemble import records
 from bus_hf.errors import BusError
-from bus_hf.filenames import HISTORY, RUN, TRAINING
+from bus_hf.filenames import CHECKPOINT, HISTORY, RUN, TRAINING
 from bus_hf.files import settle
-from bus_hf.strict_json import finite
 from bus_hf.training.identity import differences
+from bus_hf.validation import load
+
+_AGAIN = "give the checkpoint folder of a finished run, or a member's folder inside an ensemble folder"
 
 # What has to be equal for two runs on the same data to leave out the same images.
 _SPLIT = ("label_set", "folds", "fold", "split_seed", "folds_from", "near_duplicates", "train_sources")
@@ -25,25 +28,31 @@ def record_of(name: str) -> dict[str, Any] | None:
 
     Args:
         name: a member's folder: `checkpoint` of a run, or one of an ensemble folder.
+
+    Raises:
+        BusError: what lies there is no record.
     """
     folder = Path(name)
-    try:
-        if folder.name == "checkpoint":
-            return dict(finite((folder.parent / RUN).read_text(encoding="utf-8")))
-        return dict(finite((folder.parent / TRAINING).read_text(encoding="utf-8"))[folder.name])
-    except (OSError, ValueError, KeyError, TypeError):
+    if folder.name == CHECKPOINT:
+        path = folder.parent / RUN
+        return records.plain(load(records.RunRecord, path, _AGAIN)) if path.is_file() else None
+    if not (folder.parent / TRAINING).is_file():
         return None
+    members = records.read_members(folder.parent)
+    return records.plain(members[folder.name]) if folder.name in members else None
 
 
 def history_of(name: str) -> list[dict[str, float]] | None:
-    """One row an epoch of the run that made a member, from beside its folder; None where none lies there."""
+    """One row an epoch of the run that made a member, from beside its folder; None where none lies there.
+
+    Raises:
+        BusError: what lies there is no history, or holds a number that is not finite.
+    """
     folder = Path(name)
-    if folder.name != "checkpoint":
+    if folder.name != CHECKPOINT:
         return (record_of(name) or {}).get("history")
-    try:
-        return list(finite((folder.parent / HISTORY).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
+    path = folder.parent / HISTORY
+    return list(load(records.Epochs, path, _AGAIN)) if path.is_file() else None
 
 
 def earlier_run(config: TrainConfig) -> dict[str, Any] | None:
@@ -93,18 +102,18 @@ def refuse_other_data(config: TrainConfig, data: Mapping[str, str]) -> None:
 def _refuse_leak(record: Mapping[str, Any] | None, config: TrainConfig, where: str, what: str) -> None:
     if record is None:
         return
-    before = record.get("config", {})
+    before = record["config"]
     # A run without a setting was made when its default was the only choice.
     known = {key: before.get(key, getattr(TrainConfig(), key)) for key in _SPLIT}
     now = {key: getattr(config, key) for key in _SPLIT}
     differing = [key for key in _SPLIT if _plain(known[key]) != _plain(now[key])]
     differing += ["set_apart"] if set(config.set_apart) - set(before.get("set_apart", ())) else []
     if differing:
-        told = ", ".join(
+        changes = ", ".join(
             f"{key} {known.get(key, before.get(key, 'none'))} then, {getattr(config, key)} now" for key in differing
         )
         raise BusError(
-            f"the {what} learned from images that this run holds out ({told})",
+            f"the {what} learned from images that this run holds out ({changes})",
             where=where,
             remedy=f"give a {what} that left out the same fold",
         )

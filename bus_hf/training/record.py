@@ -7,22 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from bus_hf.config import TrainConfig, to_mapping
 from bus_hf.filenames import HISTORY, LOGITS, RUN
 from bus_hf.labels import LabelSet
+from bus_hf.probabilities import class_probabilities
 from bus_hf.reporting import plots
 from bus_hf.views import VIEW_WEIGHTS
 
-# What a record leaves out: where things lie, and nothing about the weights.
-_UNTOLD = ("data", "output", "push_to_hub", "hub_private")
+# Where things lie, which says nothing about the weights.
+_PLACES = ("data", "output", "push_to_hub", "hub_private")
 
 
-def told(config: TrainConfig) -> dict[str, Any]:
-    """The settings that a run's record tells."""
-    return {key: value for key, value in to_mapping(config).items() if key not in _UNTOLD}
+def recorded_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings that a run's record keeps."""
+    return {key: value for key, value in to_mapping(config).items() if key not in _PLACES}
 
 
 def write_run(
@@ -55,12 +55,8 @@ def _write_plots(frame: pd.DataFrame, labels: LabelSet, history: list[dict[str, 
     weighted = frame[columns].mul(weights, axis=0).assign(name=frame["name"])
     logits = weighted.groupby("name", sort=False)[columns].sum().to_numpy()
     images = frame.groupby("name", sort=False).first()
-    truth = (images["label"].to_numpy() == labels.cancer).astype(int)
-    if labels.num_logits == 1:
-        malignant = 1 / (1 + np.exp(-logits[:, 0]))
-    else:
-        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-        malignant = (raised / raised.sum(axis=1, keepdims=True))[:, labels.cancer]
+    y_true = (images["label"].to_numpy() == labels.cancer).astype(int)
+    y_score = class_probabilities(logits)[:, labels.cancer]
     plots.training_history(output / "training_history.png", history)
-    plots.roc_curve(output / "roc_curve.png", truth, malignant, images["group"].to_numpy())
-    plots.confusion_matrix(output / "confusion_matrix.png", truth, malignant, 0.5)
+    plots.roc_curve(output / "roc_curve.png", y_true, y_score, images["group"].to_numpy())
+    plots.confusion_matrix(output / "confusion_matrix.png", y_true, y_score, 0.5)

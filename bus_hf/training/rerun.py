@@ -22,7 +22,7 @@ from bus_hf.training.held_out import read_boxes, read_fold
 from bus_hf.training.identity import data_digests, differences, digest
 from bus_hf.training.lineage import history_of, record_of
 from bus_hf.training.lock import writing
-from bus_hf.training.record import told, write_run
+from bus_hf.training.record import recorded_settings, write_run
 from bus_hf.training.splits import split
 
 
@@ -100,7 +100,9 @@ def reread(member: str, given: dict[str, Any]) -> Path:
             with replace_together(output) as part:
                 if not own:
                     shutil.copytree(folder, part / "checkpoint")
-                write_run(frame, label_set(config.label_set), plain | {"config": told(config)}, history, part)
+                write_run(
+                    frame, label_set(config.label_set), plain | {"config": recorded_settings(config)}, history, part
+                )
         except (OSError, shutil.Error) as error:
             raise BusError(
                 f"it cannot be written ({getattr(error, 'strerror', None) or 'a file cannot be copied'})",

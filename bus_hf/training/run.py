@@ -36,7 +36,7 @@ from bus_hf.training.losses import class_weights
 from bus_hf.training.memory import hold_memory
 from bus_hf.training.optimisation import check_smallest_batch, parameter_groups, schedule
 from bus_hf.training.pretrained import start
-from bus_hf.training.record import told, write_run
+from bus_hf.training.record import recorded_settings, write_run
 from bus_hf.training.splits import Split, split
 from bus_hf.training.state import Progress, claim, resume
 from bus_hf.views import Box
@@ -229,7 +229,7 @@ def _finish(
             source: sum(case.source == source for case in train) for source in sorted({case.source for case in train})
         },
         "seconds": round(sum(row["seconds"] for row in progress.history)),
-        "config": told(config),
+        "config": recorded_settings(config),
     }
     try:
         with replace_together(output) as part:

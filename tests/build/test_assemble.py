@@ -10,7 +10,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from bus_hf import BreastCancerDetector
-from bus_hf.build.assemble import assemble, readme_figures, redescribe
+from bus_hf.build.assemble import assemble
+from bus_hf.build.describe import redescribe
+from bus_hf.build.readme import readme_metrics
 from bus_hf.config import TrainConfig
 from bus_hf.data.dataset import cases, load
 from bus_hf.ensemble.folder import read_manifest, sha256, verify
@@ -108,7 +110,7 @@ def test_changed_logits_change_the_figures(made, tmp_path):
     redescribe(copy)
     after = json.loads((copy / "report.json").read_text())["overall"]["auroc"]["value"]
     assert after == pytest.approx(1 - before, abs=1e-6)
-    assert f"{after:.3f}" in readme_figures(copy)
+    assert f"{after:.3f}" in readme_metrics(copy)
 
 
 def test_runs_that_held_out_other_images_are_refused(runs, tmp_path):
@@ -133,10 +135,10 @@ def test_weights_are_fitted_where_that_pays_and_fitted_again(runs, tmp_path):
     manifest, found = read_manifest(folder), json.loads((folder / "report.json").read_text())
     weights = [member.weight for member in manifest.members]
     assert sum(weights) == pytest.approx(1)
-    assert found["weights"]["pays"] == (found["weights"]["how"] == "by separation")
+    assert found["weights"]["pays"] == (found["weights"]["how"] == "by d′")
     if not found["weights"]["pays"]:
         assert weights == [0.5, 0.5]
-    # One member that sees the labels: all the vote, and the figures' command fits it again.
+    # One member that sees the labels: all the weight, and describing again fits it again.
     frame = pd.read_parquet(folder / "out_of_fold.parquet")
     knows = frame["member"] == "test_resnet"
     rng = np.random.default_rng(0)
@@ -145,12 +147,12 @@ def test_weights_are_fitted_where_that_pays_and_fitted_again(runs, tmp_path):
     frame.to_parquet(folder / "out_of_fold.parquet", index=False)
     redescribe(folder)
     assert read_manifest(folder).members[1].weight > 0.6
-    assert json.loads((folder / "report.json").read_text())["weights"]["how"] == "by separation"
+    assert json.loads((folder / "report.json").read_text())["weights"]["how"] == "by d′"
 
 
-def test_unfinished_run_and_wrong_votes_are_refused(runs, tmp_path):
+def test_an_unfinished_run_and_wrong_weights_are_refused(runs, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BusError, match=r"run\.json cannot be read"):
+    with pytest.raises(BusError, match="the run is not finished"):
         assemble([tmp_path / "empty"], tmp_path / "x")
     with pytest.raises(BusError, match="weights do not fit"):
         assemble([runs / "one"], tmp_path / "x", weights={"resnet50": 1.0})
@@ -267,7 +269,7 @@ def test_members_are_their_files_and_nothing_else(runs, tmp_path):
 
 
 def test_cards_of_phantoms_speak_of_phantoms(made):
-    for text in (*(path.read_text() for path in made.rglob("README.md")), readme_figures(made)):
+    for text in (*(path.read_text() for path in made.rglob("README.md")), readme_metrics(made)):
         assert "BUSI**" not in text
         assert "redecessor" not in text
         assert "BUSI" not in text
@@ -316,7 +318,7 @@ def test_too_few_cancers_are_refused_as_calibrate_does(runs, tmp_path):
             assert manifest.default_operating_point == manifest.operating_points[-1].name
             assert (manifest.abstain is None) == (kept < 20)
             assert manifest.fitted_on.prevalence == pytest.approx(few.drop_duplicates("name")["label"].mean(), abs=1e-6)
-            readme_figures(tmp_path / "made")
+            readme_metrics(tmp_path / "made")
         else:
             with pytest.raises(BusError, match="9 malignant patients or lesions, and a calibration needs 10"):
                 assemble([run], tmp_path / "made")

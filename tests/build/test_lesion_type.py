@@ -19,10 +19,11 @@ from bus_hf.ensemble.manifest import LesionType, Member
 from bus_hf.errors import BusError
 from bus_hf.evaluation import multiclass
 from bus_hf.evaluation.calibration import fit_temperature
-from bus_hf.filenames import CONFIG, MANIFEST, WEIGHTS
+from bus_hf.filenames import CONFIG, LESION_TYPE, MANIFEST, WEIGHTS
 from bus_hf.hub.upload import plan
 from bus_hf.inference.detector import BreastCancerDetector
 from bus_hf.views import VIEW_WEIGHTS, cut, window
+from tests.records import run_record
 
 HISTOLOGY = labels.LABEL_SETS["histology"]
 
@@ -35,7 +36,7 @@ def offered(tmp_path_factory, make_ensemble):
     torch.manual_seed(7)
     net = timm.create_model("test_resnet", num_classes=4)
     torch.nn.init.normal_(net.get_classifier().weight, std=2.0)
-    home = folder / lesion_type.FOLDER
+    home = folder / LESION_TYPE
     models.save_member(home, net.eval(), HISTOLOGY, 64)
     hashes = [sha256(home / name) for name in (WEIGHTS, CONFIG)]
     member = Member("histology", home.name, None, None, hashes[0], 1.0, config_sha256=hashes[1])
@@ -57,7 +58,7 @@ def test_it_is_the_softmax_of_the_weighted_views_and_changes_nothing_else(offere
     plain, asked = detector.predict(image), detector.predict(image, lesion_type=True)
     assert plain.lesion_type is None
     assert dataclasses.replace(asked, lesion_type=None) == plain
-    net = models.load_member(offered / lesion_type.FOLDER)
+    net = models.load_member(offered / LESION_TYPE)
     mean, std = (torch.tensor(net.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
     logits = torch.zeros(4)
     for view, weight in VIEW_WEIGHTS.items():
@@ -105,7 +106,7 @@ def test_a_wrong_entry_is_one_sentence(offered, tmp_path, change, sentence):
 
 def test_another_file_in_its_place_is_refused(offered, tmp_path):
     shutil.copytree(offered, tmp_path / "copy")
-    path = tmp_path / "copy" / lesion_type.FOLDER / WEIGHTS
+    path = tmp_path / "copy" / LESION_TYPE / WEIGHTS
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -166,9 +167,7 @@ def finished(tmp_path):
                 for view in VIEW_WEIGHTS:
                     rows.append(facts | {"view": view} | {f"logit_{k}": value for k, value in enumerate(logits)})
             pd.DataFrame(rows).to_parquet(run / "out_of_fold.parquet", index=False)
-            record = {"label_set": "histology", "architecture": "test_resnet", "folds": 2, "fold": fold}
-            record |= {"input_size": 64, "epochs": 1, "sources": {"busbra": 80}, "n_left_out": 0}
-            record |= {"start": {"source": "random", "licence": "none needed"}, "config": {"fold": fold, "lr": 0.001}}
+            record = run_record(label_set="histology", fold=fold, config={"fold": fold, "lr": 0.001})
             (run / "run.json").write_text(json.dumps(record))
             (run / "history.json").write_text("[]")
             runs.append(run)
@@ -180,8 +179,8 @@ def finished(tmp_path):
 def test_the_first_runs_network_ships_with_a_temperature_of_its_own_fold(finished, tmp_path):
     runs = finished(good=True)
     lesion_type.ship(runs, tmp_path / "made")
-    entry = lesion_type.found(tmp_path / "made")
-    home = tmp_path / "made" / lesion_type.FOLDER
+    entry = lesion_type.manifest_entry(tmp_path / "made")
+    home = tmp_path / "made" / LESION_TYPE
     assert entry.labels == HISTOLOGY.classes
     assert entry.member.sha256 == sha256(runs[0] / "checkpoint" / WEIGHTS)
     own = pd.read_parquet(runs[0] / "out_of_fold.parquet").query("view == 'whole'")
@@ -196,11 +195,13 @@ def test_the_first_runs_network_ships_with_a_temperature_of_its_own_fold(finishe
 
 def test_its_temperature_is_of_the_views_that_it_is_read_by(finished, tmp_path):
     lesion_type.ship(finished(good=True), tmp_path / "made")
-    path = tmp_path / "made" / lesion_type.FOLDER / "out_of_fold.parquet"
+    path = tmp_path / "made" / LESION_TYPE / "out_of_fold.parquet"
     frame = pd.read_parquet(path)
     frame.loc[frame["view"] == "around", [f"logit_{k}" for k in range(4)]] *= 3
     frame.to_parquet(path, index=False)
-    default, without = (lesion_type.found(tmp_path / "made", views) for views in (VIEW_WEIGHTS, {"whole": 1.0}))
+    default, without = (
+        lesion_type.manifest_entry(tmp_path / "made", views) for views in (VIEW_WEIGHTS, {"whole": 1.0})
+    )
     assert default.temperature > without.temperature * 1.2
 
 
@@ -208,6 +209,6 @@ def test_what_is_no_better_than_chance_does_not_ship(finished, tmp_path):
     runs = finished(good=False)
     with pytest.raises(BusError, match="better than by chance"):
         lesion_type.ship(runs, tmp_path / "made")
-    assert lesion_type.found(tmp_path / "made") is None
+    assert lesion_type.manifest_entry(tmp_path / "made") is None
     assert not (tmp_path / "made").exists()
     assert not multiclass.better_than_chance({"all": {"by_class": {"a": {"auroc": {"low": 0.4}}}}})

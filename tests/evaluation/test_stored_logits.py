@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bus_hf import strict_json
 from bus_hf.build import fold_report
 from bus_hf.cli import main
 from bus_hf.errors import BusError
@@ -15,6 +14,7 @@ from bus_hf.evaluation import stored_logits
 from bus_hf.training.held_out import read_boxes
 from bus_hf.training.lineage import history_of
 from bus_hf.views import VIEWS
+from tests.records import run_record
 
 ODD = (np.nan, np.inf, -np.inf)
 
@@ -97,8 +97,7 @@ def test_evaluate_makes_no_figure_of_it(tiny_ensemble, tmp_path, capsys, value):
 
 def _run(folder, fold, history="[]", record="", **changes):
     folder.mkdir(parents=True)
-    told = {"label_set": "malignancy", "architecture": "net", "folds": 2, "input_size": 64, "epochs": 1, "config": {}}
-    (folder / "run.json").write_text(record or json.dumps(told | {"fold": fold}))
+    (folder / "run.json").write_text(record or json.dumps(run_record(architecture="net", fold=fold)))
     (folder / "history.json").write_text(history)
     logits(fold, **changes).to_parquet(folder / "out_of_fold.parquet")
     return folder
@@ -108,9 +107,9 @@ def _run(folder, fold, history="[]", record="", **changes):
     ("changes", "word"),
     [
         ({"logit_0": np.nan}, "logit that is not finite"),
-        ({"history": '[{"loss": NaN}]'}, "holds a number that is not finite"),
-        ({"history": '[{"loss": 1e999}]'}, "holds a number that is not finite"),
-        ({"record": '{"fold": -Infinity}'}, "holds a number that is not finite"),
+        ({"history": '[{"loss": NaN}]'}, r"history\.json: \[0\]\.loss is NaN; train the run again"),
+        ({"history": '[{"loss": 1e999}]'}, r"history\.json: \[0\]\.loss is Infinity"),
+        ({"record": json.dumps(run_record(fold=float("-inf")))}, r"run\.json: fold is -Infinity"),
     ],
 )
 def test_runs_of_which_one_diverged_are_not_joined(tmp_path, changes, word):
@@ -128,7 +127,7 @@ def test_joined_logits_are_looked_at_again(tmp_path):
         fold_report.stored(tmp_path / "report")
     logits().to_parquet(tmp_path / "report" / "out_of_fold.parquet")
     (tmp_path / "report" / "training.json").write_text("[NaN]")
-    with pytest.raises(BusError, match="not finite"):
+    with pytest.raises(BusError, match=r"training\.json: \[0\] is NaN"):
         fold_report.stored(tmp_path / "report")
 
 
@@ -140,9 +139,10 @@ def test_a_trial_that_diverged_is_in_no_table(tmp_path, capsys):
     assert "not finite" in capsys.readouterr().err
 
 
-def test_a_history_that_is_not_finite_is_no_history(tmp_path):
+def test_a_history_that_is_not_finite_is_refused(tmp_path):
     (tmp_path / "history.json").write_text('[{"loss": NaN}]')
-    assert history_of(str(tmp_path / "checkpoint")) is None
+    with pytest.raises(BusError, match=r"\[0\]\.loss is NaN"):
+        history_of(str(tmp_path / "checkpoint"))
     (tmp_path / "history.json").write_text('[{"loss": 0.5}]')
     assert history_of(str(tmp_path / "checkpoint")) == [{"loss": 0.5}]
 
@@ -181,10 +181,3 @@ def test_boxes_that_are_text_are_refused(tmp_path):
     logits().assign(box_x="left").to_parquet(tmp_path / "a.parquet")
     with pytest.raises(BusError, match="no out-of-fold logits can be read"):
         read_boxes(tmp_path / "a.parquet", _cases(0))
-
-
-@pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}', "1e999", "[-1e400]"])
-def test_json_without_what_is_not_finite(text):
-    with pytest.raises(ValueError, match="not finite"):
-        strict_json.finite(text)
-    assert strict_json.finite('{"a": [1, 2.5, null]}') == {"a": [1, 2.5, None]}

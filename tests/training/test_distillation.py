@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import log_loss
 
-from bus_hf.config import TrainConfig
+from bus_hf.config import TrainConfig, from_mapping
 from bus_hf.errors import BusError
 from bus_hf.labels import LABEL_SETS
 from bus_hf.models import TrainingNet, TrainingOutput, create, save_member
@@ -107,6 +107,6 @@ def test_a_taught_run_learns_from_its_teacher_and_ships_nothing_of_it(tiny, memb
 
 def test_teacher_and_weights_go_together():
     with pytest.raises(BusError, match="do not go together"):
-        TrainConfig(teacher="x")
+        from_mapping({"teacher": "x"}, "here")
     with pytest.raises(BusError, match="do not go together"):
-        TrainConfig(feature_weight=1.0)
+        from_mapping({"feature_weight": 1.0}, "here")

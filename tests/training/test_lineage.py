@@ -8,12 +8,13 @@ import pytest
 from bus_hf.config import TrainConfig, to_mapping
 from bus_hf.errors import BusError
 from bus_hf.training.lineage import earlier_run, record_of
+from tests.records import run_record
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
     """Of a run that left out fold 0 of five and set fold 1 apart; nothing but the record is read."""
-    record = {"epochs": 3, "history": [1], "config": to_mapping(TrainConfig(set_apart=("1",)))}
+    record = run_record(epochs=3, history=[{"loss": 1.0}], config=to_mapping(TrainConfig(set_apart=("1",))))
     (tmp_path / "run.json").write_text(json.dumps(record))
     return str(tmp_path / "checkpoint")
 
@@ -47,14 +48,31 @@ def test_a_start_or_teacher_that_saw_what_is_held_out_is_refused(checkpoint, cha
 
 def test_an_older_record_lacks_settings_that_had_one_choice(tmp_path):
     settings = {key: value for key, value in to_mapping(TrainConfig()).items() if key != "train_sources"}
-    (tmp_path / "run.json").write_text(json.dumps({"config": settings}))
+    (tmp_path / "run.json").write_text(json.dumps(run_record(config=settings)))
     assert earlier_run(TrainConfig(init_from=str(tmp_path / "checkpoint"))) is not None
     with pytest.raises(BusError, match="train_sources"):
         earlier_run(TrainConfig(init_from=str(tmp_path / "checkpoint"), train_sources=("busi",)))
 
 
 def test_members_of_an_ensemble_folder_are_known_and_others_are_not(tmp_path):
-    (tmp_path / "training.json").write_text(json.dumps({"a": {"epochs": 7}}))
+    (tmp_path / "training.json").write_text(json.dumps({"a": run_record(epochs=7)}))
     assert record_of(str(tmp_path / "a"))["epochs"] == 7
     assert record_of(str(tmp_path / "b")) is None
     assert record_of("owner/name") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "the file is not valid JSON"),
+        ("{}", "the key 'architecture' is missing"),
+        (json.dumps(run_record(colour="red")), "unknown key 'colour'"),
+        (json.dumps(run_record(n_train=-1)), "n_train is -1"),
+        (json.dumps(run_record(config={"lr": float("nan")})), "config is"),
+        (json.dumps(run_record()).replace('"fold": 0', '"fold": 0, "fold": 1'), "the key 'fold' stands twice"),
+    ],
+)
+def test_what_is_no_record_is_refused_and_hides_no_leak(tmp_path, text, sentence):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(BusError, match=f"run.json: {sentence}"):
+        earlier_run(TrainConfig(init_from=str(tmp_path / "checkpoint")))

@@ -17,6 +17,7 @@ from bus_hf.training.identity import data_digests, differences
 from bus_hf.training.lineage import refuse_other_data
 from bus_hf.training.rerun import reread
 from bus_hf.training.run import run
+from tests.records import run_record
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ def test_a_start_or_teacher_of_other_data_is_refused(tiny, tmp_path):
     started, taught = replace(tiny, init_from=member), replace(tiny, teacher=member, teacher_weight=1.0)
 
     def of(record):
-        (tmp_path / "run.json").write_text(json.dumps(record))
+        (tmp_path / "run.json").write_text(json.dumps(run_record(**record)))
 
     # More to train on teaches nothing of what is held out; records of before tell the names held out, or nothing.
     for record in ({"data_sha256": now | {"training_names": "0"}}, {"held_out_sha256": now["held_out_names"]}, {}):

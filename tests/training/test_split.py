@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bus_hf.config import TrainConfig
+from bus_hf.config import TrainConfig, from_mapping
 from bus_hf.data.phantoms import write_phantoms
 from bus_hf.errors import BusError
 from bus_hf.training.held_out import read_boxes
@@ -80,7 +80,7 @@ def test_unknown_sources_and_folds_are_refused(two_sources):
         split(replace(two_sources, train_sources=("three",)))
     for folds in (("0",), ("7",), ("x",)):
         with pytest.raises(BusError, match="set_apart"):
-            TrainConfig(fold=0, set_apart=folds)
+            from_mapping({"fold": 0, "set_apart": folds}, "here")
 
 
 def test_boxes_of_another_member(two_sources, tmp_path):
