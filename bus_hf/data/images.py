@@ -9,8 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from bus_hf.data import colour
-from bus_hf.data.decoding import isolated
+from bus_hf.data.decoding import colour, isolated
 from bus_hf.data.decoding.decode import (
     EXPORT,
     FORMATS,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bus_hf.data.colour import OVERLAY_TOLD
+from bus_hf.data.decoding.colour import OVERLAY_TOLD
 from bus_hf.views import Box
 
 NO_LESION = "no lesion was found; this model compares lesions and is not made to rule one out"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bus_hf.data.colour import MAX_COLOURED, MAX_STRAY, OVERLAY_TOLD, looks_like_mask, measure
+from bus_hf.data.decoding.colour import MAX_COLOURED, MAX_STRAY, OVERLAY_TOLD, looks_like_mask, measure
 from bus_hf.data.images import read_image, read_scan
 from bus_hf.data.phantoms import phantom
 from bus_hf.errors import BusError
