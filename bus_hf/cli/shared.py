@@ -52,7 +52,7 @@ def ensemble_flags(command: argparse.ArgumentParser) -> None:
 def open_detector(given: argparse.Namespace) -> Any:
     """Load the detector that the flags of `ensemble_flags` choose."""
     from bus_hf.inference.detector import BreastCancerDetector
-    from bus_hf.space.reader import default_ensemble
+    from bus_hf.space.shared_detector import default_ensemble
 
     return BreastCancerDetector.from_pretrained(
         given.ensemble or default_ensemble(), device=given.device, members=["light"] if given.light else None
