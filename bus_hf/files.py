@@ -200,8 +200,8 @@ def _real(path: str | Path) -> Path:
 def _part(path: Path) -> Path:
     """Path beside `path` of this process alone; what killed ones left there is cleared."""
     for other in path.parent.glob(f".{glob.escape(path.name)}.part-*"):
-        found = _PART.fullmatch(other.name)
-        if found and found["name"] == path.name and not _alive(int(found["pid"])):
+        match = _PART.fullmatch(other.name)
+        if match and match["name"] == path.name and not _alive(int(match["pid"])):
             shutil.rmtree(other) if other.is_dir() else other.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.part-{os.getpid()}")
 

@@ -18,8 +18,8 @@ def says_unknown(text: str) -> bool:
 
 def without_decimals(text: str) -> str:
     """A whole number that a spreadsheet wrote with decimals, "1.0" or "1,0", without them; other texts as they are."""
-    found = _DECIMALS.fullmatch(text)
-    return found[1] if found else text
+    match = _DECIMALS.fullmatch(text)
+    return match[1] if match else text
 
 
 def printable(text: str) -> str:

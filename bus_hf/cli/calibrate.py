@@ -50,7 +50,7 @@ def run(given: argparse.Namespace) -> int:
     from bus_hf.ensemble import download
     from bus_hf.inference.detector import BreastCancerDetector
     from bus_hf.reporting import site
-    from bus_hf.space.reader import default_ensemble
+    from bus_hf.space.shared_detector import default_ensemble
 
     folder = download.pull(given.ensemble or default_ensemble())
     manifest = read_manifest(folder)

@@ -52,7 +52,7 @@ def ensemble_flags(command: argparse.ArgumentParser) -> None:
 def open_detector(given: argparse.Namespace) -> Any:
     """Load the detector that the flags of `ensemble_flags` choose."""
     from bus_hf.inference.detector import BreastCancerDetector
-    from bus_hf.space.reader import default_ensemble
+    from bus_hf.space.shared_detector import default_ensemble
 
     return BreastCancerDetector.from_pretrained(
         given.ensemble or default_ensemble(), device=given.device, members=["light"] if given.light else None
@@ -113,10 +113,10 @@ def _labelled_folders(data: Sequence[str], label_set: str) -> list[Case]:
 
 
 def _labelled_by(folder: Path, table: Path) -> list[Case]:
-    from bus_hf.data.labelled import labelled, read_labels
+    from bus_hf.data.formats.labels_csv import labelled_cases, read_labels
 
     rows = read_labels(folder, table)
-    return list(labelled(folder, progress(rows, len(rows), "opening")))
+    return list(labelled_cases(folder, progress(rows, len(rows), "opening")))
 
 
 def grouped(cases: Sequence[Case], keep_conflicts: bool = False) -> list[tuple[Case, str]]:
@@ -164,7 +164,7 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        self.left_out = self.left_out or "left out" in message
+        self.left_out = self.left_out or "excluded" in message
         print(f"bus-hf: {printable(message)}", file=sys.stderr)
 
 

@@ -38,13 +38,24 @@ _FLAT = 0.05
 # because its six free parameters fit strangers too: on 2,125 images, pairs of strangers reach 0.78.
 _DOUBT = 0.35
 _ALIGNED = 0.8
-# Sieve: side of the half-size picture, largest shift in its pixels, correlation compared closer, rows of a product.
+# Sieve: side of the half-size picture, and largest shift in its pixels.
 _COARSE_SIDE = 32
 _COARSE_SHIFT = 3
-_ALIKE = 0.4
-# So many of the most alike are compared for one image: bounds the cost where all images share a frame or an overlay.
-_MOST = 64
-_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Sieve:
+    """Which pairs are compared closely, after a correlation of all pairs at half the size.
+
+    Attributes:
+        min_correlation: pairs below are not compared.
+        max_candidates: of one image. Bounds the cost where all images share a frame or an overlay.
+        block: rows of one matrix product.
+    """
+
+    min_correlation: float = 0.4
+    max_candidates: int = 64
+    block: int = 1024
 
 
 class Pair(NamedTuple):
@@ -76,36 +87,34 @@ class Audit:
     identical: tuple[tuple[str, ...], ...]
 
 
-def near_duplicates(images: Sequence[np.ndarray], threshold: float = 0.6) -> list[Pair]:
+def near_duplicates(images: Sequence[np.ndarray], threshold: float = 0.6, sieve: Sieve = Sieve()) -> list[Pair]:
     """Pairs of images that show one scan.
 
     Args:
         images: uint8 (H, W) each, of any sizes.
         threshold: normalised cross-correlation from which two images count as one; well below the default the sieve
             loses some.
+        sieve: which pairs are compared closely.
 
     Returns:
-        Pairs, best first. Of a cluster of more than 64 copies only the nearest are paired, which still connects it.
+        Pairs, best first. Of a cluster of more copies than the sieve's candidates only the nearest are paired, which
+        still connects it.
     """
     # OpenCV lets other threads run while it computes.
     with ThreadPoolExecutor() as pool:
-        pictures = list(pool.map(_picture, images))
+        pictures = list(pool.map(small_picture, images))
         # Correlation means nothing where there is nothing to see.
         rows = [row for row, picture in enumerate(pictures) if picture.std() > _FLAT]
         if len(rows) < 2:
             return []
         seen = np.stack([pictures[row] for row in rows])
-        candidates = _candidates(seen)
-        found = [
-            pair
-            for some in pool.map(lambda i: _compare(seen, i, candidates[i], threshold), candidates)
-            for pair in some
-        ]
-        pairs = [Pair(rows[pair.i], rows[pair.j], pair.score) for pair in found]
+        candidates = sieve_pairs(seen, sieve)
+        compared = pool.map(lambda i: _compare(seen, i, candidates[i], threshold), candidates)
+        pairs = [Pair(rows[pair.i], rows[pair.j], pair.score) for pairs_of_row in compared for pair in pairs_of_row]
         same_scan = alike_inside(
             images,
             [pair[:2] for pair in pairs],
-            lambda one, two: _likeness(_picture(one), _picture(two), threshold),
+            lambda first, second: _likeness(small_picture(first), small_picture(second), threshold),
             threshold,
         )
         pairs = [pair for pair in pairs if pair[:2] in same_scan]
@@ -130,10 +139,10 @@ def join_groups(groups: Sequence[str], pairs: Iterable[Pair]) -> list[str]:
 
 def conflicting(groups: Sequence[str], labels: Sequence[object]) -> set[str]:
     """Groups that hold more than one label."""
-    held: dict[str, set[object]] = defaultdict(set)
+    labels_by_group: dict[str, set[object]] = defaultdict(set)
     for group, label in zip(groups, labels, strict=True):
-        held[group].add(label)
-    return {group for group, found in held.items() if len(found) > 1}
+        labels_by_group[group].add(label)
+    return {group for group, values in labels_by_group.items() if len(values) > 1}
 
 
 def audit(cases: Sequence[Case]) -> Audit:
@@ -187,7 +196,7 @@ def contact_sheet(
         names: name of each image.
         pairs: rows to draw, at most `limit` of them.
         columns: pairs in a line.
-        limit: so many pairs are drawn; the rest is left out.
+        limit: so many pairs are drawn; the rest is not drawn.
 
     Returns:
         RGB uint8 (height, width, 3); white where nothing is drawn.
@@ -219,7 +228,7 @@ def _thumbnail(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return out
 
 
-def _picture(image: np.ndarray) -> np.ndarray:
+def small_picture(image: np.ndarray) -> np.ndarray:
     """Small picture of an image, float32 (64, 64): high-passed, contrast evened, clipped."""
     small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     high = small - cv2.GaussianBlur(small, (0, 0), _SIGMA)
@@ -229,12 +238,12 @@ def _picture(image: np.ndarray) -> np.ndarray:
 
 def _compare(pictures: np.ndarray, i: int, others: Sequence[int], threshold: float) -> list[Pair]:
     """Near-duplicates of picture `i` (float32 (n, 64, 64)) among the others."""
-    found = []
+    pairs = []
     for j in others:
         score = _likeness(pictures[i], pictures[j], threshold)
         if score > threshold:
-            found.append(Pair(i, j, score))
-    return found
+            pairs.append(Pair(i, j, score))
+    return pairs
 
 
 def _likeness(first: np.ndarray, second: np.ndarray, threshold: float) -> float:
@@ -271,27 +280,31 @@ def _aligned(first: np.ndarray, second: np.ndarray, shift: tuple[int, int]) -> f
         return -1.0
 
 
-def _candidates(pictures: np.ndarray) -> dict[int, list[int]]:
-    """For each i the j > i whose pictures (float32 (n, 64, 64)) are somewhat alike at half the size and some shift.
+def sieve_pairs(pictures: np.ndarray, sieve: Sieve) -> dict[int, list[int]]:
+    """For each row i the rows j > i whose pictures are somewhat alike at half the size and some shift.
 
     The one step whose cost grows with the square of the images: a few seconds for 2,000.
+
+    Args:
+        pictures: float32 (n, 64, 64), of `small_picture`.
+        sieve: how alike they have to be.
     """
-    coarse = np.stack([cv2.resize(one, (_COARSE_SIDE,) * 2, interpolation=cv2.INTER_AREA) for one in pictures])
+    coarse = np.stack([cv2.resize(picture, (_COARSE_SIDE,) * 2, interpolation=cv2.INTER_AREA) for picture in pictures])
     side, shifts = _COARSE_SIDE - 2 * _COARSE_SHIFT, range(2 * _COARSE_SHIFT + 1)
     inner = _standardised(coarse[:, _COARSE_SHIFT:-_COARSE_SHIFT, _COARSE_SHIFT:-_COARSE_SHIFT])
-    found: dict[int, list[int]] = {}
-    for start in range(0, len(coarse), _BLOCK):
-        block = coarse[start : start + _BLOCK]
+    candidates: dict[int, list[int]] = {}
+    for start in range(0, len(coarse), sieve.block):
+        block = coarse[start : start + sieve.block]
         likeness = np.full((len(block), len(coarse) - start), -1, np.float32)
         for down, right in product(shifts, shifts):
             moved = _standardised(block[:, down : down + side, right : right + side])
             np.maximum(likeness, moved @ inner[start:].T, out=likeness)
         for row, alike in enumerate(likeness):
-            others = row + 1 + np.flatnonzero(alike[row + 1 :] >= _ALIKE)
+            others = row + 1 + np.flatnonzero(alike[row + 1 :] >= sieve.min_correlation)
             if len(others):
-                nearest = np.argsort(-alike[others], kind="stable")[:_MOST]
-                found[start + row] = sorted((start + others[nearest]).tolist())
-    return found
+                nearest = np.argsort(-alike[others], kind="stable")[: sieve.max_candidates]
+                candidates[start + row] = sorted((start + others[nearest]).tolist())
+    return candidates
 
 
 def _standardised(pictures: np.ndarray) -> np.ndarray:

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from bus_hf.data import colour
-from bus_hf.data.decoding import isolated
+from bus_hf.data.decoding import colour, isolated
 from bus_hf.data.decoding.decode import (
     EXPORT,
     FORMATS,
@@ -120,7 +119,7 @@ def read_masks(
         bool (H, W) or None where no mask is usable, and a sentence for each thing that is odd.
     """
     united = np.zeros(shape, bool)
-    found = False
+    usable = False
     notes: list[str] = []
     tag = orientation(image) if sources else 1
     for source in sources:
@@ -148,8 +147,8 @@ def read_masks(
             )
             mask = cv2.resize(mask.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
         united |= mask
-        found = True
-    return (united if found else None), notes
+        usable = True
+    return (united if usable else None), notes
 
 
 def _decoded(source: Source, where: str, limits: Limits, trusted: bool) -> Decoded:
@@ -222,8 +221,8 @@ def _turned(mask: np.ndarray, tag: int, shape: tuple[int, ...]) -> tuple[np.ndar
     return mask, like_raw and like_upright
 
 
-def _alike(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    ratio = (one[0] * other[1]) / (one[1] * other[0])
+def _alike(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
+    ratio = (first[0] * second[1]) / (first[1] * second[0])
     return abs(ratio - 1) < _SAME_RATIO
 
 

@@ -26,7 +26,7 @@ _LITTER = frozenset(
 _MASK = r"masks?|gt|ground[ _-]?truths?|segm?|segmentations?|annotations?"
 # or may be: only where that image lies beside it, since "left_lesion" or "tumor_3" may as well be images.
 _LESION = r"tumou?rs?|lesions?|labels?|roi|contours?"
-# Masks of what is no lesion (BrEaST): known, and of no use.
+# Masks of other findings than lesions (BrEaST), which are not used.
 _OTHER = r"others?"
 _BETWEEN = r"[ _.-]"
 _NUMBER = rf"(?:{_BETWEEN}?\(?\d+\)?)?"
@@ -38,8 +38,8 @@ _BARE = re.compile(r"masks?\d*")
 _IMAGE_WORD = r"images?|imgs?|bus|us|scans?|originals?|raw"
 # Of "Dataset_BUSI_with_GT" and "images_and_masks" both lie inside.
 _MASK_FOLDER = re.compile(rf"(?:{_MASK}|labels?){_NUMBER}|.*(?<!with)(?<!and){_BETWEEN}masks?(?:{_BETWEEN}.*)?")
-_OF = re.compile(
-    rf"(?P<of>{'|'.join(PATHOLOGIES)}|{_IMAGE_WORD}){_BETWEEN}(?:{_MASK}|labels?)"
+_MASKS_OF = re.compile(
+    rf"(?P<before>{'|'.join(PATHOLOGIES)}|{_IMAGE_WORD}){_BETWEEN}(?:{_MASK}|labels?)"
     rf"|(?:{_MASK}|labels?){_BETWEEN}(?P<after>{'|'.join(PATHOLOGIES)}|{_IMAGE_WORD})"
 )
 _IMAGE_FOLDER = re.compile(_IMAGE_WORD)
@@ -52,7 +52,7 @@ def is_image_name(path: PurePath) -> bool:
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file or folder is hidden, or one that an operating system or an archive left: never worth a word."""
+    """Whether a file or folder is hidden, or one that an operating system or an archive left: never reported."""
     return name.startswith(".") or name.lower() in _LITTER
 
 
@@ -69,20 +69,20 @@ def check_unpacked(path: Path) -> None:
 
 def split_of(folder: str) -> str | None:
     """train, validation or test where the name of a folder says so ("Training_set", "val", "testing-set")."""
-    found = _SPLIT.fullmatch(re.sub(r"[ _-]", "", folder.lower()))
-    return found.lastgroup if found else None
+    match = _SPLIT.fullmatch(re.sub(r"[ _-]", "", folder.lower()))
+    return match.lastgroup if match else None
 
 
 def is_image_folder(folder: str) -> bool:
-    """Whether a folder is called by its being of images ("Images"), which says nothing of them."""
+    """Whether a folder has a name such as "Images", which says nothing about its images."""
     return _IMAGE_FOLDER.fullmatch(folder.lower()) is not None
 
 
 def mask_folder(folder: str) -> str | None:
-    """What the masks in a folder are of: "" for Masks, "benign" for benign_mask; None for any other folder."""
-    found = _OF.fullmatch(folder.lower())
-    if found:
-        return found["of"] or found["after"]
+    """Whose masks a folder holds: "" for Masks, "benign" for benign_mask; None for any other folder."""
+    match = _MASKS_OF.fullmatch(folder.lower())
+    if match:
+        return match["before"] or match["after"]
     return "" if _MASK_FOLDER.fullmatch(folder.lower()) else None
 
 
@@ -95,7 +95,7 @@ def is_mask_name(path: str | PurePath) -> bool:
     if any(mask_folder(parent) is not None for parent in path.parts[:-1]):
         return True
     stem = path.stem.lower()
-    return _BARE.fullmatch(stem) is not None or any(found["mask"] for found in _readings(stem))
+    return _BARE.fullmatch(stem) is not None or any(parse["mask"] for parse in _parses(stem))
 
 
 def sort_out(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
@@ -113,42 +113,40 @@ def match(masks: Iterable[Path], images: Sequence[Path]) -> tuple[dict[Path, lis
         The masks of each image that has some, and those of none, of more than one, or of what is no lesion.
     """
     by_key = _by_key(images)
-    found: dict[Path, list[Path]] = {}
+    matched: dict[Path, list[Path]] = {}
     unused = []
     for path in masks:
         stem = path.stem.lower()
-        readings = _readings(stem)
         # In a folder of masks the name may be that of the image itself.
-        image = next(
-            (by_key[key] for key in (stem, *(reading["image"] for reading in readings)) if key in by_key), None
-        )
+        keys = (stem, *(parse["image"] for parse in _parses(stem)))
+        image = next((by_key[key] for key in keys if key in by_key), None)
         if image is None or is_other_finding(path):
             unused.append(path)
         else:
-            found.setdefault(image, []).append(path)
-    return found, tuple(unused)
+            matched.setdefault(image, []).append(path)
+    return matched, tuple(unused)
 
 
 def is_other_finding(path: PurePath) -> bool:
     """Whether a name says that a mask shows something other than the lesion ("case001_other1")."""
-    return any(reading["other"] for reading in _readings(path.stem.lower()))
+    return any(parse["other"] for parse in _parses(path.stem.lower()))
 
 
-def _readings(stem: str) -> list[re.Match[str]]:
+def _parses(stem: str) -> list[re.Match[str]]:
     """Ways to read a lower-case stem as a mask's, the shortest name of its image last ("x_tumor_mask": x_tumor, x)."""
-    found = []
+    parses = []
     rest = stem
     while (match := _AFTER.fullmatch(rest) or _BEFORE.fullmatch(rest)) is not None:
-        found.append(match)
+        parses.append(match)
         rest = match["image"]
-    return found
+    return parses
 
 
 def _is_mask_beside(stem: str, stems: set[str]) -> bool:
-    readings = _readings(stem)
-    if _BARE.fullmatch(stem) or any(reading["mask"] for reading in readings):
+    parses = _parses(stem)
+    if _BARE.fullmatch(stem) or any(parse["mask"] for parse in parses):
         return True
-    return any(reading["image"] in stems for reading in readings)
+    return any(parse["image"] in stems for parse in parses)
 
 
 def _by_key(images: Iterable[Path]) -> dict[str, Path]:
@@ -158,7 +156,7 @@ def _by_key(images: Iterable[Path]) -> dict[str, Path]:
     for path in images:
         stem = path.stem.lower()
         exact.setdefault(stem, []).append(path)
-        found = _IMAGE_AFFIX.fullmatch(stem)
-        if found:
-            loose.setdefault(found["after"] or found["before"], []).append(path)
+        affixed = _IMAGE_AFFIX.fullmatch(stem)
+        if affixed:
+            loose.setdefault(affixed["after"] or affixed["before"], []).append(path)
     return {key: paths[0] for key, paths in (loose | exact).items() if len(paths) == 1}

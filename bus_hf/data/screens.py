@@ -1,4 +1,4 @@
-"""What images share because one scanner drew it around them all: text, bars, ticks and frames are no likeness of scans.
+"""Screens of scanners, for near-duplicates: text, bars, ticks and frames around two scans do not make them alike.
 
 Each image is held against the images that it seems to be a copy of. What most of them show as it does, grey value by
 grey value, is either the screen around the scan or, between true copies, everything. The largest part that is not
@@ -54,8 +54,8 @@ def alike_inside(
         else:
             scans[i].append(box)
             scans[j].append(box)
-    # Where screens have been found out, the scans in them are known, for pairs across two screens too.
-    known = {row: _middle(found) for row, found in scans.items()}
+    # Where a screen was recognised, the scan in it is known, for pairs across two screens too.
+    known = {row: _middle(scan_boxes) for row, scan_boxes in scans.items()}
     for i, j in list(kept):
         if i in known and j in known:
             box = _common(known[i], known[j])
@@ -76,20 +76,20 @@ def _boxes(images: Sequence[np.ndarray], pairs: Sequence[Pair]) -> dict[Pair, Bo
         apart = np.abs(small[i] - small[j]) > _SHARED
         differing[i] += apart
         differing[j] += apart
-    own = {row: count > 0.5 * partners[row] for row, count in differing.items()}
+    unshared = {row: count > 0.5 * partners[row] for row, count in differing.items()}
     others = range(0, len(images), -(-len(images) // _ASKED) or 1)
-    set_of = {row: small[row] if row in small else _thumbnail(images[row]) for row in others} if pairs else {}
-    found = {}
+    sample = {row: small[row] if row in small else _thumbnail(images[row]) for row in others} if pairs else {}
+    inside = {}
     for i, j in pairs:
-        rows, columns = box = _largest(own[i] | own[j])
+        rows, columns = box = _largest(unshared[i] | unshared[j])
         if not _LEAST < (rows.stop - rows.start) * (columns.stop - columns.start) / _SIDE**2 < _MOST:
             continue
         around = np.abs(small[i] - small[j]) <= _SHARED
         around[box] = False
-        witnesses = [one for row, one in set_of.items() if row not in (i, j)]
-        if max(partners[i], partners[j]) > 1 or _shown(small[i][around], [one[around] for one in witnesses]):
-            found[i, j] = box
-    return found
+        witnesses = [other for row, other in sample.items() if row not in (i, j)]
+        if max(partners[i], partners[j]) > 1 or _shown(small[i][around], [other[around] for other in witnesses]):
+            inside[i, j] = box
+    return inside
 
 
 def _shown(values: np.ndarray, others: Sequence[np.ndarray]) -> bool:

@@ -20,7 +20,7 @@ def grouped_folds(
     k: int = 5,
     seed: int = 0,
 ) -> np.ndarray:
-    """Deal rows to `k` folds: no group in two folds, every fold with about the same mix of strata.
+    """Assign rows to `k` folds: no group in two folds, every fold with about the same mix of strata.
 
     Args:
         labels: class of each row, (n,).
@@ -42,7 +42,7 @@ def grouped_folds(
         raise BusError(f"{k} folds leave nothing to validate on", remedy="ask for two folds or more")
     if len(group_names) < k:
         raise BusError(
-            f"{len(group_names)} groups can't be dealt to {k} folds", remedy="ask for fewer folds or add images"
+            f"{len(group_names)} groups can't be assigned to {k} folds", remedy="ask for fewer folds or add images"
         )
     mixed = [f"{stratum}\0{label}" for stratum, label in zip(strata, labels, strict=True)]
     classes = np.unique(mixed, return_inverse=True)[1]
@@ -61,10 +61,10 @@ def grouped_folds(
 
 
 def read_folds(path: str | Path, k: int) -> dict[str, int]:
-    """Folds that were dealt before: fold by name of the image, from a CSV file with the columns name and fold.
+    """Folds that were assigned before: fold by name of the image, from a CSV file with the columns name and fold.
 
     Raises:
-        BusError: it cannot be read, lacks a column, names an image twice, or deals another number of folds than k.
+        BusError: it cannot be read, lacks a column, names an image twice, or has another number of folds than k.
     """
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
@@ -79,18 +79,18 @@ def read_folds(path: str | Path, k: int) -> dict[str, int]:
         raise BusError(
             "this is no list of folds", where=path, remedy="give a CSV file with the columns name and fold"
         ) from None
-    found = dict(rows)
-    if len(found) < len(rows) or set(found.values()) != set(range(k)):
+    folds = dict(rows)
+    if len(folds) < len(rows) or set(folds.values()) != set(range(k)):
         raise BusError(
             f"an image stands in it twice, or its folds are not 0 to {k - 1}",
             where=path,
-            remedy="set folds to their number, or deal them anew with --folds_from ''",
+            remedy="set folds to their number, or assign them anew with --folds_from ''",
         )
-    return found
+    return folds
 
 
 def kept_folds(names: Sequence[str], groups: Sequence[str], known: Mapping[str, int]) -> np.ndarray:
-    """Folds of groups that have been dealt before, each whole group in one.
+    """Folds of groups that have been assigned before, each whole group in one.
 
     Groups may have grown since, because near-duplicates are found that were not; a group goes where most of its images
     were, on a tie into the lower fold.
@@ -122,5 +122,5 @@ def assert_disjoint(folds: Sequence[int] | np.ndarray, groups: Sequence[str] | n
         if home.setdefault(str(group), fold) != fold:
             raise BusError(
                 f"group {group} lies in folds {home[str(group)]} and {fold}",
-                remedy="deal the folds by groups (grouped_folds)",
+                remedy="assign the folds by groups (grouped_folds)",
             )

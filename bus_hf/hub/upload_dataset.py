@@ -40,10 +40,10 @@ def prepare(*roots: str | Path, label_set: str = "malignancy") -> tuple[datasets
     """
     import datasets
 
+    from bus_hf.data.columns import features
     from bus_hf.data.dataset import cases, load
     from bus_hf.data.duplicates import audit
     from bus_hf.data.splits import assert_disjoint, grouped_folds
-    from bus_hf.data.tables import features
 
     for root in map(Path, roots):
         here = root.expanduser()

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bus_hf.data.colour import OVERLAY_TOLD
+from bus_hf.data.decoding.colour import MAX_OVERLAY
 from bus_hf.views import Box
 
 NO_LESION = "no lesion was found; this model compares lesions and is not made to rule one out"
@@ -98,6 +98,6 @@ class Failure:
 def note(lesion_found: bool, colour_overlay: float) -> str | None:
     """What was unusual about an image, in a sentence without its full stop; None where nothing was."""
     parts = [] if lesion_found else [NO_LESION]
-    if colour_overlay >= OVERLAY_TOLD:
+    if colour_overlay >= MAX_OVERLAY:
         parts.append(f"colour overlay covers {100 * colour_overlay:.0f} % of the image, which was read as grey")
     return "; ".join(parts) or None

@@ -16,8 +16,8 @@ DISCLAIMER = (
 )
 
 LESION_TYPE = (
-    "The lesion-type classifier, asked because you wished it. It learned from a single collection and has no say in "
-    "the probability above."
+    "The lesion-type classifier runs because you asked for it. It was trained on a single collection and does not "
+    "change the probability above."
 )
 
 MEASURED_ON = "among the images it was measured on"
@@ -33,36 +33,37 @@ _AGREE, _DIFFER = 0.05, 0.15
 
 def point_words(name: str) -> str:
     """The name of an operating point in words: `miss_5_in_100` is "miss at most 5 in 100 cancers"."""
-    found = _POINT.fullmatch(name)
-    return f"miss at most {found[1]} in {int(found[2]):,} cancers" if found else name.replace("_", " ")
+    match = _POINT.fullmatch(name)
+    return f"miss at most {match[1]} in {int(match[2]):,} cancers" if match else name.replace("_", " ")
 
 
 def measured(point: OperatingPoint, part: bool = False) -> str:
     """What was measured at an operating point, and where: cancers that it catches, and others that it clears.
 
     Args:
-        part: whether only a part of the members voted, for which these rates were not measured.
+        point: an operating point with its measured rates.
+        part: only some members were averaged; the rates were not measured with them.
     """
     caught, cleared = _in_100(point.sensitivity[0]), _in_100(point.specificity[0])
-    whom = " (measured with all members, not with the light one alone)" if part else ""
-    return f"catches {caught} cancers and clears {cleared} others {MEASURED_ON}{whom}"
+    condition = " (measured with all members, not with the light one alone)" if part else ""
+    return f"catches {caught} cancers and clears {cleared} others {MEASURED_ON}{condition}"
 
 
 def choice(point: OperatingPoint) -> str:
-    """The measured rates alone, short enough for a phone; what they are and where they were measured stands beside."""
+    """The measured rates alone, short enough for a phone."""
     return f"{percent(point.sensitivity[0])} of cancers, {percent(point.specificity[0])} of others"
 
 
 def without_lesion(manifest: Ensemble, point: OperatingPoint) -> str:
-    """From where on an image is suspicious in which no lesion was found, in a sentence."""
+    """The threshold for images in which no lesion was found, in a sentence."""
     from bus_hf.ensemble.manifest import sigmoid
 
     threshold = sigmoid(manifest.threshold_logit(point, lesion_found=False))
-    return f"Where no lesion was found, suspicious from {percent(threshold)} on and else not sure."
+    return f"Where no lesion was found: suspicious from {percent(threshold)} on, else not sure."
 
 
 def percent(share: float) -> str:
-    """A probability as whole per cent; never 0 % or 100 %, which nobody can know."""
+    """A probability as whole per cent; never 0 % or 100 %, which no model can know."""
     return "under 1 %" if share < 0.01 else "over 99 %" if share > 0.99 else f"{share:.0%}".replace("%", " %")
 
 
@@ -87,9 +88,9 @@ def explanation(result: Prediction, point: OperatingPoint, part: bool = False) -
     """Why the verdict is what it is, in a sentence or two; `part` as in `measured`."""
     without_lesion = result.box is None
     if result.uncertain and without_lesion:
-        return "Without a lesion to compare, the probability says little: let someone look at it who can decide."
+        return "Without a lesion the probability says little: refer to someone who can decide."
     if result.uncertain:
-        return "That lies where this model is too often wrong: let someone look at it who can decide."
+        return "That lies where this model is too often wrong: refer to someone who can decide."
     if without_lesion:
         return "The image as a whole looks like those with a cancer, although no lesion was found."
     where = "at or above" if result.prediction in _MALIGNANT else "below"

@@ -1,4 +1,4 @@
-"""The tab that says what the reader was trained on, what was measured, and what it cannot do."""
+"""The tab that says what the ensemble was trained on, what was measured, and what it cannot do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bus_hf.filenames import CALIBRATION, PLOTS, REPORT, TRAINING
+from bus_hf.filenames import CALIBRATION, LESION_TYPE, PLOTS, REPORT, TRAINING
 from bus_hf.reporting import cards, multiclass, sanitize, site, tables
 from bus_hf.reporting.sentences import DISCLAIMER, point_words
 
@@ -17,24 +17,24 @@ _MOST_BYTES, _PNG = 2 << 20, b"\x89PNG\r\n\x1a\n"
 _LIMITS = """
 ### Limits
 
-- It was trained on two collections. Other hospitals, scanners and patients may be read worse than these figures say.
+- It was trained on two collections. On other hospitals, scanners and patients the metrics may be worse.
 - The collections hold far more cancers than screening does, so a probability here is not that of a screened woman.
-- It reads single B-mode images: no Doppler, no elastography, no video, no other organ.
-- BUSI is known to hold near-duplicates and burned-in marks. They are grouped, and conflicting ones left out, but its
-  figures may still flatter.
+- It takes single B-mode images: no Doppler, no elastography, no video, no other organ.
+- BUSI is known to hold near-duplicates and burned-in marks. They are grouped, and conflicting ones excluded, but its
+  metrics may still be too good.
 """
 
 
 def about(ensemble: str) -> str:
-    """Markdown of the tab for an ensemble folder; what cannot be read of it is left out, whoever wrote it."""
+    """Markdown of the tab for an ensemble folder; a part that cannot be read is omitted, whoever wrote it."""
     folder = Path(ensemble)
-    parts = ["## What this is", DISCLAIMER, *_told(folder / TRAINING, _members)]
-    parts += _told(folder / CALIBRATION, _site) or _figures(folder / REPORT)
-    parts += _told(folder / "lesion_type" / REPORT, _second)
+    parts = ["## What this is", DISCLAIMER, *_section(folder / TRAINING, _members)]
+    parts += _section(folder / CALIBRATION, _site) or _metrics(folder / REPORT)
+    parts += _section(folder / LESION_TYPE / REPORT, _lesion_type)
     return "\n\n".join([*parts, _LIMITS])
 
 
-def _told(path: Path, words: Callable[[Any], list[str]]) -> list[str]:
+def _section(path: Path, words: Callable[[Any], list[str]]) -> list[str]:
     """What `words` makes of a JSON file; nothing where the file is not there, partial, or of another kind."""
     try:
         return words(sanitize.load(path))
@@ -72,13 +72,13 @@ def _members(trained: Any) -> list[str]:
     return ["## What it was trained on", "\n".join(lines)]
 
 
-def _site(found: Any) -> list[str]:
+def _site(calibration: Any) -> list[str]:
     """What a site measured that calibrated this ensemble."""
-    return ["## What was measured at this site", site.text(found)]
+    return ["## What was measured at this site", site.text(calibration)]
 
 
-def _second(found: Any) -> list[str]:
-    return ["## Lesion-type classifier", multiclass.lesion_type_text(found)]
+def _lesion_type(report: Any) -> list[str]:
+    return ["## Lesion-type classifier", multiclass.lesion_type_text(report)]
 
 
 def _course(record: Mapping[str, Any]) -> str:
@@ -87,15 +87,15 @@ def _course(record: Mapping[str, Any]) -> str:
     return f"{_course(before)}, then {now}" if before else f"{now} from {record['start']['source']}"
 
 
-def _figures(path: Path) -> list[str]:
-    """Every part of the report that can be told."""
+def _metrics(path: Path) -> list[str]:
+    """Every part of the report that is complete."""
     try:
         report = sanitize.load(path)
         parts = [text for part in _PARTS if (text := _part(part, report))]
     except (OSError, ValueError):
         parts = []
     if not parts:
-        return ["There are no measured figures beside this ensemble (report.json)."]
+        return ["There are no metrics beside this ensemble (report.json)."]
     return ["## What was measured", *parts]
 
 

@@ -16,10 +16,12 @@ from bus_hf.data.phantoms import Kind, phantom
 from bus_hf.errors import BusError
 from bus_hf.inference.prediction import Failure, Prediction
 from bus_hf.space import html
+from bus_hf.space.arguments import Settings, parse_settings
 from bus_hf.space.bodies import raise_refused
 from bus_hf.space.door import COOKIE
-from bus_hf.space.reader import Kept, Latest, Reader, Settings, parse_box
-from bus_hf.space.uploads import Uploads, WrongRequestError
+from bus_hf.space.shared_detector import SharedDetector
+from bus_hf.space.state import State
+from bus_hf.space.uploads import WrongRequestError
 
 MAX_BATCH = 200
 
@@ -31,16 +33,17 @@ Shown = tuple[Any, ...]
 class Answers:
     """The functions behind the page's components; arguments are as the browser sends them, so none is trusted."""
 
-    def __init__(self, reader: Reader, uploads: Uploads, kept: Kept) -> None:
-        self._reader, self._uploads, self._kept, self._latest = reader, uploads, kept, Latest()
+    def __init__(self, detector: SharedDetector, state: State) -> None:
+        self._detector = detector
+        self._uploads, self._images, self._requests = state.uploads, state.images, state.requests
 
     def begin(self, what: str | None = None) -> Callable[..., Shown]:
         """A function that clears what is shown before an example (`what`) or an upload is read, and remembers which."""
 
         def clear(file: Any, request: gr.Request) -> Shown:
             session = _session(request)
-            self._latest.ask(session, what or _path(file))
-            self._kept.put(session, None)
+            self._requests.ask(session, what or _path(file))
+            self._images.put(session, None)
             return html.working(), "", ""
 
         return clear
@@ -48,48 +51,48 @@ class Answers:
     def upload(self, file: Any, point: Any, light: Any, lesion_type: Any, request: gr.Request) -> Shown:
         """Read a new upload; returns the emptied upload, verdict, picture and box."""
         path = _path(file)
-        if self._latest.of(_session(request)) != path:
+        if self._requests.last(_session(request)) != path:
             self._uploads.drop([path])
             return _nothing_new(4)
         try:
             with _sentences():
-                scan = self._reader.decode(self._uploads.take(path))
+                scan = self._detector.decode(self._uploads.take(path))
         except BusError as error:
             shown = html.alert(str(error)), ""
         else:
             shown = self._shown(scan, request, point, None, light, lesion_type)
-        return (None, *shown, "") if self._latest.of(_session(request)) == path else _nothing_new(4)
+        return (None, *shown, "") if self._requests.last(_session(request)) == path else _nothing_new(4)
 
     def example(self, name: str, kind: Kind, seed: int) -> Callable[..., Shown]:
         """A function that reads a made image; returns verdict, picture and box."""
 
         def show(point: Any, light: Any, lesion_type: Any, request: gr.Request) -> Shown:
             image, _ = phantom(np.random.default_rng(seed), kind)
-            if self._latest.of(_session(request)) != name:
+            if self._requests.last(_session(request)) != name:
                 return _nothing_new(3)
             shown = self._shown(Scan(image, 0.0), request, point, None, light, lesion_type)
-            return (*shown, "") if self._latest.of(_session(request)) == name else _nothing_new(3)
+            return (*shown, "") if self._requests.last(_session(request)) == name else _nothing_new(3)
 
         return show
 
     def again(self, point: Any, roi: Any, light: Any, lesion_type: Any, request: gr.Request) -> Shown:
         """Read the session's image with another box or other settings; returns verdict and picture."""
         session = _session(request)
-        scan, asked_for = self._kept.get(session), self._latest.of(session)
+        scan, request_before = self._images.get(session), self._requests.last(session)
         if scan is None:
             return html.alert("There is no image yet, or none any more; drop one above."), ""
         shown = self._shown(scan, request, point, roi, light, lesion_type)
-        return shown if self._latest.of(session) == asked_for else _nothing_new(2)
+        return shown if self._requests.last(session) == request_before else _nothing_new(2)
 
     def changed(self, point: Any, roi: Any, light: Any, lesion_type: Any, request: gr.Request) -> Shown:
         """The same where a setting changes, which says nothing while there is no image."""
-        if self._kept.get(_session(request)) is None:
+        if self._images.get(_session(request)) is None:
             return _nothing_new(2)
         return self.again(point, roi, light, lesion_type, request)
 
     def closed(self, request: gr.Request) -> None:
         """Drop the image of a tab that was closed."""
-        self._kept.put(_session(request), None)
+        self._images.put(_session(request), None)
 
     def batch(
         self,
@@ -104,9 +107,9 @@ class Answers:
         if not files:
             return html.alert("There are no files yet; drop some above."), None
         try:
-            asked = self._checked(point, light, heatmap, lesion_type)
+            settings = self._checked(point, light, heatmap, lesion_type)
             read = []
-            for result, grey in self._each(files, asked):
+            for result, grey in self._each(files, settings):
                 read.append((result, None if grey is None else html.thumbnail(grey, result)))
                 progress(len(read) / len(files), desc=f"{len(read)} of {len(files)}")
         except BusError as error:
@@ -130,9 +133,9 @@ class Answers:
                     raise BusError("no image was given", remedy="send a file")
                 raise_refused(image)
                 with self._uploads.reading(_path(image)) as upload:
-                    asked = _settings(operating_point, roi, light, heatmap, lesion_type)
-                    self._reader.check(asked)
-                    return html.plain(self._reader.read(self._reader.decode(upload), asked, upload.name))
+                    settings = parse_settings(operating_point, roi, light, heatmap, lesion_type)
+                    self._detector.check(settings)
+                    return html.plain(self._detector.predict(self._detector.decode(upload), settings, upload.name))
         except BusError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
@@ -150,49 +153,52 @@ class Answers:
                 raise BusError("no images were given", remedy="send a list of files")
             raise_refused(images)
             try:
-                asked = self._checked(operating_point, light, heatmap, lesion_type)
+                settings = self._checked(operating_point, light, heatmap, lesion_type)
             except WrongRequestError:
                 for one in images:
                     self._uploads.ask(_path(one), "")
                 raise
-            return [html.plain(result) for result, _ in self._each(images, asked)]
+            return [html.plain(result) for result, _ in self._each(images, settings)]
         except BusError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
     def _checked(self, point: Any, light: Any, heatmap: Any, lesion_type: Any) -> Settings:
         """Settings for several images."""
         with _sentences():
-            asked = _settings(point, None, light, heatmap, lesion_type)
-            self._reader.check(asked)
-        return asked
+            settings = parse_settings(point, None, light, heatmap, lesion_type)
+            self._detector.check(settings)
+        return settings
 
     def _shown(self, scan: Scan, request: gr.Request, point: Any, roi: Any, light: Any, lesion_type: Any) -> Shown:
         """Verdict and picture of an image, which the session keeps."""
-        self._kept.put(_session(request), scan)
+        self._images.put(_session(request), scan)
         try:
             with _sentences():
-                asked = _settings(point, roi, light, True, lesion_type)
-                result = self._reader.read(scan, asked)
-                measured = self._reader.point(result, asked.light)
-                return html.reading(result, measured, self._reader.is_part(asked)), html.picture(scan.grey, result)
+                settings = parse_settings(point, roi, light, True, lesion_type)
+                result = self._detector.predict(scan, settings)
+                measured = self._detector.operating_point(result, settings.light)
+                verdict = html.verdict(result, measured, self._detector.is_subset(settings))
+                return verdict, html.picture(scan.grey, result)
         except BusError as error:
             return html.alert(str(error)), html.picture(scan.grey, None)
 
-    def _each(self, files: Sequence[Any], asked: Settings) -> Iterator[tuple[Prediction | Failure, np.ndarray | None]]:
+    def _each(
+        self, files: Sequence[Any], settings: Settings
+    ) -> Iterator[tuple[Prediction | Failure, np.ndarray | None]]:
         """Read uploads one after another, with their grey images where heat maps are asked for."""
         done: dict[str, tuple[Prediction | Failure, np.ndarray | None]] = {}
         try:
             for number, file in enumerate(files, start=1):
                 # The same upload twice in one list is read once.
                 path = _path(file)
-                found = done.get(path) or self._one(file, asked, number)
+                answer = done.get(path) or self._one(file, settings, number)
                 if path:
-                    done[path] = found
-                yield found
+                    done[path] = answer
+                yield answer
         finally:
             self._uploads.drop(map(_path, files))
 
-    def _one(self, file: Any, asked: Settings, number: int) -> tuple[Prediction | Failure, np.ndarray | None]:
+    def _one(self, file: Any, settings: Settings, number: int) -> tuple[Prediction | Failure, np.ndarray | None]:
         name = f"file {number}"
         try:
             with _sentences():
@@ -203,8 +209,8 @@ class Answers:
                     raise BusError(
                         f"only {MAX_BATCH} files are read at a time", where=name, remedy="send the rest later"
                     )
-                scan = self._reader.decode(upload)
-                return self._reader.read(scan, asked, name), scan.grey if asked.heatmap else None
+                scan = self._detector.decode(upload)
+                return self._detector.predict(scan, settings, name), scan.grey if settings.heatmap else None
         except BusError as error:
             return Failure(name, str(error)), None
 
@@ -235,22 +241,3 @@ def _session(request: gr.Request) -> tuple[str, str]:
 def _path(file: Any) -> str:
     """Path of an uploaded file, as the door has let it in."""
     return str(file.get("path", "")) if isinstance(file, dict) else ""
-
-
-def _settings(point: Any, roi: Any, light: Any, heatmap: Any, lesion_type: Any) -> Settings:
-    """Settings as they came; WrongRequestError for what is of another kind, since a guess could be wrong."""
-    if point is not None and not isinstance(point, str):
-        raise WrongRequestError("operating_point is no text", remedy="give a name, or nothing for the ensemble's own")
-    return Settings(
-        point or None,
-        parse_box(roi),
-        _flag("light", light),
-        _flag("heatmap", heatmap),
-        _flag("lesion_type", lesion_type),
-    )
-
-
-def _flag(name: str, given: Any) -> bool:
-    if given is None or isinstance(given, bool):
-        return bool(given)
-    raise WrongRequestError(f"{name} is neither true nor false", remedy="give one of these without quotes, or nothing")

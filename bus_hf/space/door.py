@@ -8,7 +8,7 @@ import logging
 import mimetypes
 import re
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -141,9 +141,9 @@ class Door:
             with self._uploads.connected(sender):
                 kept = await receive_upload(Request(scope, receive), self._uploads, sender)
             return await JSONResponse(kept)(scope, receive, send)
-        if method == "POST" and (found := _ASK.fullmatch(path)):
+        if method == "POST" and (call := _ASK.fullmatch(path)):
             with self._uploads.connected(sender):
-                return await self._ask(scope, receive, send, owner, found)
+                return await self._ask(scope, receive, send, owner, call)
         if method == "POST" and _WRITE.fullmatch(path):
             return await self._app(scope, receive, send)
         raise RefusedError(404, "there is nothing here", "open the page itself")
@@ -159,7 +159,7 @@ class Door:
         kind = mimetypes.guess_type(scope["path"])[0] or "application/octet-stream"
         await Response(upload.data, media_type=kind, headers=headers)(scope, receive, send)
 
-    async def _ask(self, scope: Scope, receive: Receive, send: Send, owner: str, found: re.Match[str]) -> None:
+    async def _ask(self, scope: Scope, receive: Receive, send: Send, owner: str, call: re.Match[str]) -> None:
         """Pass on a call of an endpoint whose arguments have been checked and written anew."""
         try:
             body = json.loads(await _limited(Request(scope, receive)), parse_constant=_no_number)
@@ -171,9 +171,9 @@ class Door:
             raise BusError("the request is no JSON object", remedy='send {"data": [...]}')
         page = scope["app"].get_blocks()
         # As Gradio does: `/run/predict` stands for every endpoint where the body says which; `/call` goes by its name.
-        by_number = not found["name"] or (found["way"] in ("run", "api") and "fn_index" in body)
-        fn = bodies.endpoint(page, None if by_number else found["name"], body.get("fn_index"))
-        if fn.queue is not False and found["way"] in ("run", "api"):
+        by_number = not call["name"] or (call["way"] in ("run", "api") and "fn_index" in body)
+        fn = bodies.endpoint(page, None if by_number else call["name"], body.get("fn_index"))
+        if fn.queue is not False and call["way"] in ("run", "api"):
             name = fn.api_name if fn.api_visibility == "public" else "predict"
             raise RefusedError(
                 404, "this address takes no requests, since all wait in one queue", f"send it to {API}/call/{name}"
@@ -183,10 +183,10 @@ class Door:
         session = clean.get("session_hash")
         for path in files:
             self._uploads.ask(path, session or "")
-        if found["way"] == "call/v2":
+        if call["way"] == "call/v2":
             scope = dict(scope) | {
-                "path": f"{API}/call/{found['name']}",
-                "raw_path": f"{API}/call/{found['name']}".encode(),
+                "path": f"{API}/call/{call['name']}",
+                "raw_path": f"{API}/call/{call['name']}".encode(),
             }
         status = 200
 
@@ -222,16 +222,15 @@ class Door:
             raise RefusedError(401, "this page asks for a name and a password", "log in first")
 
 
-def lifespan(uploads: Uploads, *sweeps: Any) -> Any:
-    """A lifespan for Gradio's app in which uploads are swept every `SWEEP` seconds."""
+def lifespan(sweep: Callable[[], None]) -> Any:
+    """A lifespan for Gradio's app in which `sweep` is called every `SWEEP` seconds."""
 
     @asynccontextmanager
     async def running(_: Any) -> AsyncIterator[None]:
         async def forever() -> None:
             while True:
                 await asyncio.sleep(SWEEP)
-                for sweep in (uploads.sweep, *sweeps):
-                    sweep()
+                sweep()
 
         task = asyncio.create_task(forever())
         try:
@@ -251,10 +250,10 @@ def _tell(error: BusError, status: int) -> JSONResponse:
 def _owner(scope: Scope) -> str:
     """The session of a browser; "" for clients without cookies, whose uploads are known by their paths alone."""
     try:
-        found = SimpleCookie(Headers(scope=scope).get("cookie", "")).get(COOKIE)
+        morsel = SimpleCookie(Headers(scope=scope).get("cookie", "")).get(COOKIE)
     except CookieError:
-        found = None
-    return found.value if found and len(found.value) == 43 else ""
+        morsel = None
+    return morsel.value if morsel and len(morsel.value) == 43 else ""
 
 
 def _cookie(scope: Scope) -> str:
@@ -278,13 +277,13 @@ def _sender(scope: Scope, owner: str) -> Sender:
 
 def _streams(scope: Scope, sender: Sender) -> tuple[str | Sender, ...]:
     """Whose connection a request holds open: owner, session or event; none for other requests."""
-    found = _STREAM.fullmatch(scope["path"])
-    if found is None:
+    stream = _STREAM.fullmatch(scope["path"])
+    if stream is None:
         return ()
-    asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("session_hash", [""])[0]
+    queued = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("session_hash", [""])[0]
     # Who waits for an answer may have sent more; a heartbeat alone tells only of its own session.
-    waiting = () if found["session"] else (sender,)
-    return sender.owner, found["session"] or found["event"] or asked, *waiting
+    waiting = () if stream["session"] else (sender,)
+    return sender.owner, stream["session"] or stream["event"] or queued, *waiting
 
 
 def _no_number(text: str) -> None:

@@ -25,7 +25,7 @@ _ROI = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "numbe
 _POINT = "name of an operating point, such as miss_5_in_100; without it the ensemble's own"
 _LIGHT = "true: the light network alone, which is quicker and less exact"
 _HEATMAP = "true: the evidence for malignancy too, as a grey PNG of the image's size in a data URI"
-_TYPE = "true: ask the lesion-type classifier too, where the ensemble has one"
+_TYPE = "true: run the lesion-type classifier too, where the ensemble has one"
 
 
 def add(answers: Answers, **limit: Any) -> None:
@@ -33,7 +33,9 @@ def add(answers: Answers, **limit: Any) -> None:
     image = _argument("image", _FILE, "the ultrasound image, a file of PNG, JPEG, TIFF, BMP, WebP or GIF")
     images = _argument("images", {"type": "array", "items": _FILE}, f"up to {MAX_BATCH} such images, or a single one")
     roi = _argument(
-        "roi", _ROI, "lesion box: left, top, width and height in pixels, as a list or as text; without it it is found"
+        "roi",
+        _ROI,
+        "lesion box: left, top, width and height in pixels, as a list or as text; without it the lesion is located",
     )
     one, many = (
         [
@@ -45,29 +47,31 @@ def add(answers: Answers, **limit: Any) -> None:
         ]
         for box in ([roi], [])
     )
-    reading = _argument(
+    prediction = _argument(
         "result", {"type": "object"}, "verdict, calibrated probability of malignancy, lesion box and more"
     )
-    readings = _argument("results", {"type": "array", "items": {"type": "object"}}, "one such object a file, in order")
+    predictions = _argument(
+        "results", {"type": "array", "items": {"type": "object"}}, "one such object a file, in order"
+    )
     once = f"{ONCE[0].upper()}{ONCE[1:]}; a request with a wrong argument leaves it there."
-    asked: dict[str, Any] = {"preprocess": False, "postprocess": False, **limit}
+    queued: dict[str, Any] = {"preprocess": False, "postprocess": False, **limit}
     gr.Button(visible=False).click(
         answers.predict,
         [image, *one],
-        reading,
+        prediction,
         api_name="predict",
         api_description=f"Read one breast ultrasound image: how likely a malignant lesion is, where, how sure. {once}",
-        **asked,
+        **queued,
     )
     gr.Button(visible=False).click(
         answers.predict_batch,
         [images, *many],
-        readings,
+        predictions,
         api_name="predict_batch",
         api_description=f"Read several images; one that cannot be read is answered with its name and an error. {once}",
-        **asked,
+        **queued,
     )
 
 
-def _argument(name: str, schema: dict[str, Any], told: str) -> Api:
-    return Api(None, schema | {"additional_description": told, "description": told}, name)
+def _argument(name: str, schema: dict[str, Any], description: str) -> Api:
+    return Api(None, schema | {"additional_description": description, "description": description}, name)

@@ -1,4 +1,4 @@
-"""The parts of the page that show a reading. Pictures travel inside the page, so nothing is written to disk."""
+"""The parts of the page that show a prediction. Pictures travel inside the page, so nothing is written to disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bus_hf.text import csv_cell
 
 # Longer side of the pictures on the page, in pixels; the heat map is smooth and needs less.
 _SHOWN, _HEAT, _SMALL = 1024, 256, 200
-# Verdict -> its style and its sign, so that nothing is told by colour alone.
+# Verdict -> its style and its sign, so that nothing is shown by colour alone.
 _KINDS = {sentences.UNSURE: ("unsure", "?"), sentences.SUSPICIOUS: ("malignant", "!"), sentences.CLEAR: ("benign", "✓")}
 _NUMBERS = ("name", "verdict", "probability", "confidence", "assumed share of cancers", "lesion box")
 
@@ -32,9 +32,9 @@ def alert(sentence: str) -> str:
 
 
 def waiting() -> str:
-    """What stands in the place of a reading before there is one."""
+    """What stands in the place of a prediction before there is one."""
     return (
-        '<div class="card waiting"><p>The reading appears here: a probability, where the lesion is and what the answer '
+        '<div class="card waiting"><p>The prediction appears here: a probability, where the lesion is and what it '
         "rests on.</p></div>"
     )
 
@@ -44,16 +44,16 @@ def working() -> str:
     return '<div class="card waiting" role="status"><p>Reading the new image …</p></div>'
 
 
-def reading(result: Prediction, point: OperatingPoint, part: bool = False) -> str:
-    """Verdict, probability, members and sentences; `part` says that not all members voted."""
+def verdict(result: Prediction, point: OperatingPoint, part: bool = False) -> str:
+    """Verdict, probability, members and sentences; `part` says that not all members were averaged."""
     heading = sentences.verdict(result)
     kind, sign = _KINDS[heading]
-    members = "".join(_bar(name, chance) for name, chance in result.members.items())
+    members = "".join(_bar(name, probability) for name, probability in result.members.items())
     parts = (sentences.explanation(result, point, part), sentences.assumption(result), sentences.lesion(result))
     return (
         f'<section class="card verdict {kind}" role="status" aria-live="polite">'
         f'<h2><span class="sign" aria-hidden="true">{sign}</span> {escape(heading)}</h2>'
-        f'<p class="chance">{sentences.percent(result.probability)}'
+        f'<p class="probability">{sentences.percent(result.probability)}'
         "<small> calibrated probability of malignancy</small></p>"
         f"{_scale(result)}{_note(result)}"
         + "".join(f"<p>{escape(sentence)}</p>" for sentence in parts if sentence)
@@ -68,11 +68,11 @@ def _note(result: Prediction) -> str:
 
 
 def _lesion_type(result: Prediction) -> str:
-    """What the lesion-type classifier says, marked as such; nothing where it was not asked."""
+    """Probabilities of the lesion-type classifier, under its name; nothing where it was not run."""
     if result.lesion_type is None:
         return ""
-    bars = "".join(_bar(name, chance) for name, chance in result.lesion_type.items())
-    return f'<h3>Lesion type</h3><ul class="bars second">{bars}</ul><p>{sentences.LESION_TYPE}</p>'
+    bars = "".join(_bar(name, probability) for name, probability in result.lesion_type.items())
+    return f'<h3>Lesion-type classifier</h3><ul class="bars lesion-type">{bars}</ul><p>{sentences.LESION_TYPE}</p>'
 
 
 def picture(grey: np.ndarray, result: Prediction | None) -> str:
@@ -111,15 +111,15 @@ def plain(result: Prediction | Failure) -> dict[str, Any]:
     """A result as JSON-ready values, with the verdict in words and the heat map, where there is one, as a data URI."""
     if isinstance(result, Failure):
         return {"name": result.name, "error": result.error}
-    told = sentences.plain(result)
+    values = sentences.plain(result)
     if result.heatmap is not None:
         grey = np.round(np.clip(result.heatmap, 0, 1) * 255).astype(np.uint8)
-        told |= {"heatmap": _uri(grey, ".png"), "heatmap_scale": result.heatmap_scale}
-    return told
+        values |= {"heatmap": _uri(grey, ".png"), "heatmap_scale": result.heatmap_scale}
+    return values
 
 
 def table(results: Sequence[Prediction | Failure], pictures: Sequence[str | None] = ()) -> str:
-    """The readings of many files as a table, with the same as a CSV to download; `pictures` are data URIs."""
+    """The predictions of many files as a table, with the same as a CSV to download; `pictures` are data URIs."""
     columns = _columns(results)
     shown = any(pictures)
     head = "".join(f'<th scope="col">{name}</th>' for name in (*columns, *(["heat map"] if shown else [])))
@@ -133,8 +133,8 @@ def table(results: Sequence[Prediction | Failure], pictures: Sequence[str | None
     data = base64.b64encode(csv_text(results).encode()).decode()
     return (
         f'<div class="card" role="status"><p>{len(results)} files, {failed} not read. '
-        f'<a class="download" download="readings.csv" href="data:text/csv;base64,{data}">Download as CSV</a></p>'
-        f'<div class="wide" tabindex="0" role="region" aria-label="Readings"><table><thead><tr>{head}</tr></thead>'
+        f'<a class="download" download="predictions.csv" href="data:text/csv;base64,{data}">Download as CSV</a></p>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="Predictions"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div></div>"
     )
 
@@ -160,7 +160,7 @@ def _row(result: Prediction | Failure, columns: Sequence[str], share: Callable[[
     if isinstance(result, Failure):
         return result.name, "not read", *[""] * (len(columns) - 3), result.error
     box = "" if result.box is None else " ".join(str(round(value)) for value in result.box)
-    types = ", ".join(f"{name} {share(chance)}" for name, chance in (result.lesion_type or {}).items())
+    types = ", ".join(f"{name} {share(probability)}" for name, probability in (result.lesion_type or {}).items())
     return (
         result.name,
         sentences.verdict(result),
@@ -172,11 +172,11 @@ def _row(result: Prediction | Failure, columns: Sequence[str], share: Callable[[
     )
 
 
-def _bar(name: str, chance: float) -> str:
-    said = sentences.percent(chance)
+def _bar(name: str, probability: float) -> str:
+    text = sentences.percent(probability)
     return (
         f'<li><span class="name">{escape(name)}</span><span class="track" aria-hidden="true">'
-        f'<span style="width:{100 * chance:.0f}%"></span></span><span class="value">{said}</span></li>'
+        f'<span style="width:{100 * probability:.0f}%"></span></span><span class="value">{text}</span></li>'
     )
 
 

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -68,7 +67,7 @@ class Uploads:
     Args:
         total: bytes held at most, with those under way.
         per_client: the same for one client.
-        clock: seconds that only grow, for tests.
+        clock: seconds that only grow.
     """
 
     def __init__(
@@ -95,12 +94,12 @@ class Uploads:
             nonlocal received
             with self._lock:
                 held = sum(self._under_way.values()) + sum(len(one.upload.data) for one in self._entries.values())
-                own = self._under_way[client] + sum(
+                held_by_client = self._under_way[client] + sum(
                     len(one.upload.data) for one in self._entries.values() if one.sender.client == client
                 )
                 if held + count > self._total:
                     raise BusError("the page holds all the uploads that it can", remedy="try again in a minute")
-                if own + count > self._per_client:
+                if held_by_client + count > self._per_client:
                     raise BusError(
                         f"these uploads are more than the {self._per_client // MEGABYTE} MB that one client may send",
                         remedy="send fewer files at a time",
@@ -222,9 +221,3 @@ class Uploads:
         parts = PurePosixPath(path).parts
         home = self.root.parts
         return parts[-2] if len(parts) == len(home) + 2 and parts[: len(home)] == home else ""
-
-
-@cache
-def of_this_process() -> Uploads:
-    """The uploads that all pages of this process share."""
-    return Uploads()

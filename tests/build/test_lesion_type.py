@@ -136,14 +136,15 @@ def test_the_command_line_prints_it_when_asked(offered, tmp_path, image, capsys)
 
 def test_the_page_shows_it_marked_as_such(offered, image):
     from bus_hf.space import html
-    from bus_hf.space.reader import Reader, Settings
+    from bus_hf.space.arguments import Settings
+    from bus_hf.space.shared_detector import SharedDetector
 
-    reader = Reader(str(offered))
-    result = reader.read(image, Settings())
-    assert "Lesion type" not in html.reading(result, reader.point(result))
-    shown = html.reading(reader.read(image, Settings(lesion_type=True)), reader.point(result))
-    assert "Lesion type" in shown
-    assert "no say in the probability above" in shown
+    detector = SharedDetector(str(offered))
+    result = detector.predict(image, Settings())
+    assert "Lesion-type" not in html.verdict(result, detector.operating_point(result))
+    shown = html.verdict(detector.predict(image, Settings(lesion_type=True)), detector.operating_point(result))
+    assert "Lesion-type classifier" in shown
+    assert "does not change the probability above" in shown
     assert shown.count("<li>") == 2 + 4
 
 

@@ -608,7 +608,7 @@ def test_serve_answers_until_ctrl_c(tiny_ensemble):
                     break
             assert str(port) in line
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
-                assert b"Breast ultrasound reader" in answer.read()
+                assert b"Breast ultrasound classifier" in answer.read()
             process.send_signal(signal.SIGINT)
             rest = process.stderr.read()
             assert process.wait(30) == 130

@@ -4,9 +4,18 @@ import cv2
 import numpy as np
 import pytest
 
-from bus_hf.data import duplicates
 from bus_hf.data.dataset import Case
-from bus_hf.data.duplicates import Pair, audit, conflicting, contact_sheet, join_groups, near_duplicates
+from bus_hf.data.duplicates import (
+    Pair,
+    Sieve,
+    audit,
+    conflicting,
+    contact_sheet,
+    join_groups,
+    near_duplicates,
+    sieve_pairs,
+    small_picture,
+)
 from bus_hf.data.images import read_image
 
 
@@ -100,28 +109,17 @@ def test_a_copy_in_a_crowd_of_copies_is_joined():
     assert len(set(groups)) == 40
 
 
-def test_the_sieve_holds_across_its_blocks(monkeypatch):
-    monkeypatch.setattr(duplicates, "_BLOCK", 7)
+def test_the_sieve_holds_across_its_blocks():
     images = [*STRANGERS, _jpeg(STRANGERS[6]), _moved(STRANGERS[7]), _jpeg(STRANGERS[39])]
-    assert {(pair.i, pair.j) for pair in near_duplicates(images)} == {(6, 40), (7, 41), (39, 42)}
+    assert {(pair.i, pair.j) for pair in near_duplicates(images, sieve=Sieve(block=7))} == {(6, 40), (7, 41), (39, 42)}
 
 
-def test_the_dear_comparison_is_made_for_few_pairs_only(monkeypatch):
-    made = []
-    real = duplicates._correlation
-
-    def counted(first, second):
-        made.append(1)
-        return real(first, second)
-
-    monkeypatch.setattr(duplicates, "_correlation", counted)
+def test_the_close_comparison_is_made_for_few_pairs_only():
     noise = np.random.default_rng(0).integers(0, 255, (400, 64, 64), dtype=np.uint8)
-    near_duplicates(list(noise[:200]))
-    few = len(made)
-    made.clear()
-    near_duplicates(list(noise))
+    pictures = np.stack([small_picture(image) for image in noise])
+    few, more = (sum(map(len, sieve_pairs(pictures[:count], Sieve()).values())) for count in (200, 400))
     assert few <= 200 * 16
-    assert len(made) <= 2.2 * few
+    assert more <= 200 * 16 * 2.2
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -229,14 +227,12 @@ def test_the_known_duplicates_of_busi_are_found(busi):
         assert group_of[first] == group_of[second]
 
 
-def test_the_sieve_loses_no_pair_of_cancers_of_busi(busi, monkeypatch):
+def test_the_sieve_loses_no_pair_of_cancers_of_busi(busi):
     names, images = busi
     rows = [row for row, name in enumerate(names) if name.startswith("malignant")]
     some = [images[row] for row in rows]
     sieved = near_duplicates(some)
-    monkeypatch.setattr(duplicates, "_ALIKE", -2.0)
-    monkeypatch.setattr(duplicates, "_MOST", len(some))
-    assert sieved == near_duplicates(some)
+    assert sieved == near_duplicates(some, sieve=Sieve(min_correlation=-2.0, max_candidates=len(some)))
     group_of = dict(zip([names[row] for row in rows], join_groups(list(map(str, rows)), sieved), strict=True))
     # Crops and stretches of one scan that an earlier sieve lost.
     assert group_of["malignant (98)"] == group_of["malignant (99)"]

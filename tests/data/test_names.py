@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bus_hf.data import names
-from bus_hf.data.layouts import is_mask_name
+from bus_hf.data.names import is_mask_name
 from bus_hf.errors import BusError
 
 

@@ -1,15 +1,11 @@
-import csv
-import io
-import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bus_hf.ensemble.manifest import OperatingPoint
-from bus_hf.inference.prediction import Failure, Prediction
+from bus_hf.inference.prediction import Prediction
 from bus_hf.reporting import sentences
-from bus_hf.space import html
 from bus_hf.views import Box
 
 READING = Prediction(
@@ -80,19 +76,11 @@ def test_a_part_of_the_members_shows_no_rates_as_its_own():
     said = sentences.explanation(READING, POINT, part=True)
     assert "(measured with all members, not with the light one alone)." in said
     assert "all members" not in sentences.explanation(READING, POINT)
-    assert "measured with all members" in html.reading(READING, POINT, part=True)
 
 
 def test_a_choice_is_short_enough_for_a_phone():
     assert sentences.choice(POINT) == "95 % of cancers, 70 % of others"
     assert sentences.choice(replace(POINT, sensitivity=(1.0, 0.9, 1.0))).startswith("over 99 % of cancers")
-
-
-def test_the_threshold_of_an_image_without_a_lesion_is_marked_as_such():
-    without = replace(READING, box=None, box_source=None, threshold=0.62)
-    assert "the line marks the threshold for an image without a lesion, 62 %" in html.reading(without, POINT)
-    assert "left:62%" in html.reading(without, POINT)
-    assert "the line marks the threshold, 21 %" in html.reading(READING, POINT)
 
 
 def test_no_measured_rate_is_none_or_all():
@@ -120,25 +108,6 @@ def test_an_image_without_a_lesion_is_explained_as_such():
     assert "too often wrong" not in unsure
 
 
-def test_the_note_stands_in_the_verdict():
-    note = "no lesion was found; this model compares lesions and is not made to rule one out"
-    shown = html.reading(replace(READING, box=None, box_source=None, note=note, prediction="Benign"), POINT)
-    assert "No lesion was found; this model compares lesions and is not made to rule one out." in shown
-    assert "Suspicious" not in shown
-    assert "Note." not in html.reading(READING, POINT)
-    # A file's name, or what else a note may hold, is no markup.
-    assert "<b>" not in html.reading(replace(READING, note="<b>bold"), POINT)
-
-
-@pytest.mark.parametrize("chance", [0.0, 1e-9, 0.9999, 1.0])
-def test_nothing_on_the_page_is_certain(chance):
-    result = replace(
-        READING, probability=chance, threshold=chance, members={"one": chance}, lesion_type={"cyst": chance}
-    )
-    for text in (html.reading(result, POINT), html.table([result])):
-        assert re.search(r"\b(0|0\.0+|100|100\.0+) ?%(?!\")", re.sub('style="[^"]*"', "", text)) is None
-
-
 def test_disagreement_in_words():
     said = [sentences.agreement(replace(READING, disagreement=value)) for value in (None, 0.03, 0.1, 0.3)]
     assert [text.split(" ")[0:3] for text in said[1:]] == [
@@ -153,55 +122,3 @@ def test_disagreement_in_words():
 def test_lesion_in_words():
     assert "was found (confidence 97 %): 30 × 40 pixels, 10 from the left, 20 from the top" in sentences.lesion(READING)
     assert "you drew: 30" in sentences.lesion(replace(READING, box_source="given", lesion_confidence=None))
-
-
-def test_names_cannot_carry_markup_into_the_page():
-    evil = "<script>alert(1)</script>.png"
-    for text in (html.alert(f"{evil}: broken."), html.table([Failure(evil, f"{evil}: broken.")])):
-        assert "<script>" not in text
-        assert "&lt;script&gt;" in text
-
-
-def test_table_and_csv_say_the_same():
-    results = [READING, Failure("=1+1.png", "=1+1.png: the file is empty; save it again.")]
-    rows = list(csv.reader(io.StringIO(html.csv_text(results))))
-    assert rows[0] == ["name", "verdict", "probability", "confidence", "assumed share of cancers", "lesion box", "note"]
-    assert rows[1][:6] == ["scan.png", "Suspicious of malignancy", "0.731", "0.731", "", "10 20 30 40"]
-    # A spreadsheet must not take a file's name for a formula.
-    assert rows[2][0] == "'=1+1.png"
-    assert len(set(map(len, rows))) == 1
-    shown = html.table(results)
-    assert "1 not read" in shown
-    assert "<td>Suspicious of malignancy</td><td>73 %</td>" in shown
-
-
-def test_the_table_holds_lesion_types_and_heat_maps_where_they_were_asked_for():
-    typed = replace(READING, lesion_type={"cyst": 0.2, "carcinoma": 0.8})
-    small = html.thumbnail(np.full((100, 120), 80, np.uint8), typed)
-    shown = html.table([typed, Failure("bad.png", "bad.png: it is empty; save it again.")], [small, None])
-    assert '<th scope="col">lesion type</th>' in shown
-    assert "cyst 20 %, carcinoma 80 %" in shown
-    assert shown.count('src="data:image/jpeg;base64,') == 1
-    # Every row has a cell for each column.
-    assert shown.count("<td>") == 2 * shown.count("<th scope")
-    assert "lesion type" not in html.table([READING])
-    assert "heat map" not in html.table([READING], [None])
-
-
-def test_reading_tells_nothing_by_colour_alone():
-    for result, sign in (
-        (READING, "!"),
-        (replace(READING, prediction="Benign"), "✓"),
-        (replace(READING, uncertain=True), "?"),
-    ):
-        text = html.reading(result, POINT)
-        assert f">{sign}</span>" in text
-        assert sentences.verdict(result) in text
-        assert 'role="status"' in text
-
-
-def test_picture_holds_image_box_and_map_without_a_file():
-    text = html.picture(np.full((100, 120), 80, np.uint8), READING)
-    assert text.count("data:image/") == 2
-    assert 'viewBox="0 0 120 100"' in text
-    assert "http" not in text

@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from PIL import Image
 
 from bus_hf.data.images import Scan
 from bus_hf.data.phantoms import phantom
-from bus_hf.space.uploads import of_this_process
+from bus_hf.space.state import State
+from bus_hf.space.uploads import OLDEST, SILENT
+from tests.space.conftest import Clock
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -30,13 +33,24 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (apt-
 
 
 @pytest.fixture(scope="module")
-def address(tiny_ensemble, tmp_path_factory):
+def ensemble(tiny_ensemble, tmp_path_factory):
+    return ensemble_folder(tiny_ensemble, tmp_path_factory.mktemp("shipped") / "ensemble")
+
+
+@contextmanager
+def served(ensemble, state):
     from bus_hf.space.page import build, settings
 
-    page = build(str(ensemble_folder(tiny_ensemble, tmp_path_factory.mktemp("shipped") / "ensemble")))
-    _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, **settings())
+    page = build(str(ensemble), state=state)
+    _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, **settings(state=state))
     yield url
     page.close()
+
+
+@pytest.fixture(scope="module")
+def address(ensemble, state):
+    with served(ensemble, state) as url:
+        yield url
 
 
 def ensemble_folder(tiny_ensemble, folder):
@@ -91,13 +105,6 @@ def test_the_light_choice_says_whose_rates_it_shows(tab, scan):
     assert "(measured with all members, not with the light one alone)" in tab.inner_text("#answer")
 
 
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory):
-    path = tmp_path_factory.mktemp("scan") / "a scan.png"
-    Image.fromarray(phantom(np.random.default_rng(4), "malignant")[0]).save(path)
-    return path
-
-
 def fits(tab):
     """Whether nothing is wider than the screen."""
     return tab.evaluate("document.documentElement.scrollWidth <= screen.width + 1")
@@ -110,7 +117,7 @@ def upload(tab, path):
 def read_with_a_box(tab, path):
     """Upload an image and read it with a box, since these networks find none."""
     upload(tab, path)
-    tab.wait_for_selector("#answer .chance", timeout=30_000)
+    tab.wait_for_selector("#answer .probability", timeout=30_000)
     tab.fill("#roi input, #roi textarea", "10, 20, 100, 90")
     tab.click("#again")
     tab.wait_for_selector("#answer >> text=box that you drew", timeout=30_000)
@@ -118,7 +125,7 @@ def read_with_a_box(tab, path):
 
 def test_upload_gives_verdict_box_and_heat_map(tab, scan):
     upload(tab, scan)
-    tab.wait_for_selector("#answer .chance", timeout=30_000)
+    tab.wait_for_selector("#answer .probability", timeout=30_000)
     text = tab.inner_text("#answer")
     assert "probability of malignancy" in text
     assert any(word in text for word in ("Suspicious", "No sign", "Not sure"))
@@ -132,7 +139,7 @@ def test_upload_gives_verdict_box_and_heat_map(tab, scan):
     assert before != tab.evaluate("getComputedStyle(document.querySelector('#scan .heat')).opacity") == "1"
 
 
-def test_three_uploads_in_a_row_with_a_bad_one_in_the_middle(tab, scan, tmp_path):
+def test_three_uploads_in_a_row_with_a_bad_one_in_the_middle(tab, scan, tmp_path, left):
     bad = tmp_path / "letter.png"
     bad.write_text("just text")
     other = tmp_path / "other.png"
@@ -142,45 +149,48 @@ def test_three_uploads_in_a_row_with_a_bad_one_in_the_middle(tab, scan, tmp_path
         return tab.locator("#scan .scan").get_attribute("data-width")
 
     upload(tab, scan)
-    tab.wait_for_selector("#answer .chance", timeout=30_000)
+    tab.wait_for_selector("#answer .probability", timeout=30_000)
     assert first_reading() == "320"
     upload(tab, bad)
     tab.wait_for_selector("#answer [role=alert]", timeout=30_000)
     assert "letter.png" in tab.inner_text("#answer")
-    assert tab.locator("#answer .chance").count() == 0
+    assert tab.locator("#answer .probability").count() == 0
     # Nothing of the first patient is left beside the second one's error.
     assert tab.locator("#scan .scan").count() == 0
     upload(tab, other)
-    tab.wait_for_selector("#answer .chance", timeout=30_000)
+    tab.wait_for_selector("#answer .probability", timeout=30_000)
     assert first_reading() == "300"
     assert tab.locator("#answer [role=alert]").count() == 0
     # The same file once more is a new reading too.
     upload(tab, scan)
     tab.wait_for_selector("#scan .scan[data-width='320']", timeout=30_000)
     assert tab.get_by_text("Error", exact=True).count() == 0
-    assert not nothing_left()
+    assert not left()
 
 
-def nothing_left():
-    """Files in Gradio's folder, and uploads that are still kept."""
+@pytest.fixture
+def left(state):
+    """Return a function that lists files in Gradio's folder, or counts the uploads that are still kept."""
     folder = Path(os.environ["GRADIO_TEMP_DIR"])
-    return [path for path in folder.rglob("*") if path.is_file()] or len(of_this_process())
+    return lambda: [path for path in folder.rglob("*") if path.is_file()] or len(state.uploads)
 
 
 def test_a_new_reading_first_clears_the_old_one(tab, scan, monkeypatch):
     upload(tab, scan)
-    tab.wait_for_selector("#answer .chance", timeout=30_000)
+    tab.wait_for_selector("#answer .probability", timeout=30_000)
     # As long as this is held, no image is decoded.
     held = threading.Event()
-    monkeypatch.setattr("bus_hf.space.reader.read_scan", lambda *_, **__: held.wait(60) and Scan(phantom_image(), 0.0))
+    monkeypatch.setattr(
+        "bus_hf.space.shared_detector.read_scan", lambda *_, **__: held.wait(60) and Scan(phantom_image(), 0.0)
+    )
     try:
         upload(tab, scan)
         tab.wait_for_selector("#answer >> text=Reading the new image", timeout=30_000)
-        assert tab.locator("#answer .chance").count() == 0
+        assert tab.locator("#answer .probability").count() == 0
         assert tab.locator("#scan .scan").count() == 0
     finally:
         held.set()
-    tab.wait_for_selector("#answer .chance", timeout=30_000)
+    tab.wait_for_selector("#answer .probability", timeout=30_000)
 
 
 def phantom_image():
@@ -189,57 +199,51 @@ def phantom_image():
 
 def test_a_busy_page_says_so_where_the_answer_stands(tab, scan):
     upload(tab, scan)
-    tab.wait_for_selector("#answer .chance", timeout=30_000)
+    tab.wait_for_selector("#answer .probability", timeout=30_000)
     tab.route("**/queue/join*", lambda route: route.fulfill(status=503, json={"detail": "the page is busy."}))
     upload(tab, scan)
     tab.wait_for_selector("#answer [role=alert]", timeout=30_000)
     assert tab.locator("#scan .scan").count() == 0
     tab.unroute("**/queue/join*")
     upload(tab, scan)
-    tab.wait_for_selector("#answer .chance", timeout=30_000)
+    tab.wait_for_selector("#answer .probability", timeout=30_000)
 
 
 def test_nothing_breaks_the_pages_own_rules(tab, scan):
     broken = []
     tab.on("console", lambda message: broken.append(message.text) if "Content Security" in message.text else None)
     upload(tab, scan)
-    tab.wait_for_selector("#answer .chance", timeout=30_000)
+    tab.wait_for_selector("#answer .probability", timeout=30_000)
     tab.get_by_role("tab", name="About").click()
     tab.wait_for_selector("#plots img")
     assert broken == []
 
 
-def test_a_closed_tab_leaves_nothing(browser, address, scan):
-    uploads, now = of_this_process(), time.monotonic
-    # Tabs of earlier tests are closed; what they sent goes first.
-    for _ in range(100):
-        uploads._clock = lambda: now() + 140
-        uploads.sweep()
-        uploads._clock = now
-        if len(uploads) == 0:
-            break
-        time.sleep(0.2)
+def test_a_closed_tab_leaves_nothing(browser, ensemble, scan):
+    clock = Clock()
+    state = State(clock)
     context = browser.new_context()
-    tab = context.new_page()
-    tab.goto(address)
-    tab.get_by_role("tab", name="Many files").click()
-    tab.set_input_files("#many input[type=file]", [str(scan)])
-    tab.wait_for_selector("#many >> text=a scan", timeout=30_000)
-    assert len(uploads) == 1
-    try:
+    with served(ensemble, state) as url:
+        tab = context.new_page()
+        with tab.expect_request("**/heartbeat/*"):
+            tab.goto(url)
+        tab.get_by_role("tab", name="Many files").click()
+        tab.set_input_files("#many input[type=file]", [str(scan)])
+        tab.wait_for_selector("#many >> text=a scan", timeout=30_000)
         # As long as the tab is open, an upload waits to be read.
-        uploads._clock = lambda: now() + 40
-        time.sleep(6)
-        uploads._clock = lambda: now() + 80
-        uploads.sweep()
-        assert len(uploads) == 1
+        for _ in range(3):
+            clock.skip(0.7 * SILENT)
+            state.sweep()
+        assert len(state.uploads) == 1
         context.close()
-        time.sleep(2)
-        uploads._clock = lambda: now() + 140
-        uploads.sweep()
-        assert len(uploads) == 0
-    finally:
-        uploads._clock = now
+        # The server notices within moments.
+        end = time.monotonic() + 20
+        while len(state.uploads) and time.monotonic() < end:
+            time.sleep(0.1)
+            if clock.skipped < 0.8 * OLDEST:
+                clock.skip(SILENT + 1)
+            state.sweep()
+        assert len(state.uploads) == 0
 
 
 def test_a_dropped_image_is_read(tab, scan):
@@ -253,7 +257,7 @@ def test_a_dropped_image_is_read(tab, scan):
         base64.b64encode(scan.read_bytes()).decode(),
     )
     tab.dispatch_event("#upload button", "drop", {"dataTransfer": data})
-    tab.wait_for_selector("#answer .chance", timeout=30_000)
+    tab.wait_for_selector("#answer .probability", timeout=30_000)
 
 
 def test_a_phone_offers_its_camera(tab):
@@ -274,12 +278,12 @@ def test_a_pasted_image_is_read(tab, scan):
         base64.b64encode(scan.read_bytes()).decode(),
     )
     tab.get_by_role("button", name="Paste from clipboard").click()
-    tab.wait_for_selector("#answer .chance", timeout=30_000)
+    tab.wait_for_selector("#answer .probability", timeout=30_000)
 
 
 def test_another_operating_point_changes_the_words_and_not_the_probability(tab, scan):
     read_with_a_box(tab, scan)
-    chance = tab.inner_text("#answer .chance")
+    probability = tab.inner_text("#answer .probability")
     assert "threshold, 30 %" in tab.inner_text("#answer")
     assert (
         "catches 95 in 100 cancers and clears 70 in 100 others among the images it was measured on"
@@ -288,7 +292,7 @@ def test_another_operating_point_changes_the_words_and_not_the_probability(tab, 
     tab.click("#point input")
     tab.click("text=90 % of cancers")
     tab.wait_for_function("document.querySelector('#answer').innerText.includes('threshold, 50 %')", timeout=30_000)
-    assert tab.inner_text("#answer .chance") == chance
+    assert tab.inner_text("#answer .probability") == probability
 
 
 def test_a_box_that_is_drawn_is_read(tab, scan):
@@ -326,7 +330,7 @@ def test_keyboard_alone_reaches_an_example(tab):
     button.focus()
     assert tab.evaluate("document.activeElement.innerText.trim()") == "Malignant look"
     tab.keyboard.press("Enter")
-    tab.wait_for_selector("#answer .chance", timeout=30_000)
+    tab.wait_for_selector("#answer .probability", timeout=30_000)
 
 
 def test_many_files_give_a_table_with_a_row_for_a_bad_one(tab, scan, tmp_path):

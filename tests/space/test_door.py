@@ -18,7 +18,6 @@ from starlette.testclient import TestClient
 from bus_hf.data.images import Scan
 from bus_hf.data.phantoms import phantom
 from bus_hf.errors import BusError
-from bus_hf.space import uploads
 from bus_hf.space.door import API, COOKIE, LOOPBACK, Door
 from bus_hf.space.page import build, settings
 from bus_hf.space.uploads import OLDEST, SILENT, SWEEP, Sender, Uploads, WrongRequestError
@@ -46,9 +45,9 @@ def seen():
 
 
 @pytest.fixture(scope="module")
-def page(tiny_ensemble):
-    page = build(str(tiny_ensemble))
-    page.launch(server_name="127.0.0.1", prevent_thread_lock=True, **settings("127.0.0.1"))
+def page(tiny_ensemble, state):
+    page = build(str(tiny_ensemble), state=state)
+    page.launch(server_name="127.0.0.1", prevent_thread_lock=True, **settings("127.0.0.1", state))
     yield page
     page.close()
 
@@ -77,21 +76,20 @@ def send(client, data, name="scan.png", cookie=None):
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays():
+def nothing_stays(clock, state):
     yield
     (Path(os.environ["GRADIO_TEMP_DIR"]) / "link.png").unlink(missing_ok=True)
-    # The pages of all tests share the uploads of this process.
-    uploads.of_this_process()._entries.clear()
+    clock.skip(OLDEST + 1)
+    state.sweep()
 
 
-def paths_of_others(foreign, web):
+def paths_of_others(foreign, web, root):
     """Everything that a client could name and has no right to."""
     gradio = Path(os.environ["GRADIO_TEMP_DIR"])
     gradio.mkdir(parents=True, exist_ok=True)
     link = gradio / "link.png"
     if not link.is_symlink():
         link.symlink_to(foreign)
-    root = uploads.of_this_process().root
     other = send(web, foreign.read_bytes(), cookie="o" * 43)
     up = "/".join([".."] * (len(root.parts) + 3))
     return [
@@ -135,10 +133,10 @@ def untouched(seen, foreign):
     assert foreign.is_file()
 
 
-def test_no_endpoint_reads_or_deletes_what_a_client_names(page, web, foreign, seen):
+def test_no_endpoint_reads_or_deletes_what_a_client_names(page, web, foreign, seen, state):
     fns = list(page.fns.values())
     assert {"predict", "predict_batch", "upload", "batch", "again"} <= {str(fn.api_name) for fn in fns}
-    paths = paths_of_others(foreign, web)
+    paths = paths_of_others(foreign, web, state.uploads.root)
     seen.clear()
     asked = 0
     for fn in fns:
@@ -184,8 +182,8 @@ def refuses(said):
     return kind == "event: complete" and [set(one) for one in data[0]] == [{"name", "error"}]
 
 
-def test_no_route_reads_or_deletes_what_a_client_names(page, web, foreign, seen):
-    paths = paths_of_others(foreign, web)
+def test_no_route_reads_or_deletes_what_a_client_names(page, web, foreign, seen, state):
+    paths = paths_of_others(foreign, web, state.uploads.root)
     routes = [(route.path, method) for route in _routes(page.app) for method in route.methods or ("GET",)]
     assert (f"{API}/file={{path_or_url:path}}", "GET") in routes
     assert len(routes) > 60
@@ -335,7 +333,7 @@ def test_the_queue_has_no_way_round(page, web, foreign):
 def test_too_many_that_wait_are_told_so(web, foreign, monkeypatch):
     held = threading.Event()
     image = np.asarray(Image.open(foreign))
-    monkeypatch.setattr("bus_hf.space.reader.read_scan", lambda *_, **__: held.wait(60) and Scan(image, 0.0))
+    monkeypatch.setattr("bus_hf.space.shared_detector.read_scan", lambda *_, **__: held.wait(60) and Scan(image, 0.0))
     try:
         codes = []
         for _ in range(40):

@@ -202,7 +202,7 @@ def _gif_blocks(data: bytes, place: int) -> int:
 def _tiff(data: bytes) -> Slim:
     """Directories are checked: nothing in them may be large but the list of strips. Their orientation goes.
 
-    Decoders differ in whether they turn the pixels by it. That of the largest page is told.
+    Decoders differ in whether they turn the pixels by it. That of the largest page is returned.
     """
     order = "<" if data[:2] == b"II" else ">"
     upright = bytearray(data)
@@ -214,7 +214,7 @@ def _tiff(data: bytes) -> Slim:
         (count,) = struct.unpack_from(f"{order}H", data, start)
         if count > _MAX_TAGS:
             raise _OverfullError
-        total, told, sides = 0, 1, {256: 0, 257: 0}
+        total, page_orientation, sides = 0, 1, {256: 0, 257: 0}
         for place in range(start + 2, start + 2 + 12 * count, 12):
             tag, kind, number = struct.unpack_from(f"{order}HHI", data, place)
             size = number * (_TIFF_SIZES[kind] if kind < len(_TIFF_SIZES) else 1)
@@ -230,13 +230,13 @@ def _tiff(data: bytes) -> Slim:
                 if tag in sides:
                     sides[tag] = value
                 else:
-                    told = value if 1 <= value <= 8 else 1
+                    page_orientation = value if 1 <= value <= 8 else 1
                     upright[place + 8 : place + 12] = struct.pack(f"{order}HH", 1, 0)
                     upright[place + 2 : place + 4] = struct.pack(f"{order}H", 3)
         if total > _MAX_TAG_BYTES:
             raise _OverfullError
         if math.prod(sides.values()) > largest:
-            largest, orientation = math.prod(sides.values()), told
+            largest, orientation = math.prod(sides.values()), page_orientation
     return Slim(bytes(upright), "TIFF", orientation)
 
 

@@ -73,14 +73,14 @@ def decode(source: Source, where: str, limits: Limits = LIMITS) -> Decoded:
     if isinstance(source, np.ndarray):
         return Decoded(_from_array(source, where, limits))
     if isinstance(source, Image.Image):
-        with _damage_told(where):
+        with _damage_as_error(where):
             if not (_deep(source) and source.fp):  # type: ignore[attr-defined]
                 return _from_pillow(source, where, limits)
             source.fp.seek(0)  # type: ignore[attr-defined]
             source = source.fp.read()  # type: ignore[attr-defined]
     if isinstance(source, str | Path | bytes):
         file = slim(read_bytes(source, where, limits), where)
-        with _damage_told(where):
+        with _damage_as_error(where):
             image: Image.Image = Image.open(io.BytesIO(file.data), formats=[file.kind])
             if _deep(image):
                 image = _at_8_bits(image, file.data, where, limits)
@@ -96,7 +96,7 @@ def orientation(source: Source) -> int:
         return 1
     if isinstance(source, Image.Image):
         return _orientation(source)
-    # Whoever reads the image itself is told what is wrong with it.
+    # Decoding the image itself says what is wrong with it.
     try:
         return slim(read_bytes(source, "", LIMITS), "").orientation
     except BusError:
@@ -162,7 +162,7 @@ def _check_size(size: tuple[int, int], where: str, limits: Limits) -> None:
 
 
 @contextmanager
-def _damage_told(where: str) -> Iterator[None]:
+def _damage_as_error(where: str) -> Iterator[None]:
     """Turn whatever Pillow raises while it opens and decodes into one sentence."""
     try:
         yield
@@ -196,27 +196,27 @@ def _from_pillow(image: Image.Image, where: str, limits: Limits, tag: int | None
     if tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_HEIGHT, 0) > limits.max_pixels:
         raise BusError("the tiles of the file are far larger than its image", where=where, remedy=EXPORT)
     lossy = image.format in ("JPEG", "MPO", "WEBP")
-    told = left = tag
-    if told is None or left is None:
-        told = _orientation(image)
+    applied = remaining = tag
+    if applied is None or remaining is None:
+        applied = _orientation(image)
         # Pillow turns a TIFF while it loads it, and drops the tag then.
         image.load()
-        left = _orientation(image)
+        remaining = _orientation(image)
     # Pillow turns "white is zero" around for up to 8 bits, and forgets it beyond.
     inverted = tags.get(_PHOTOMETRIC) == 0 and image.mode[0] in "IF"
     if image.mode[0] in "IF":
         pixels = _from_array(np.asarray(image), where, limits)
-        return Decoded(turn(255 - pixels if inverted else pixels, left), told, lossy=lossy)
+        return Decoded(turn(255 - pixels if inverted else pixels, remaining), applied, lossy=lossy)
     if image.mode == "P" or "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
-        layers = turn(np.asarray(image.convert("RGBA")), left)
+        layers = turn(np.asarray(image.convert("RGBA")), remaining)
         colours, alpha = layers[:, :, :3], layers[:, :, 3]
         if alpha.min() < 255:
-            return Decoded(_without_equal_channels(_on_black(layers)), told, alpha, colours, lossy)
-        return Decoded(_without_equal_channels(colours), told, lossy=lossy)
+            return Decoded(_without_equal_channels(_on_black(layers)), applied, alpha, colours, lossy)
+        return Decoded(_without_equal_channels(colours), applied, lossy=lossy)
     pixels = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    return Decoded(_without_equal_channels(turn(pixels, left)), told, lossy=lossy)
+    return Decoded(_without_equal_channels(turn(pixels, remaining)), applied, lossy=lossy)
 
 
 def _deep(image: Image.Image) -> bool:

@@ -51,11 +51,11 @@ def main() -> None:
         data = sys.stdin.buffer.read(head["bytes"])
         signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)
         try:
-            found = decode(data, head["where"], Limits(**head["limits"]))
+            decoded = decode(data, head["where"], Limits(**head["limits"]))
         except BusError as error:
             send(answers, {"error": [error.what, error.where, error.remedy], "last": _grown()})
         else:
-            _answer(answers, found)
+            _answer(answers, decoded)
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
 
@@ -79,14 +79,14 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _answer(answers: BinaryIO, found: Decoded) -> None:
-    planes = {name: getattr(found, name) for name in _PLANES if getattr(found, name) is not None}
+def _answer(answers: BinaryIO, decoded: Decoded) -> None:
+    planes = {name: getattr(decoded, name) for name in _PLANES if getattr(decoded, name) is not None}
     planes = {name: np.ascontiguousarray(plane) for name, plane in planes.items()}
     shapes = {name: plane.shape for name, plane in planes.items()}
     head: dict[str, Any] = {
         "shapes": shapes,
-        "orientation": found.orientation,
-        "lossy": found.lossy,
+        "orientation": decoded.orientation,
+        "lossy": decoded.lossy,
         "last": _grown(),
     }
     send(answers, head, *(plane.data for plane in planes.values()))

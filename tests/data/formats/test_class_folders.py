@@ -1,30 +1,19 @@
 """Class folders as people lay them out: masks here and there, splits, links, litter."""
 
-import logging
 import shutil
 from collections import Counter
 
-import datasets
 import numpy as np
 import pytest
 from PIL import Image
 
 from bus_hf.cli.shared import images_in
-from bus_hf.data import layouts
 from bus_hf.data.dataset import cases, load, to_train_on
+from bus_hf.data.formats import detect
 from bus_hf.data.phantoms import phantom, write_phantoms
 from bus_hf.errors import BusError
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-
-
-@pytest.fixture
-def notes(caplog):
-    caplog.set_level(logging.WARNING, logger="bus_hf")
-    return lambda: [record.getMessage() for record in caplog.records if record.name.startswith("bus_hf")]
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
@@ -44,7 +33,7 @@ def write(tmp_path):
 
 
 def listed(root):
-    found = layouts.scan(layouts.find_roots(root))
+    found = detect.list_roots(detect.find_roots(root))
     at = found.records[0].source
     return {
         record.name.removeprefix(f"{at}/"): [path.relative_to(root).as_posix() for path in record.masks]
@@ -129,28 +118,6 @@ def test_what_systems_leave_behind_is_passed_over(write, notes):
     assert len(load(root)["train"]) == 2
     assert [note for note in notes() if "no mask" not in note] == []
     assert len(images_in(root).images) == 2
-
-
-def test_masks_of_an_operating_systems_copy_are_no_second_data_set(write):
-    write("download/benign/a.png")
-    write("__MACOSX/benign/b.png")
-    assert [root.name for root, _ in layouts.find_roots(write())] == ["download"]
-
-
-@pytest.mark.parametrize("name", ["busi.zip", "busi.tar.gz", "busi.7z"])
-def test_packed_data_are_asked_to_be_unpacked(tmp_path, name):
-    path = tmp_path / "data" / name
-    path.parent.mkdir()
-    path.write_bytes(b"PK\3\4")
-    with pytest.raises(BusError, match="this is a packed folder; unzip it"):
-        load(path)
-    with pytest.raises(BusError, match=f"no images in a known layout; unzip {name}"):
-        load(path.parent)
-
-
-def test_a_file_given_as_data_is_told(write):
-    with pytest.raises(BusError, match="this is a file, not a folder"):
-        load(write("benign/a.png") / "benign" / "a.png")
 
 
 def test_a_change_behind_a_link_is_seen(write, tmp_path):

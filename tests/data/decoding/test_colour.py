@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bus_hf.data.colour import MAX_COLOURED, MAX_STRAY, OVERLAY_TOLD, looks_like_mask, measure
+from bus_hf.data.decoding.colour import MAX_COLOURED, MAX_OVERLAY, MAX_STRAY, looks_like_mask, measure
 from bus_hf.data.images import read_image, read_scan
 from bus_hf.data.phantoms import phantom
 from bus_hf.errors import BusError
@@ -188,7 +188,7 @@ def test_a_map_that_bends_is_no_photograph(grey, name, quality):
     found = measure(pixels)
     assert found.coloured > MAX_COLOURED
     assert found.stray < 0.65 * MAX_STRAY
-    assert found.overlay < OVERLAY_TOLD
+    assert found.overlay < MAX_OVERLAY
     assert read_image(pixels).shape == grey.shape
 
 
@@ -227,11 +227,11 @@ def test_a_scan_in_a_frame_is_a_scan(grey, kind):
     assert plain.coloured < MAX_COLOURED / 2
     if kind == "blue":
         return
-    assert plain.overlay < OVERLAY_TOLD
+    assert plain.overlay < MAX_OVERLAY
     for pixels in (tinted(grey), mapped(grey, "HOT")):
         found = measure(jpeg(framed(pixels, kind), 75))
         assert found.stray < 0.65 * MAX_STRAY
-        assert found.overlay < OVERLAY_TOLD
+        assert found.overlay < MAX_OVERLAY
 
 
 @pytest.mark.parametrize("quality", [95, 30])
@@ -241,7 +241,7 @@ def test_an_overlay_is_a_scan_and_told(grey, overlaid, share, base, quality):
     plain = np.dstack([grey] * 3) if base == "grey" else tinted(grey, "sepia", 0.08)
     scan = read_scan(jpeg(overlaid(plain, share, np.random.default_rng(0)), quality))
     assert scan.grey.shape == grey.shape
-    assert OVERLAY_TOLD < scan.colour_overlay < share + 0.1
+    assert MAX_OVERLAY < scan.colour_overlay < share + 0.1
 
 
 @pytest.mark.parametrize("quality", [95, 30])
@@ -279,7 +279,7 @@ def test_boxes_on_real_scans_are_scans(shared_data, kind, share):
     for path in scans_of(shared_data)[::80]:
         found.append(measure(jpeg(whole_boxes(np.asarray(Image.open(path).convert("L")), kind, share), 30)))
     refused = np.mean([each.photograph for each in found])
-    worst, told = max(each.stray for each in found), np.mean([each.overlay >= OVERLAY_TOLD for each in found])
+    worst, told = max(each.stray for each in found), np.mean([each.overlay >= MAX_OVERLAY for each in found])
     print(f"{kind} {share}: refused {refused:.2f}, stray at most {worst:.3f}, told {told:.2f}")
     assert refused == 0
     assert told > 0.8
@@ -319,7 +319,7 @@ def test_no_real_scan_is_refused_and_the_margin_is_wide(shared_data):
     stray, overlay = (max(getattr(each, name) for each in found.values()) for name in ("stray", "overlay"))
     print(f"81 real scans in colour: stray at most {stray:.3f} (limit {MAX_STRAY}), overlay {overlay:.3f}")
     assert stray < MAX_STRAY / 3
-    assert overlay < OVERLAY_TOLD
+    assert overlay < MAX_OVERLAY
 
 
 def test_no_tinted_real_scan_is_refused(shared_data):
@@ -331,7 +331,7 @@ def test_no_tinted_real_scan_is_refused(shared_data):
             worst, told = max(worst, found.stray), max(told, found.overlay)
     print(f"tinted real scans: stray at most {worst:.3f} (limit {MAX_STRAY}), overlay {told:.3f}")
     assert worst < 0.8 * MAX_STRAY
-    assert told < OVERLAY_TOLD
+    assert told < MAX_OVERLAY
 
 
 # Masks

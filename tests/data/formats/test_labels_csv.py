@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bus_hf.data.labelled import read_labels
+from bus_hf.data.formats.labels_csv import read_labels
 from bus_hf.errors import BusError
 
 

@@ -1,4 +1,4 @@
-"""Images whose labels stand in a table: CSV with the columns name, label and, where known, patient and lesion."""
+"""One's own images: a folder, and a CSV with the columns name, label and, where known, patient and lesion."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bus_hf.data.columns import NUMBERS
 from bus_hf.data.dataset import Case
 from bus_hf.data.images import read_image
 from bus_hf.data.names import check_unpacked
-from bus_hf.data.tables import NUMBERS
 from bus_hf.errors import BusError
 from bus_hf.text import says_unknown, without_decimals
 
@@ -53,7 +53,7 @@ def read_labels(folder: Path, table: Path) -> list[Row]:
     check_unpacked(folder)
     if not folder.is_dir():
         raise BusError("there is no such folder", where=folder, remedy="give the folder that holds the images")
-    found: list[Row] = []
+    rows: list[Row] = []
     seen: set[str] = set()
     for number, line in _lines(table):
         name, text = line["name"], line["label"].lower()
@@ -71,10 +71,10 @@ def read_labels(folder: Path, table: Path) -> list[Row]:
             )
         seen.add(name)
         patient, lesion, group = (_known(line.get(column, "")) for column in ("patient", "lesion", "group"))
-        found.append(Row(name, _CLASSES.index(pathology), patient, lesion or group))
-    if not found:
+        rows.append(Row(name, _CLASSES.index(pathology), patient, lesion or group))
+    if not rows:
         raise BusError("the table holds no case", where=table, remedy="write a line for each image")
-    return found
+    return rows
 
 
 def _known(text: str) -> str:
@@ -89,7 +89,7 @@ def _lines(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         headers = [[(column or "").strip().lower() for column in reader.fieldnames or ()] for reader in readers]
         columns, reader = next(
-            (both for both in zip(headers, readers, strict=True) if set(both[0]) >= _NEEDED), (headers[0], None)
+            (pair for pair in zip(headers, readers, strict=True) if set(pair[0]) >= _NEEDED), (headers[0], None)
         )
         if reader is None:
             raise BusError(
@@ -97,7 +97,7 @@ def _lines(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 where=table,
                 remedy="write name,label in its first line",
             )
-        twice = [column for place, column in enumerate(columns) if column and column in columns[:place]]
+        twice = [column for index, column in enumerate(columns) if column and column in columns[:index]]
         if twice:
             raise BusError(f"there are two columns {twice[0]}", where=table, remedy="name each column differently")
         reader.fieldnames = columns
@@ -131,13 +131,13 @@ def _unreadable(table: Path) -> BusError:
     return BusError("no table can be read here", where=table, remedy="give a CSV file in UTF-8 (Excel: CSV UTF-8)")
 
 
-def labelled(folder: Path, rows: Iterable[Row]) -> Iterator[Case]:
-    """Decode the images of a table; those that cannot be read are told and left out."""
+def labelled_cases(folder: Path, rows: Iterable[Row]) -> Iterator[Case]:
+    """Decode the images of a table; those that cannot be read are excluded with a warning."""
     for row in rows:
         try:
             image = read_image(folder / row.name, name=row.name)
         except BusError as error:
-            logger.warning(f"{error} It is left out.")
+            logger.warning(f"{error} It is excluded.")
             continue
         pathology = _CLASSES[row.label]
         yield Case(

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 
 # A picture is a photograph when more than MAX_COLOURED of it is coloured and more than MAX_STRAY of it strays.
-# tests/data/test_colour.py prints the margins.
+# tests/data/decoding/test_colour.py prints the margins.
 MAX_COLOURED = 0.35
 MAX_STRAY = 0.11
-# A scan whose overlay is larger is told of it; calipers, logos and JPEG noise reach 0.018 on real scans.
-OVERLAY_TOLD = 0.02
+# A larger overlay is reported with the prediction; calipers, logos and JPEG noise reach 0.018 on real scans.
+MAX_OVERLAY = 0.02
 
 # Distances of red and blue from the picture's own ramp of colours, in grey values; on a bent ramp of strong colours,
 # whose noise grows with them, the second of each pair times the colour where that is more.
@@ -67,19 +67,19 @@ def measure(pixels: np.ndarray) -> Colours:
     inner = _without_frame(pixels)
     planes = _planes(inner)
     chroma, content = planes.chroma, planes.content
-    # Of the whole picture, frame included, is what an overlay is told as.
+    # An overlay is reported as a share of the whole picture, frame included.
     share = inner.shape[0] * inner.shape[1] / (pixels.shape[0] * pixels.shape[1])
     off_grey = np.abs(chroma).max(axis=2)
     coloured = float((off_grey > _COLOURED)[content].mean())
-    found = [_stray(off_grey, content, 0 * off_grey, _LEFT_GREY)]
-    found.append(_stray(_off_tint(planes), content, 0 * off_grey, _LEFT_TINTED))
+    fits = [_stray(off_grey, content, 0 * off_grey, _LEFT_GREY)]
+    fits.append(_stray(_off_tint(planes), content, 0 * off_grey, _LEFT_TINTED))
     # A map that bends costs more to fit, so only what strays is tried.
-    if coloured > MAX_COLOURED and min(found)[0] > MAX_STRAY / 3:
+    if coloured > MAX_COLOURED and min(fits)[0] > MAX_STRAY / 3:
         off_bent, fall = _off_bent(planes)
         if fall <= _MAX_FALL:
-            found.append(_stray(off_bent, content, off_grey, _LEFT_TINTED))
+            fits.append(_stray(off_bent, content, off_grey, _LEFT_TINTED))
     # Of ramps that fit alike the simplest one, since the others may bend to an overlay.
-    stray, overlay = min(found, key=lambda pair: round(pair[0], 2))
+    stray, overlay = min(fits, key=lambda pair: round(pair[0], 2))
     return Colours(coloured, stray, overlay * share)
 
 
@@ -102,13 +102,13 @@ def looks_like_mask(pixels: np.ndarray) -> bool:
         return levels > 1
     # The fullest windows of 17 values, 40 apart: what lies in none is neither background nor a flat region.
     windows = np.convolve(counts, np.ones(17), "same")
-    found = []
+    fullest = []
     for _ in range(4):
         peak = int(windows.argmax())
-        found.append(float(windows[peak]))
+        fullest.append(float(windows[peak]))
         windows[max(peak - 40, 0) : peak + 41] = 0
-    beside = 1 - found[0]
-    return bool(found[1] > 0 and 1 - sum(found) <= MAX_BETWEEN * beside)
+    beside = 1 - fullest[0]
+    return bool(fullest[1] > 0 and 1 - sum(fullest) <= MAX_BETWEEN * beside)
 
 
 class _Planes(NamedTuple):
@@ -218,15 +218,15 @@ def _ramp(basis: np.ndarray, planes: _Planes, penalty: np.ndarray) -> np.ndarray
 def _stray(off: np.ndarray, content: np.ndarray, colour: np.ndarray, least: float) -> tuple[float, float]:
     """Share of the content off the ramp outside the two largest boxes of vivid cells, and share of vivid cells.
 
-    Where the boxes are large, a photograph may be what they hold: they are left out only if `least` of the content is
+    Where the boxes are large, a photograph may be what they hold: they are cut out only if `least` of the content is
     left beside them, some of it all around.
     """
     vivid = off > np.maximum(_VIVID[0], _VIVID[1] * colour)
     # A margin all around, since closing would join boxes to the picture's sides.
     joined = cv2.morphologyEx(np.pad(vivid & content, 9).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
-    found = cv2.connectedComponentsWithStats(joined[9:-9, 9:-9])[2][1:]
+    regions = cv2.connectedComponentsWithStats(joined[9:-9, 9:-9])[2][1:]
     boxes = np.zeros(off.shape, np.uint8)
-    for left, top, width, height, _ in sorted(found.tolist(), key=lambda box: -box[4])[:2]:
+    for left, top, width, height, _ in sorted(regions.tolist(), key=lambda box: -box[4])[:2]:
         boxes[max(top - 1, 0) : top + height + 1, max(left - 1, 0) : left + width + 1] = 1
     beside = content & (boxes == 0)
     left_over = beside.sum() / content.sum()

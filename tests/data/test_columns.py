@@ -74,10 +74,3 @@ def test_classes_are_read_however_they_are_written(table, columns, features, cap
 def test_other_classes_are_refused_with_the_columns_that_are_there(table, columns, sentence):
     with pytest.raises(BusError, match=sentence):
         load(table(**columns))
-
-
-def test_a_table_without_images_names_its_columns(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    datasets.Dataset.from_dict({"file": ["a"], "label": ["benign"]}).to_parquet(tmp_path / "table.parquet")
-    with pytest.raises(BusError, match="the table has no image column; its columns are file, label;"):
-        load(tmp_path / "table.parquet")
