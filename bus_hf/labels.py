@@ -1,4 +1,4 @@
-"""Label sets: which classes a model tells apart, in which order, and from what they are read."""
+"""Label sets: the classes of a model, their order, and how a data set's entries become them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bus_hf.errors import BusError
 class LabelSet:
     """Classes in the order of a model's outputs.
 
-    `malignancy` is read by one logit (of `positive`); the others by one logit a class.
+    `malignancy` has one logit, of `positive`; the others have one logit a class.
     """
 
     name: str
@@ -25,7 +25,7 @@ class LabelSet:
 
     @property
     def cancer(self) -> int:
-        """Number of the malignant class, the last one in every set."""
+        """Index of the malignant class, the last one in every set."""
         return len(self.classes) - 1
 
 
@@ -56,7 +56,7 @@ _OTHER_BENIGN = frozenset(
         "sclerosing adenosis",
     }
 )
-# Malignant, and not carcinomas: they say otherwise, so the histology set leaves them out.
+# Malignant, but not carcinomas: the histology set excludes them.
 _NOT_CARCINOMA = frozenset({"lymphoma", "phyllodes tumor"})
 
 
@@ -69,7 +69,7 @@ def label_set(name: str) -> LabelSet:
 
 
 def histology_class(histology: str, pathology: str) -> str | None:
-    """Class of the `histology` set for a BUS-BRA row; None where the set leaves the row out.
+    """Class of the `histology` set for a BUS-BRA row; None where the set excludes the row.
 
     Raises:
         KeyError: a benign entry that is not in the lists above.

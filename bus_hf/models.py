@@ -15,21 +15,21 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bus_hf import tensors
 from bus_hf.errors import BusError
 from bus_hf.filenames import CONFIG, LESION_HEAD, WEIGHTS
 from bus_hf.labels import LabelSet
+from bus_hf.tensors import header, tensors
 
-# A reading is centre-free: the views letterbox themselves, so timm must neither crop nor squash.
+# Views are letterboxed already, so timm must neither crop nor squash them.
 _PREPROCESSING = {"crop_pct": 1.0, "crop_mode": "border", "interpolation": "bilinear"}
 
 _REMEDY = "download or export the member again"
-# Arguments that timm records beside a checkpoint and that say nothing about how to rebuild it for reading.
-_NOT_REBUILT = ("num_classes", "drop_rate", "drop_path_rate", "pretrained")
+# Arguments that timm records beside a checkpoint and that inference does not need.
+_TRAINING_ARGUMENTS = ("num_classes", "drop_rate", "drop_path_rate", "pretrained")
 
 
 class TrainingOutput(NamedTuple):
-    """What a forward pass of `TrainingNet` gives: (N, K) logits, (N, K, h, w) CAM, (N, H, W) lesion logits.
+    """Output of `TrainingNet` for N images: (N, K) logits, (N, K, h, w) CAM, (N, H, W) lesion logits.
 
     `matched` is the (N, T, h, w) last feature map in a teacher's T channels, None without a teacher.
     """
@@ -107,7 +107,7 @@ class TrainingNet(nn.Module):
         self.match: Any = nn.Conv2d(backbone.num_features, teacher_channels, 1) if teacher_channels else None
 
     def forward(self, images: Tensor) -> TrainingOutput:
-        """Read normalised (N, 3, S, S) images."""
+        """Outputs for normalised float (N, 3, S, S) images."""
         features = self.backbone.forward_features(images)
         return TrainingOutput(
             self.backbone.forward_head(features),
@@ -143,13 +143,13 @@ def save_member(
     from timm.models import save_for_hf
 
     def stored(module: nn.Module) -> nn.Module:
-        plain = copy.deepcopy(module).cpu().to(memory_format=torch.contiguous_format)
-        return plain.half() if small else plain.float()
+        copied = copy.deepcopy(module).cpu().to(memory_format=torch.contiguous_format)
+        return copied.half() if fits_half else copied.float()
 
     largest = torch.finfo(torch.float16).max
     modules = [backbone] if lesion_head is None else [backbone, lesion_head]
-    tensors = [value for module in modules for value in module.state_dict().values() if value.is_floating_point()]
-    small = half and all(float(value.abs().max()) <= largest for value in tensors if value.numel())
+    values = [value for module in modules for value in module.state_dict().values() if value.is_floating_point()]
+    fits_half = half and all(float(value.abs().max()) <= largest for value in values if value.numel())
     folder.mkdir(parents=True, exist_ok=True)
     names = label_names(label_set)
     save_for_hf(
@@ -167,7 +167,7 @@ def save_member(
 def check_finite(file: Path) -> None:
     """BusError where a safetensors file is missing or damaged, or holds a number that is not finite."""
     try:
-        tensors.tensors(file.read_bytes(), file)
+        tensors(file.read_bytes(), file)
     except (OSError, BusError) as error:
         what = error.what if isinstance(error, BusError) else f"{file.name} is missing"
         raise BusError(
@@ -178,9 +178,9 @@ def check_finite(file: Path) -> None:
 
 
 def _plain_config(path: Path) -> None:
-    """Take out of a config what only training needs: transformers' wrapper stumbles over these arguments."""
+    """Remove what only training needs from a config: transformers' wrapper does not take these arguments."""
     config = json.loads(path.read_text(encoding="utf-8"))
-    arguments = {key: value for key, value in config.pop("model_args", {}).items() if key not in _NOT_REBUILT}
+    arguments = {key: value for key, value in config.pop("model_args", {}).items() if key not in _TRAINING_ARGUMENTS}
     if arguments:
         config["model_args"] = arguments
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -205,7 +205,7 @@ def load_member(folder: Path, device: torch.device | str = "cpu") -> Any:
         architecture, num_classes = config["architecture"], config["num_classes"]
     except (OSError, ValueError, KeyError, TypeError):
         raise BusError("no timm config.json can be read here", where=folder, remedy=_REMEDY) from None
-    arguments = {key: value for key, value in config.get("model_args", {}).items() if key not in _NOT_REBUILT}
+    arguments = {key: value for key, value in config.get("model_args", {}).items() if key not in _TRAINING_ARGUMENTS}
     try:
         data = (folder / WEIGHTS).read_bytes()
     except OSError:
@@ -216,7 +216,7 @@ def load_member(folder: Path, device: torch.device | str = "cpu") -> Any:
 def build(architecture: str, num_classes: int, arguments: Mapping[str, Any], weights: bytes, file: Path) -> Any:
     """A timm backbone with the given weights: float32, in eval mode.
 
-    Nothing is allocated for a network that the weights do not fit.
+    No memory is allocated for a network that the weights do not fit.
 
     Args:
         architecture: timm's name.
@@ -228,7 +228,7 @@ def build(architecture: str, num_classes: int, arguments: Mapping[str, Any], wei
     Raises:
         BusError: an unknown architecture, arguments that it does not take, or weights that are damaged or another's.
     """
-    shapes = tensors.header(weights, file)
+    shapes = header(weights, file)
     try:
         with torch.device("meta"):
             model = create(architecture, num_classes, **arguments)
@@ -238,11 +238,11 @@ def build(architecture: str, num_classes: int, arguments: Mapping[str, Any], wei
         raise BusError(
             f"timm cannot build {architecture} as its config.json says", where=file.parent, remedy=_REMEDY
         ) from None
-    foreign = BusError(f"the weights are not those of {architecture}", where=file.parent, remedy=_REMEDY)
+    mismatch = BusError(f"the weights are not those of {architecture}", where=file.parent, remedy=_REMEDY)
     if shapes != {name: tuple(value.shape) for name, value in model.state_dict().items()}:
-        raise foreign
+        raise mismatch
     if any(value.is_meta for name, value in model.named_buffers() if name not in shapes):
         # Buffers that no file holds: the architecture makes them itself.
         model = create(architecture, num_classes, **arguments)
-    model.load_state_dict(tensors.tensors(weights, file), assign=True)
+    model.load_state_dict(tensors(weights, file), assign=True)
     return model.eval()

@@ -14,7 +14,7 @@ from safetensors.torch import load
 from bus_hf.errors import BusError
 
 _BYTES = {"F16": 2, "BF16": 2, "F32": 4, "I64": 8}
-# Of a file's header, of tensors in it, of the dimensions of one.
+# Limits: bytes of the header, tensors in a file, dimensions of a tensor.
 _HEADER, _COUNT, _DIMENSIONS = 4 << 20, 10_000, 8
 _REMEDY = "download or export the member again"
 
@@ -23,7 +23,7 @@ def header(data: bytes, file: Path) -> dict[str, tuple[int, ...]]:
     """Shape of each tensor by name.
 
     Raises:
-        BusError: the file is no safetensors, holds other numbers than weights do, or its sizes do not fit its length.
+        BusError: the file is no safetensors, holds a type that weights do not have, or its sizes do not fit its length.
     """
 
     def damaged(why: str) -> BusError:
@@ -35,7 +35,7 @@ def header(data: bytes, file: Path) -> dict[str, tuple[int, ...]]:
     try:
         entries: dict[str, Any] = json.loads(data[8 : 8 + length])
         entries.pop("__metadata__", None)
-        found, total = {}, 0
+        shapes, total = {}, 0
         for name, entry in entries.items():
             kind, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
             whole = all(type(number) is int and number >= 0 for number in (*shape, start, end))
@@ -43,15 +43,15 @@ def header(data: bytes, file: Path) -> dict[str, tuple[int, ...]]:
                 raise damaged("a tensor of an odd kind")
             if math.prod(shape) * _BYTES[kind] != end - start:
                 raise damaged("a tensor of another size than it says")
-            found[name] = tuple(shape)
+            shapes[name] = tuple(shape)
             total += end - start
     except BusError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise damaged("its header cannot be read") from None
-    if len(found) > _COUNT or total != len(data) - 8 - length:
+    if len(shapes) > _COUNT or total != len(data) - 8 - length:
         raise damaged("its tensors do not fit its size")
-    return found
+    return shapes
 
 
 def tensors(data: bytes, file: Path) -> dict[str, torch.Tensor]:
@@ -62,10 +62,10 @@ def tensors(data: bytes, file: Path) -> dict[str, torch.Tensor]:
     """
     header(data, file)
     try:
-        found = load(data)
+        loaded = load(data)
     except (SafetensorError, ValueError, RuntimeError):
         raise BusError(f"{file.name} is damaged", where=file.parent, remedy=_REMEDY) from None
-    plain = {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
-    if not all(torch.isfinite(value).all() for value in plain.values()):
+    values = {name: value.float() if value.is_floating_point() else value for name, value in loaded.items()}
+    if not all(torch.isfinite(value).all() for value in values.values()):
         raise BusError(f"a number in {file.name} is not finite", where=file.parent, remedy=_REMEDY)
-    return plain
+    return values

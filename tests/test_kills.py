@@ -6,13 +6,17 @@ import os
 import shutil
 import subprocess
 
+# Commands import these late. Imported here, they are there in every child.
+import matplotlib.backends.backend_agg  # noqa: F401
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats  # noqa: F401
+import sklearn.model_selection  # noqa: F401
 from PIL import Image
 from safetensors.torch import load_file
 
-import train_accelerate  # noqa: F401 (a child of this process then imports nothing)
+import train_accelerate  # noqa: F401
 from bus_hf import files, models
 from bus_hf.cli import main
 from bus_hf.config import TrainConfig
@@ -43,6 +47,18 @@ def config(home, name, **changes):
     settings |= {"folds": 3, "drop_path_rate": 0.0, "num_workers": 0, "trackers": (), "logging_dir": str(home / "logs")}
     settings |= {"data": (str(home / "data"),), "output": str(home / name)}
     return TrainConfig(**(settings | changes))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def blank_plots():
+    """Plots are blank: the same file events without the drawing, which takes most of a command's time."""
+
+    def savefig(figure, path, **options):
+        Image.new("L", (8, 8)).save(path, "PNG")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matplotlib.figure.Figure.savefig", savefig)
+        yield
 
 
 def prepare(home):

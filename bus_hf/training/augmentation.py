@@ -114,16 +114,16 @@ class CornerCut(A.ImageOnlyTransform):
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """Draw which corners go and how much of them."""
-        drawn = self.random_generator
-        corners = drawn.choice(4, size=int(drawn.integers(1, 5)), replace=False)
-        return {"cuts": [(int(corner), drawn.uniform(*self.share), drawn.uniform(*self.share)) for corner in corners]}
+        rng = self.random_generator
+        corners = rng.choice(4, size=int(rng.integers(1, 5)), replace=False)
+        return {"cuts": [(int(corner), rng.uniform(*self.share), rng.uniform(*self.share)) for corner in corners]}
 
     def apply(self, img: np.ndarray, cuts: list[tuple[int, float, float]], **params: Any) -> np.ndarray:
         """Return a copy of a (H, W[, C]) image with its corners cut out."""
         out = img.copy()
         height, width = img.shape[:2]
-        for corner, tall, wide in cuts:
-            rows, columns = max(1, round(tall * height)), max(1, round(wide * width))
+        for corner, row_share, column_share in cuts:
+            rows, columns = max(1, round(row_share * height)), max(1, round(column_share * width))
             top = slice(0, rows) if corner < 2 else slice(height - rows, height)
             left = slice(0, columns) if corner % 2 == 0 else slice(width - columns, width)
             out[top, left] = 0
@@ -179,7 +179,7 @@ def training_window(
     """Draw the window of one training image of `shape` (height, width) whose lesion lies in `box`.
 
     A lesion crop is a square of 1.25 to 3 times the lesion's longer side, with jitter. An image without a lesion gets a
-    random square of a like size, so that being a crop betrays nothing about the class.
+    random square of a like size, so that a crop says nothing about the class.
     """
     height, width = shape
     longer = max(shape)
@@ -199,7 +199,7 @@ def training_window(
 
 @dataclass
 class TrainTransform:
-    """Image and mask to one augmented square; every draw comes from the generator it is called with."""
+    """Image and mask to one augmented square; every random number comes from the generator it is called with."""
 
     size: int
     strength: float = 1.0
@@ -217,7 +217,7 @@ class TrainTransform:
         Args:
             image: uint8 grey (H, W).
             mask: bool (H, W) of the lesion, or None where it is not known.
-            rng: the only source of chance.
+            rng: the only source of randomness.
 
         Returns:
             uint8 (size, size) image and uint8 (size, size) mask, 0 to 255 (all 0 where `mask` is None).
@@ -229,7 +229,7 @@ class TrainTransform:
             win = centred(image.shape[1] / 2, image.shape[0] / 2, max(image.shape))
         square = cut(image, win, self.size)
         target = np.zeros_like(square) if mask is None else cut(mask.astype(np.uint8) * 255, win, self.size)
-        # Not set_random_seed: it seeds every step alike, so that one step's coin decides the next one's.
+        # Not set_random_seed: it seeds every step alike, so that their draws would not be independent.
         self._compose.set_random_state(rng, random.Random(int(rng.integers(2**31))))
         out = self._compose(image=square, mask=target)
         return out["image"], out["mask"]
@@ -264,13 +264,13 @@ def contact_sheet(image: np.ndarray, mask: np.ndarray | None, size: int = 224, s
 
 def tile_sheet(tiles: list[tuple[str, np.ndarray]], columns: int = 4) -> np.ndarray:
     """Lay named uint8 squares, grey (S, S) or RGB (S, S, 3), out as one RGB sheet."""
-    drawn = []
+    framed_tiles = []
     for name, tile in tiles:
         colour = cv2.cvtColor(tile, cv2.COLOR_GRAY2RGB) if tile.ndim == 2 else tile
         framed = cv2.copyMakeBorder(colour, 24, 4, 4, 4, cv2.BORDER_CONSTANT, value=(24, 24, 24))
         cv2.putText(framed, name, (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (240, 240, 240), 1, cv2.LINE_AA)
-        drawn.append(framed)
-    while len(drawn) % columns:
-        drawn.append(np.full_like(drawn[0], 24))
-    rows = [np.hstack(drawn[start : start + columns]) for start in range(0, len(drawn), columns)]
+        framed_tiles.append(framed)
+    while len(framed_tiles) % columns:
+        framed_tiles.append(np.full_like(framed_tiles[0], 24))
+    rows = [np.hstack(framed_tiles[start : start + columns]) for start in range(0, len(framed_tiles), columns)]
     return np.vstack(rows)

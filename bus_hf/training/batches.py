@@ -1,4 +1,4 @@
-"""What a training step reads: cases in memory, drawn and augmented reproducibly."""
+"""Training batches: cases in memory, drawn and augmented reproducibly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Draw = tuple[int, int, int]
 
 
 class DrawSampler(Sampler[Draw]):
-    """Yields (epoch, place in the epoch, index): all the chance a draw needs, whichever worker serves it.
+    """Yields (epoch, place in the epoch, index): everything random about a draw follows from it, in any worker.
 
     `length` is the number of draws, as many as there are labels where it is 0. Set `epoch` before each pass. The order
     depends on seed and epoch alone, so a resumed run draws what an uninterrupted one would have drawn.
@@ -35,21 +35,24 @@ class DrawSampler(Sampler[Draw]):
         return self.length
 
     def __iter__(self) -> Iterator[Draw]:
-        chance = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
         if self.balanced:
-            drawn: Sequence[int] = list(
-                WeightedRandomSampler(self.weights.tolist(), len(self), replacement=True, generator=chance)
+            indices: Sequence[int] = list(
+                WeightedRandomSampler(self.weights.tolist(), len(self), replacement=True, generator=generator)
             )
         else:
             count = len(self.weights)
             passes = range(-(-len(self) // count))
-            drawn = [int(i) for _ in passes for i in torch.randperm(count, generator=chance)][: len(self)]
-        for place, index in enumerate(drawn):
+            indices = [int(i) for _ in passes for i in torch.randperm(count, generator=generator)][: len(self)]
+        for place, index in enumerate(indices):
             yield self.epoch, place, index
 
 
 class TrainingImages(Dataset[dict[str, Tensor]]):
-    """Augmented squares of the training cases, indexed by a draw."""
+    """Augmented squares of the training cases, indexed by a draw.
+
+    An item holds uint8 (S, S) `image` and `mask`, bool `has_mask` and int64 `label`.
+    """
 
     def __init__(self, cases: Sequence[Case], transform: TrainTransform, seed: int) -> None:
         self.cases = cases
@@ -62,8 +65,8 @@ class TrainingImages(Dataset[dict[str, Tensor]]):
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
         epoch, place, index = draw
         case = self.cases[index]
-        chance = np.random.default_rng((self.seed, epoch, place, index))
-        image, mask = self.transform(case.image, case.mask, chance)
+        rng = np.random.default_rng((self.seed, epoch, place, index))
+        image, mask = self.transform(case.image, case.mask, rng)
         return {
             "image": torch.from_numpy(image),
             "mask": torch.from_numpy(mask),
@@ -73,7 +76,7 @@ class TrainingImages(Dataset[dict[str, Tensor]]):
 
 
 class WholeImages(Dataset[dict[str, Tensor]]):
-    """The letterboxed whole view of each case, with its index."""
+    """The letterboxed whole view of each case, uint8 (size, size), with its index."""
 
     def __init__(self, cases: Sequence[Case], size: int) -> None:
         self.cases = cases
@@ -88,16 +91,16 @@ class WholeImages(Dataset[dict[str, Tensor]]):
         return {"image": torch.from_numpy(square), "index": torch.tensor(index)}
 
 
-def mixed(batch: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """Blend each draw of a batch with another one (mixup: H. Zhang et al., ICLR 2018).
+def mixup(batch: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """Blend each draw of a batch with another one (H. Zhang et al., "mixup", ICLR 2018).
 
     Args:
-        batch: of `TrainingImages`, collated.
+        batch: of `TrainingImages`, collated: uint8 (N, S, S) images and masks, bool and int64 (N,).
         alpha: of the Beta distribution that the share of the first is drawn from, by torch's own generator.
 
     Returns:
-        A batch with blended float images and masks, 0 to 255, and beside `label` the `other` label and the `share`
-        of the first, a scalar from 0.5 to 1.
+        A batch with blended float32 (N, S, S) images and masks, 0 to 255, and beside `label` the `other` label and
+        the `share` of the first, a scalar from 0.5 to 1.
     """
     share = torch.distributions.Beta(alpha, alpha).sample().to(batch["image"].device)
     share = torch.maximum(share, 1 - share)

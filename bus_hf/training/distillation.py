@@ -1,4 +1,4 @@
-"""A teacher that reads the very squares the student trains on (function matching: L. Beyer et al., CVPR 2022)."""
+"""Distillation from a teacher that sees the student's own training squares (L. Beyer et al., CVPR 2022)."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Teacher:
     sha256: str
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Read grey (N, S, S), 0 to 255; returns (N, K) logits and the (N, channels, h, w) last feature map.
+        """Float32 (N, K) logits and (N, channels, h, w) last feature map of grey (N, S, S) squares, 0 to 255.
 
-        The squares are brought to the teacher's own input size first, at which it learned.
+        The squares are resized to the teacher's input size first.
         """
         cfg = self.backbone.pretrained_cfg
         batch = normalised(images, cfg["mean"], cfg["std"])
@@ -48,13 +48,13 @@ class Teacher:
         return logits.float().clone(), features.float().clone()
 
 
-def teacher(name: str, label_set: LabelSet, device: torch.device) -> Teacher:
+def load_teacher(name: str, label_set: LabelSet, device: torch.device) -> Teacher:
     """Load a teacher from a member folder or a Hub id.
 
-    What it knows of images that the student holds out would reach the student: `lineage.earlier_run` refuses that.
+    `lineage.earlier_run` refuses a teacher that learned from images that the student holds out.
 
     Raises:
-        BusError: no member is there, it tells apart other classes, or its weights are not finite.
+        BusError: there is no member, it has another label set, or its weights are not finite.
     """
     path = Path(name)
     folder = path if path.exists() else pulled(name)
@@ -70,21 +70,21 @@ def teacher(name: str, label_set: LabelSet, device: torch.device) -> Teacher:
     return Teacher(backbone, backbone.num_features, input_size(folder), weights)
 
 
-def soft_class_loss(logits: Tensor, taught: Tensor) -> Tensor:
-    """Cross-entropy of (N, K) logits against the teacher's probabilities (G. Hinton et al., 2015, temperature 1)."""
+def soft_class_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Cross-entropy of (N, K) logits against the probabilities of (N, K) teacher logits (G. Hinton et al., 2015)."""
     if logits.shape[1] == 1:
-        return functional.binary_cross_entropy_with_logits(logits, torch.sigmoid(taught))
-    return functional.cross_entropy(logits, torch.softmax(taught, dim=1))
+        return functional.binary_cross_entropy_with_logits(logits, torch.sigmoid(teacher_logits))
+    return functional.cross_entropy(logits, torch.softmax(teacher_logits, dim=1))
 
 
-def feature_loss(matched: Tensor, taught: Tensor) -> Tensor:
-    """1 - correlation over channels, meaned over places, of the student's and the teacher's last feature map.
+def feature_loss(matched: Tensor, target: Tensor) -> Tensor:
+    """1 - correlation over channels, averaged over places, of the student's and the teacher's last feature map.
 
     Args:
         matched: (N, T, h, w), the student's in the teacher's channels.
-        taught: (N, T, H, W), brought to (h, w) where it is another size.
+        target: (N, T, H, W), the teacher's; pooled to (h, w) where it is another size.
     """
-    if taught.shape[-2:] != matched.shape[-2:]:
-        taught = functional.adaptive_avg_pool2d(taught, (matched.shape[-2], matched.shape[-1]))
-    own, other = (value.float() - value.float().mean(1, keepdim=True) for value in (matched, taught))
-    return 1 - functional.cosine_similarity(own, other, dim=1).mean()
+    if target.shape[-2:] != matched.shape[-2:]:
+        target = functional.adaptive_avg_pool2d(target, (matched.shape[-2], matched.shape[-1]))
+    centred, target = (value.float() - value.float().mean(1, keepdim=True) for value in (matched, target))
+    return 1 - functional.cosine_similarity(centred, target, dim=1).mean()

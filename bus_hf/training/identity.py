@@ -1,4 +1,4 @@
-"""Which images a run learns from and holds out: digests that tell whether two runs saw the same data."""
+"""Digests of the images that a run learns from and holds out: equal where two runs saw the same data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from bus_hf.data.dataset import Case
 
-_WHAT = ("names", "labels", "groups", "pixels", "masks")
+_PROPERTIES = ("names", "labels", "groups", "pixels", "masks")
 
 
 def digest(lines: Iterable[str]) -> str:
@@ -19,7 +19,7 @@ def digest(lines: Iterable[str]) -> str:
 
 def data_digests(training: Sequence[Case], held_out: Sequence[Case]) -> dict[str, str]:
     """Digests of names, labels, groups, pixels and masks of both parts, by keys such as `training_names`."""
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for part, cases in (("training", training), ("held_out", held_out)):
         lines = {
             "names": [case.name for case in cases],
@@ -28,18 +28,18 @@ def data_digests(training: Sequence[Case], held_out: Sequence[Case]) -> dict[str
             "pixels": [f"{case.name}\t{_array(case.image)}" for case in cases],
             "masks": [f"{case.name}\t{_array(case.mask)}" for case in cases],
         }
-        found |= {f"{part}_{what}": digest(lines[what]) for what in _WHAT}
-    return found
+        digests |= {f"{part}_{what}": digest(lines[what]) for what in _PROPERTIES}
+    return digests
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """What differs, in words ("labels of training images"); digests that only one side knows are not compared."""
-    told = []
+    words = []
     for part, word in (("training", "training"), ("held_out", "held-out")):
-        differing = [what for what in _WHAT if _differ(before, now, f"{part}_{what}")]
-        # Where the names differ, so does all that is told by name.
-        told += [f"{what} of {word} images" for what in (["names"] if "names" in differing else differing)]
-    return told
+        differing = [what for what in _PROPERTIES if _differ(before, now, f"{part}_{what}")]
+        # Where the names differ, so does every digest by name.
+        words += [f"{what} of {word} images" for what in (["names"] if "names" in differing else differing)]
+    return words
 
 
 def _differ(before: Mapping[str, str], now: Mapping[str, str], key: str) -> bool:

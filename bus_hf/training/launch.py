@@ -25,7 +25,7 @@ _UNSUPPORTED = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType
 
 
 def accelerator_for(config: TrainConfig) -> Accelerator:
-    """The accelerator of a run, as the config, torchrun or accelerate launch ask; what is decided otherwise is said.
+    """The accelerator of a run, as the config, torchrun or accelerate launch ask; it prints what is decided otherwise.
 
     Raises:
         BusError: what they ask for does not go together, or this training does not have it.
@@ -60,17 +60,17 @@ def accelerator_for(config: TrainConfig) -> Accelerator:
 
 
 def on_main(accelerator: Accelerator, act: Callable[[], Result]) -> Result:
-    """Run `act` in the first process; every process gets its result, or its BusError, so that none waits in vain."""
-    told: list[Result | BusError | None] = [None]
+    """Run `act` in the first process; every process gets its result or its BusError, so that none waits for ever."""
+    outcome: list[Result | BusError | None] = [None]
     if accelerator.is_main_process:
         try:
-            told = [act()]
+            outcome = [act()]
         except BusError as error:
-            told = [error]
-    broadcast_object_list(told)
-    if isinstance(told[0], BusError):
-        raise told[0]
-    return told[0]  # type: ignore[return-value]
+            outcome = [error]
+    broadcast_object_list(outcome)
+    if isinstance(outcome[0], BusError):
+        raise outcome[0]
+    return outcome[0]  # type: ignore[return-value]
 
 
 def _check(accelerator: Accelerator, config: TrainConfig) -> None:

@@ -18,14 +18,15 @@ from bus_hf.training.distillation import feature_loss, soft_class_loss
 class Terms:
     """Loss terms of a batch, each a scalar; `total` is their weighted sum.
 
-    `taught` is the class loss against a teacher and the distance to its features, 0 without one.
+    `distillation` is the class loss against a teacher's probabilities plus the distance to its features, 0 without
+    one.
     """
 
     total: Tensor
     classes: Tensor
     lesion: Tensor
     inside: Tensor
-    taught: Tensor
+    distillation: Tensor
 
 
 def class_weights(labels: Tensor, label_set: LabelSet) -> Tensor:
@@ -50,7 +51,7 @@ def lesion_loss(lesion: Tensor, mask: Tensor, has_mask: Tensor) -> Tensor:
     Args:
         lesion: (N, h, w) logits.
         mask: (N, S, S) share of lesion in each pixel, 0 to 1.
-        has_mask: bool (N,), False where the mask is not known: such an image counts nothing.
+        has_mask: bool (N,), False where the mask is not known: such an image is ignored.
 
     Returns:
         Scalar mean over the images with a mask. Dice counts only those with a lesion in the square.
@@ -87,35 +88,37 @@ def terms(
     label_set: LabelSet,
     config: TrainConfig,
     weights: Tensor | None,
-    taught: tuple[Tensor, Tensor] | None = None,
+    target: tuple[Tensor, Tensor] | None = None,
 ) -> Terms:
     """Loss terms of one batch of `TrainingImages`; a term of weight 0 is not computed.
 
     Args:
         output: of the network.
-        batch: what it was made from, of `TrainingImages` or `mixed`.
+        batch: its inputs, of `TrainingImages` or `mixup`.
         label_set: of the labels.
         config: gives the weights of the terms and the label smoothing.
-        weights: of the classes, or None.
-        taught: a teacher's logits and last feature map of the same squares, or None.
+        weights: of `class_weights`, or None.
+        target: a teacher's (N, K) logits and (N, T, h, w) last feature map of the same squares, or None.
     """
     logits, cam, lesion = output.logits.float(), output.cam.float(), output.lesion.float()
     mask = batch["mask"].float() / 255
-    nothing = logits.new_zeros(())
+    zero = logits.new_zeros(())
     classes = class_loss(logits, batch["label"], config.label_smoothing, weights)
     if "other" in batch:
         second = class_loss(logits, batch["other"], config.label_smoothing, weights)
         classes = batch["share"] * classes + (1 - batch["share"]) * second
-    on_mask = lesion_loss(lesion, mask, batch["has_mask"]) if config.lesion_weight else nothing
+    on_mask = lesion_loss(lesion, mask, batch["has_mask"]) if config.lesion_weight else zero
     malignant = batch["has_mask"] & (batch["label"] == label_set.cancer)
     if "other" in batch:
         # Of a malignant and a benign lesion blended, the mask does not say which is which.
         malignant = malignant & (batch["other"] == label_set.cancer)
-    inside = inside_loss(cam[:, -1], mask, malignant) if config.inside_weight else nothing
+    inside = inside_loss(cam[:, -1], mask, malignant) if config.inside_weight else zero
     total = config.lesion_weight * on_mask + config.inside_weight * inside
-    if taught is None or output.matched is None:
-        return Terms(total + classes, classes, on_mask, inside, nothing)
-    soft = soft_class_loss(logits, taught[0])
-    near = feature_loss(output.matched, taught[1])
-    total = total + (1 - config.teacher_weight) * classes + config.teacher_weight * soft + config.feature_weight * near
-    return Terms(total, classes, on_mask, inside, soft + near)
+    if target is None or output.matched is None:
+        return Terms(total + classes, classes, on_mask, inside, zero)
+    soft = soft_class_loss(logits, target[0])
+    features = feature_loss(output.matched, target[1])
+    total = (
+        total + (1 - config.teacher_weight) * classes + config.teacher_weight * soft + config.feature_weight * features
+    )
+    return Terms(total, classes, on_mask, inside, soft + features)

@@ -1,11 +1,11 @@
-"""Keep the C library from giving memory back between training steps on the CPU."""
+"""Keep the C library from returning memory to the system between training steps on the CPU."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 
-# Of malloc.h in glibc.
+# From malloc.h of glibc.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _PAD = 256 * 1024 * 1024
 

@@ -16,7 +16,7 @@ from bus_hf.models import TrainingNet
 
 
 def parameter_groups(net: TrainingNet, config: TrainConfig) -> list[dict[str, Any]]:
-    """AdamW's groups: frozen parameters left out, slow ones at a share of the rate, no decay on norms and biases.
+    """AdamW's groups: frozen parameters excluded, slow ones at a share of the rate, no decay on norms and biases.
 
     Prefixes in `config.freeze` and `config.slow` are those of timm's names (`layer1`, `blocks.0`).
 
@@ -32,11 +32,11 @@ def parameter_groups(net: TrainingNet, config: TrainConfig) -> list[dict[str, An
             )
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
-        own = name.removeprefix("backbone.")
-        if _under(own, config.freeze):
+        timm_name = name.removeprefix("backbone.")
+        if _under(timm_name, config.freeze):
             parameter.requires_grad_(False)
             continue
-        groups.setdefault((_under(own, config.slow), parameter.ndim > 1), []).append(parameter)
+        groups.setdefault((_under(timm_name, config.slow), parameter.ndim > 1), []).append(parameter)
     return [
         {
             "params": parameters,
@@ -84,13 +84,13 @@ def check_smallest_batch(net: TrainingNet, config: TrainConfig, draws: int, proc
 
 
 def schedule(optimiser: torch.optim.Optimizer, config: TrainConfig, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-    """Linear warm-up, then half a cosine to 1 % over the run's `config.epochs * steps` steps."""
-    total, warm = config.epochs * steps, config.warmup_epochs * steps
+    """Linear warm-up, then half a cosine to 1 % over `config.epochs` epochs of `steps` steps each."""
+    total, warmup = config.epochs * steps, config.warmup_epochs * steps
 
     def factor(step: int) -> float:
-        if step < warm:
-            return (step + 1) / (warm + 1)
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min((step - warm) / max(total - warm, 1), 1.0)))
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(total - warmup, 1), 1.0)))
 
     return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
 

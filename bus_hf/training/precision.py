@@ -22,7 +22,7 @@ def usable(wanted: str, device: torch.device, launched: str | None = None) -> tu
         launched: `--mixed_precision` of accelerate launch, which is "no" too where nobody asked; None without it.
 
     Returns:
-        no, fp16 or bf16, as accelerate takes them, and what to tell, or None.
+        no, fp16 or bf16, as accelerate takes them, and that sentence, or None.
 
     Raises:
         BusError: accelerate launch asks for a precision that this training does not have, or the device cannot do it.

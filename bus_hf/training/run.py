@@ -1,11 +1,12 @@
-"""The training run: split, start, epochs with resume, out-of-fold logits, a member folder."""
+"""The training run: split, pretrained weights, epochs with resume, held-out logits, a member folder."""
 
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
 
 from bus_hf.config import TrainConfig, to_mapping
+from bus_hf.data.dataset import Case
 from bus_hf.data.phantoms import write_phantoms
 from bus_hf.errors import BusError
+from bus_hf.filenames import CHECKPOINT
 from bus_hf.files import replace_folder, replace_together
 from bus_hf.labels import LabelSet, label_set
 from bus_hf.models import TrainingNet, save_member
 from bus_hf.training.augmentation import TrainTransform
 from bus_hf.training.batches import DrawSampler, TrainingImages, WholeImages
-from bus_hf.training.distillation import teacher
+from bus_hf.training.distillation import Teacher, load_teacher
 from bus_hf.training.fit import Fit
 from bus_hf.training.held_out import read_boxes, read_fold
 from bus_hf.training.identity import data_digests
@@ -35,7 +38,7 @@ from bus_hf.training.lock import writing
 from bus_hf.training.losses import class_weights
 from bus_hf.training.memory import hold_memory
 from bus_hf.training.optimisation import check_smallest_batch, parameter_groups, schedule
-from bus_hf.training.pretrained import start
+from bus_hf.training.pretrained import Pretrained, start
 from bus_hf.training.record import recorded_settings, write_run
 from bus_hf.training.splits import Split, split
 from bus_hf.training.state import Progress, claim, resume
@@ -43,7 +46,7 @@ from bus_hf.views import Box
 
 
 def run(config: TrainConfig) -> Path:
-    """Train one member with one fold left out.
+    """Train one member with one fold held out.
 
     Args:
         config: every setting.
@@ -57,7 +60,7 @@ def run(config: TrainConfig) -> Path:
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    before = earlier_run(config)
+    earlier = earlier_run(config)
     accelerator = accelerator_for(config)
     if accelerator.device.type == "cpu":
         hold_memory()
@@ -69,84 +72,177 @@ def run(config: TrainConfig) -> Path:
             _with_phantoms(config)
 
         on_main(accelerator, begin)
-        return _train(_with_phantoms(config), accelerator, before)
+        return _train(_with_phantoms(config), accelerator, earlier)
 
 
-def _train(config: TrainConfig, accelerator: Accelerator, before: Mapping[str, Any] | None) -> Path:
-    output, say, labels = Path(config.output), accelerator.print, label_set(config.label_set)
-    say(f"reading {' '.join(config.data)} ...")
-    data = split(config)
-    train, held_out, watched = (part(config.fold) for part in (data.training, data.held_out, data.watched))
-    digests = data_digests(train, held_out)
-    refuse_other_data(config, digests)
-    boxes = read_boxes(config.boxes, held_out) if config.boxes else None
-    taught_by = teacher(config.teacher, labels, accelerator.device) if config.teacher else None
-    learned_from = digests | ({"teacher": taught_by.sha256} if taught_by else {})
-    for note in data.notes:
-        say(note)
-    say(
-        f"{len(train)} images to train on, {len(held_out)} held out (fold {config.fold} of {config.folds}); "
-        f"{data.near_duplicate_pairs} near-duplicate pairs joined, {data.left_out} images with conflicting labels left"
-    )
+def _train(config: TrainConfig, accelerator: Accelerator, earlier: Mapping[str, Any] | None) -> Path:
+    output, labels = Path(config.output), label_set(config.label_set)
+    accelerator.print(f"reading {' '.join(config.data)} ...")
+    data = _data(config)
+    teacher = load_teacher(config.teacher, labels, accelerator.device) if config.teacher else None
+    for line in data.summary(config):
+        accelerator.print(line)
     set_seed(config.seed)
-    backbone, begun = start(
-        config.backbone,
-        labels.num_logits,
-        config.init,
-        config.init_from,
-        drop_rate=config.drop_rate,
-        **_drop_path(config),
-    )
-    say(str(begun))
-    net = TrainingNet(backbone, config.lesion_stride, taught_by.channels if taught_by else 0)
-    if config.channels_last:
-        net = net.to(memory_format=torch.channels_last)
-    drawn_from = [case.label for case in train]
-    sampler = DrawSampler(drawn_from, config.balanced_sampling, config.seed, config.epoch_images)
-    check_smallest_batch(net, config, len(sampler), accelerator.num_processes)
-    transform = TrainTransform(config.input_size, config.augment, config.lesion_crop_prob, config.scanner)
-    images = TrainingImages(train, transform, config.seed)
-    loader: Any = _loader(images, config, sampler=sampler, drop_last=len(sampler) >= config.batch_size)
-    watch: Any = _loader(WholeImages(watched, config.input_size), config)
-    optimiser: Any = torch.optim.AdamW(parameter_groups(net, config), lr=config.lr)
-    plan: Any = schedule(optimiser, config, len(loader))
-    prepared, optimiser, loader, watch, plan = accelerator.prepare(net, optimiser, loader, watch, plan)
-    ema = ModelEmaV3(
-        accelerator.unwrap_model(prepared), decay=config.ema_decay, use_warmup=True, warmup_power=1.0, foreach=True
-    )
-    accelerator.register_for_checkpointing(ema)
-    progress, unlike = resume(accelerator, output, learned_from)
-    if unlike:
-        say(unlike)
+    net, pretrained = _network(config, labels, teacher)
+    accelerator.print(str(pretrained))
+    fit = _prepared(config, labels, accelerator, data, net, teacher)
+    progress, notes = resume(accelerator, output, data.digests | ({"teacher": teacher.sha256} if teacher else {}))
+    for note in notes:
+        accelerator.print(note)
     if progress.epoch:
-        say(f"going on after epoch {progress.epoch} of {config.epochs}")
-    weights = None
-    if config.pos_weight:
-        weights = class_weights(torch.tensor(drawn_from), labels).to(accelerator.device)
-    truth = np.array([case.label for case in watched])
-    fit = Fit(
-        config, labels, accelerator, prepared, ema, optimiser, plan, loader, watch, sampler, weights, truth, taught_by
-    )
+        accelerator.print(f"going on after epoch {progress.epoch} of {config.epochs}")
     if config.trackers:
-        flat = {
-            key: value if isinstance(value, int | float | str) else str(value)
-            for key, value in to_mapping(config).items()
-        }
-        accelerator.init_trackers(output.name, config=flat)
+        accelerator.init_trackers(output.name, config=_trackable(config))
     if not fit.epochs(progress, output):
-        say(f"stopped after epoch {progress.epoch} of {config.epochs}; the same command goes on")
+        accelerator.print(f"stopped after epoch {progress.epoch} of {config.epochs}; the same command goes on")
     elif accelerator.is_main_process:
-        record = {
-            "start": asdict(begun) | {"earlier_run": before},
-            "precision": accelerator.mixed_precision,
-            "held_out_sha256": digests["held_out_names"],
-            "data_sha256": digests,
-        }
-        _finish(config, labels, ema.module, data, boxes, record, progress, output)
-        say(_what_next(config))
+        start = asdict(pretrained) | {"earlier_run": earlier}
+        _finish(fit, data, progress, start)
+        accelerator.print(_what_next(config))
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return output
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Cases of a run by their use, their digests, and the given boxes of the held-out ones by name."""
+
+    split: Split
+    training: list[Case]
+    validation: list[Case]
+    held_out: list[Case]
+    digests: dict[str, str]
+    boxes: Mapping[str, Box | None] | None
+
+    def summary(self, config: TrainConfig) -> list[str]:
+        """Sentences on what is trained on and what is not."""
+        return [
+            *self.split.notes,
+            f"{len(self.training)} images to train on, {len(self.held_out)} held out (fold {config.fold} of "
+            f"{config.folds}); {self.split.near_duplicate_pairs} near-duplicate pairs joined, "
+            f"{self.split.left_out} images with conflicting labels excluded",
+        ]
+
+
+def _data(config: TrainConfig) -> _Data:
+    parts = split(config)
+    training, validation, held_out = (part(config.fold) for part in (parts.training, parts.validation, parts.held_out))
+    digests = data_digests(training, held_out)
+    refuse_other_data(config, digests)
+    boxes = read_boxes(config.boxes, held_out) if config.boxes else None
+    return _Data(parts, training, validation, held_out, digests, boxes)
+
+
+def _network(config: TrainConfig, labels: LabelSet, teacher: Teacher | None) -> tuple[TrainingNet, Pretrained]:
+    arguments = {"drop_rate": config.drop_rate}
+    # DenseNet has no stochastic depth and refuses the argument.
+    if config.drop_path_rate and not config.backbone.startswith("densenet"):
+        arguments["drop_path_rate"] = config.drop_path_rate
+    backbone, pretrained = start(config.backbone, labels.num_logits, config.init, config.init_from, **arguments)
+    net = TrainingNet(backbone, config.lesion_stride, teacher.channels if teacher else 0)
+    return net.to(memory_format=torch.channels_last) if config.channels_last else net, pretrained
+
+
+def _prepared(
+    config: TrainConfig,
+    labels: LabelSet,
+    accelerator: Accelerator,
+    data: _Data,
+    net: TrainingNet,
+    teacher: Teacher | None,
+) -> Fit:
+    """Loaders, optimiser and averaged weights of a run, wrapped and registered by accelerate."""
+    y_train = [case.label for case in data.training]
+    sampler = DrawSampler(y_train, config.balanced_sampling, config.seed, config.epoch_images)
+    check_smallest_batch(net, config, len(sampler), accelerator.num_processes)
+    transform = TrainTransform(config.input_size, config.augment, config.lesion_crop_prob, config.scanner)
+    images = TrainingImages(data.training, transform, config.seed)
+    drop_last = len(sampler) >= config.batch_size
+    train_loader: Any = _loader(images, config, sampler=sampler, drop_last=drop_last)
+    val_loader: Any = _loader(WholeImages(data.validation, config.input_size), config)
+    optimiser: Any = torch.optim.AdamW(parameter_groups(net, config), lr=config.lr)
+    scheduler: Any = schedule(optimiser, config, len(train_loader))
+    wrapped, optimiser, train_loader, val_loader, scheduler = accelerator.prepare(
+        net, optimiser, train_loader, val_loader, scheduler
+    )
+    ema = ModelEmaV3(
+        accelerator.unwrap_model(wrapped), decay=config.ema_decay, use_warmup=True, warmup_power=1.0, foreach=True
+    )
+    accelerator.register_for_checkpointing(ema)
+    weights = class_weights(torch.tensor(y_train), labels).to(accelerator.device) if config.pos_weight else None
+    return Fit(
+        config=config,
+        labels=labels,
+        accelerator=accelerator,
+        net=wrapped,
+        ema=ema,
+        optimiser=optimiser,
+        scheduler=scheduler,
+        train_loader=train_loader,
+        val_loader=val_loader,
+        sampler=sampler,
+        class_weights=weights,
+        y_val=np.array([case.label for case in data.validation]),
+        teacher=teacher,
+    )
+
+
+def _loader(dataset: Any, config: TrainConfig, **arguments: Any) -> DataLoader[Any]:
+    return DataLoader(
+        dataset,
+        batch_size=config.batch_size,
+        num_workers=config.num_workers,
+        persistent_workers=config.num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        # A separate generator: workers that start after a resume must not shift the random state of dropout.
+        generator=torch.Generator().manual_seed(config.seed),
+        **arguments,
+    )
+
+
+def _trackable(config: TrainConfig) -> dict[str, int | float | str]:
+    """The settings as trackers take them."""
+    return {
+        key: value if isinstance(value, int | float | str) else str(value) for key, value in to_mapping(config).items()
+    }
+
+
+def _finish(fit: Fit, data: _Data, progress: Progress, start: Mapping[str, Any]) -> None:
+    """Write everything that a finished run leaves; `start` is the record of its pretrained weights."""
+    config, labels, net, output = fit.config, fit.labels, fit.ema.module, Path(fit.config.output)
+    frame = read_fold(net.eval(), data.held_out, config, data.boxes)
+    sources = Counter(case.source for case in data.training)
+    record = {
+        "architecture": config.backbone,
+        "label_set": config.label_set,
+        "input_size": config.input_size,
+        "start": start,
+        "precision": fit.accelerator.mixed_precision,
+        "held_out_sha256": data.digests["held_out_names"],
+        "data_sha256": data.digests,
+        "epochs": progress.epoch,
+        "kept": "best epoch on the held-out fold" if config.patience else "last epoch, averaged weights",
+        "fold": config.fold,
+        "folds": config.folds,
+        "n_train": len(data.training),
+        "n_held_out": len(data.held_out),
+        "n_left_out": data.split.left_out,
+        "near_duplicate_pairs": data.split.near_duplicate_pairs,
+        "sources": dict(sorted(sources.items())),
+        "seconds": round(sum(row["seconds"] for row in progress.history)),
+        "config": recorded_settings(config),
+    }
+    try:
+        with replace_together(output) as part:
+            save_member(part / CHECKPOINT, net.backbone, labels, config.input_size, net.lesion_head)
+            write_run(frame, labels, record, progress.history, part)
+    except (OSError, SafetensorError) as error:
+        raise BusError(
+            f"the finished run cannot be written ({getattr(error, 'strerror', None) or error})",
+            where=output,
+            remedy="make room on the disk; the same command then writes it",
+        ) from None
 
 
 def _what_next(config: TrainConfig) -> str:
@@ -156,7 +252,7 @@ def _what_next(config: TrainConfig) -> str:
         command = ["bus-hf", "folds", str(output), "--to", f"reports/{output.name}"]
         why = "its metrics; name the runs of the other folds too where there are any"
     else:
-        # The member whose boxes were taken stands first: it finds the lesion.
+        # The member whose boxes were taken comes first: it finds the lesion.
         light = [str(Path(config.boxes).parent)] if config.boxes else []
         command = ["bus-hf", "assemble", *light, str(output), "--to", "my_ensemble"]
         why = "an ensemble that bus-hf predict, serve and push take; name further runs to let them vote too"
@@ -175,69 +271,3 @@ def _with_phantoms(config: TrainConfig) -> TrainConfig:
         with replace_folder(folder) as part:
             write_phantoms(part, config.phantoms, config.split_seed)
     return replace(config, data=(str(folder),))
-
-
-def _loader(data: Any, config: TrainConfig, **kwargs: Any) -> DataLoader[Any]:
-    return DataLoader(
-        data,
-        batch_size=config.batch_size,
-        num_workers=config.num_workers,
-        persistent_workers=config.num_workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        # Its own: workers that start anew after a resume must not draw from the chance of dropout.
-        generator=torch.Generator().manual_seed(config.seed),
-        **kwargs,
-    )
-
-
-def _drop_path(config: TrainConfig) -> dict[str, float]:
-    # DenseNet has no stochastic depth and refuses the argument.
-    return (
-        {}
-        if config.backbone.startswith("densenet") or not config.drop_path_rate
-        else {"drop_path_rate": config.drop_path_rate}
-    )
-
-
-def _finish(
-    config: TrainConfig,
-    labels: LabelSet,
-    net: TrainingNet,
-    data: Split,
-    boxes: Mapping[str, Box | None] | None,
-    known: Mapping[str, Any],
-    progress: Progress,
-    output: Path,
-) -> None:
-    """Write everything that a finished run leaves; `known` joins its record."""
-    train, held_out = data.training(config.fold), data.held_out(config.fold)
-    frame = read_fold(net.eval(), held_out, config, boxes)
-    record = {
-        "architecture": config.backbone,
-        "label_set": config.label_set,
-        "input_size": config.input_size,
-        **known,
-        "epochs": progress.epoch,
-        "kept": "best epoch on the held-out fold" if config.patience else "last epoch, averaged weights",
-        "fold": config.fold,
-        "folds": config.folds,
-        "n_train": len(train),
-        "n_held_out": len(held_out),
-        "n_left_out": data.left_out,
-        "near_duplicate_pairs": data.near_duplicate_pairs,
-        "sources": {
-            source: sum(case.source == source for case in train) for source in sorted({case.source for case in train})
-        },
-        "seconds": round(sum(row["seconds"] for row in progress.history)),
-        "config": recorded_settings(config),
-    }
-    try:
-        with replace_together(output) as part:
-            save_member(part / "checkpoint", net.backbone, labels, config.input_size, net.lesion_head)
-            write_run(frame, labels, record, progress.history, part)
-    except (OSError, SafetensorError) as error:
-        raise BusError(
-            f"the finished run cannot be written ({getattr(error, 'strerror', None) or error})",
-            where=output,
-            remedy="make room on the disk; the same command then writes it",
-        ) from None

@@ -35,9 +35,9 @@ class DepthGain(A.ImageOnlyTransform):
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """Draw the gain of each row, in grey values."""
-        set_to = self.random_generator.uniform(-self.offset, self.offset, self.sliders)
+        offsets = self.random_generator.uniform(-self.offset, self.offset, self.sliders)
         rows = np.linspace(0, self.sliders - 1, params["shape"][0])
-        return {"gain": (255 * np.interp(rows, np.arange(self.sliders), set_to)).astype(np.float32)}
+        return {"gain": (255 * np.interp(rows, np.arange(self.sliders), offsets)).astype(np.float32)}
 
     def apply(self, img: np.ndarray, gain: np.ndarray, **params: Any) -> np.ndarray:
         """Add the gain to a uint8 (H, W) or (H, W, 1) image."""
@@ -66,16 +66,16 @@ class Marks(A.ImageOnlyTransform):
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """Draw where the marks lie, as shares of the image, and how bright they are."""
-        drawn = self.random_generator
-        count = int(drawn.integers(self.pairs[0], self.pairs[1] + 1))
-        text = "".join(drawn.choice(list("0123456789.DLRmc "), size=int(drawn.integers(4, 12))))
+        rng = self.random_generator
+        count = int(rng.integers(self.pairs[0], self.pairs[1] + 1))
+        text = "".join(rng.choice(list("0123456789.DLRmc "), size=int(rng.integers(4, 12))))
         return {
-            "ends": drawn.uniform(0.1, 0.9, (count, 2, 2)),
-            "dotted": drawn.random(count) < 0.5,
-            "grey": int(drawn.integers(150, 256)),
-            "arm": float(drawn.uniform(0.01, 0.03)),
-            "text": text if drawn.random() < 0.5 else "",
-            "place": drawn.uniform((0.0, 0.1), (0.6, 1.0)),
+            "ends": rng.uniform(0.1, 0.9, (count, 2, 2)),
+            "dotted": rng.random(count) < 0.5,
+            "grey": int(rng.integers(150, 256)),
+            "arm": float(rng.uniform(0.01, 0.03)),
+            "text": text if rng.random() < 0.5 else "",
+            "place": rng.uniform((0.0, 0.1), (0.6, 1.0)),
         }
 
     def apply(
@@ -102,8 +102,8 @@ class Marks(A.ImageOnlyTransform):
                     x, y = (1 - share) * pair[0] + share * pair[1]
                     cv2.circle(out, (round(x * (width - 1)), round(y * (height - 1))), 0, grey, -1)
         if text:
-            at = round(place[0] * (width - 1)), round(place[1] * (height - 1))
-            cv2.putText(out, text, at, cv2.FONT_HERSHEY_SIMPLEX, max(0.25, size / 12), grey, 1, cv2.LINE_AA)
+            corner = round(place[0] * (width - 1)), round(place[1] * (height - 1))
+            cv2.putText(out, text, corner, cv2.FONT_HERSHEY_SIMPLEX, max(0.25, size / 12), grey, 1, cv2.LINE_AA)
         return out
 
 

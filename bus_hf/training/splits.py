@@ -1,8 +1,8 @@
-"""From roots to grouped folds: load, join near-duplicates, leave conflicts out, split."""
+"""From data folders to grouped folds: load, join near-duplicates, exclude conflicts, split."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from bus_hf.labels import label_set
 
 @dataclass(frozen=True)
 class Split:
-    """The cases of a run with the fold of each; `left_out` counts those in groups whose labels conflict.
+    """The cases of a run with the int (N,) fold of each; `left_out` counts those in groups whose labels conflict.
 
     `train_sources` are the only ones trained on where it names any; every image of the others is then held out. `notes`
-    are sentences on what is left aside.
+    are sentences on what is not used.
     """
 
     cases: Sequence[Case]
@@ -34,48 +34,51 @@ class Split:
 
     def training(self, fold: int) -> list[Case]:
         """Cases outside `fold`, of the sources to train on."""
-        return [case for case, own in zip(self.cases, self.folds, strict=True) if own != fold and self._of_use(case)]
+        return [case for case, part in self._pairs() if part != fold and self._trainable(case)]
 
     def held_out(self, fold: int) -> list[Case]:
         """Cases of `fold`, and all of the sources that are not trained on."""
-        return [case for case, own in zip(self.cases, self.folds, strict=True) if own == fold or not self._of_use(case)]
+        return [case for case, part in self._pairs() if part == fold or not self._trainable(case)]
 
-    def watched(self, fold: int) -> list[Case]:
-        """Cases of `fold`, which are read after every epoch."""
-        return [case for case, own in zip(self.cases, self.folds, strict=True) if own == fold]
+    def validation(self, fold: int) -> list[Case]:
+        """Cases of `fold`, on which every epoch is measured."""
+        return [case for case, part in self._pairs() if part == fold]
 
-    def _of_use(self, case: Case) -> bool:
+    def _pairs(self) -> Iterator[tuple[Case, int]]:
+        return zip(self.cases, self.folds.tolist(), strict=True)
+
+    def _trainable(self, case: Case) -> bool:
         return not self.train_sources or case.source in self.train_sources
 
 
-def _read(config: TrainConfig) -> tuple[list[Case], tuple[str, ...]]:
-    """Cases of the train split, and a sentence on each other split, which is neither trained on nor read."""
-    away = [root for root in config.data if config.streaming and not Path(root).expanduser().exists()]
-    here = [root for root in config.data if root not in away]
-    found: list[Case] = []
+def read_cases(config: TrainConfig) -> tuple[list[Case], tuple[str, ...]]:
+    """Cases of the split train, and a sentence on each other split, which is not used."""
+    remote = [root for root in config.data if config.streaming and not Path(root).expanduser().exists()]
+    local = [root for root in config.data if root not in remote]
+    loaded: list[Case] = []
     notes: tuple[str, ...] = ()
-    if here or not away:
-        parts = load(*here, label_set=config.label_set)
-        found = cases(to_train_on(parts, " ".join(here)))
+    if local or not remote:
+        parts = load(*local, label_set=config.label_set)
+        loaded = cases(to_train_on(parts, " ".join(local)))
         notes = tuple(
             f"{len(rows)} images of the split {name} are neither trained on nor held out"
             for name, rows in parts.items()
             if name != "train"
         )
-    found += [case for root in away for case in stream(root, config.label_set)]
-    check_once(case.name for case in found)
-    return found, notes
+    loaded += [case for root in remote for case in stream(root, config.label_set)]
+    check_once(case.name for case in loaded)
+    return loaded, notes
 
 
-def _deal(kept: Sequence[Case], config: TrainConfig) -> np.ndarray:
-    """Fold of each case: of `config.folds_from` where its group stands there, else dealt by class and source."""
+def _assign_folds(kept: Sequence[Case], config: TrainConfig) -> np.ndarray:
+    """Fold of each case: of `config.folds_from` where its group is listed, else assigned by class and source."""
     groups, strata = [case.group for case in kept], [f"{case.source} {case.label}" for case in kept]
-    # All are dealt, so that a few groups that the file lacks find folds too.
+    # Assigned for all, so that groups that the file lacks get folds too.
     folds = grouped_folds([case.label for case in kept], groups, strata, config.folds, config.split_seed)
     if not config.folds_from:
         return folds
-    before = kept_folds([case.name for case in kept], groups, read_folds(config.folds_from, config.folds))
-    return np.where(before < 0, folds, before)
+    listed = kept_folds([case.name for case in kept], groups, read_folds(config.folds_from, config.folds))
+    return np.where(listed < 0, folds, listed)
 
 
 def split(config: TrainConfig) -> Split:
@@ -86,7 +89,7 @@ def split(config: TrainConfig) -> Split:
     """
     if not config.data:
         raise BusError("no data is named", where="training config", remedy="give --data FOLDER (several may follow)")
-    everything, notes = _read(config)
+    everything, notes = read_cases(config)
     pairs = near_duplicates([case.image for case in everything]) if config.near_duplicates else []
     groups = join_groups([case.group for case in everything], pairs)
     conflicts = conflicting(groups, [case.label for case in everything])
@@ -108,30 +111,31 @@ def split(config: TrainConfig) -> Split:
                 where=" ".join(config.data),
                 remedy="give more images of it, fewer folds or another label_set",
             )
-    folds = _deal(kept, config)
+    folds = _assign_folds(kept, config)
     assert_disjoint(folds, [case.group for case in kept])
-    stay = ~np.isin(folds, [int(fold) for fold in config.set_apart])
-    left_out = len(everything) - len(kept)
-    found = Split(
-        [case for case, in_use in zip(kept, stay, strict=True) if in_use],
-        folds[stay],
-        left_out,
+    used = ~np.isin(folds, [int(fold) for fold in config.set_apart])
+    data = Split(
+        [case for case, keep in zip(kept, used, strict=True) if keep],
+        folds[used],
+        len(everything) - len(kept),
         len(pairs),
         config.train_sources,
         notes,
     )
-    _check_classes(found, config)
-    return found
+    _check_classes(data, config)
+    return data
 
 
 def _check_classes(data: Split, config: TrainConfig) -> None:
     """BusError where a class has no image to train on, or none in the fold that is held out."""
     names = label_set(config.label_set).classes
-    dealt = "deal the folds anew with --folds_from ''" if config.folds_from else "take another --fold or --split_seed"
-    other = "train on further sources or exclude fewer folds (train_sources, set_apart)"
+    refold = (
+        "assign the folds anew with --folds_from ''" if config.folds_from else "take another --fold or --split_seed"
+    )
+    extend = "train on further sources or exclude fewer folds (train_sources, set_apart)"
     for what, part, remedy in (
-        (f"fold {config.fold} holds no image", data.watched(config.fold), dealt),
-        ("there is no image to train on", data.training(config.fold), other),
+        (f"fold {config.fold} holds no image", data.validation(config.fold), refold),
+        ("there is no image to train on", data.training(config.fold), extend),
     ):
         lacking = [name for label, name in enumerate(names) if label not in {case.label for case in part}]
         if lacking:

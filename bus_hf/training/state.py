@@ -18,9 +18,10 @@ from safetensors import SafetensorError
 from bus_hf import files
 from bus_hf.config import MACHINE, TrainConfig, to_mapping
 from bus_hf.errors import BusError
-from bus_hf.filenames import HISTORY, LOGITS, RUN
+from bus_hf.filenames import CHECKPOINT, HISTORY, LOGITS, RUN
 from bus_hf.training.identity import differences
 
+BEST = "best.safetensors"
 # Settings that may change when a run goes on: they decide nothing about its weights.
 _FREE = ("output", "boxes", *MACHINE, "push_to_hub", "hub_private")
 
@@ -30,15 +31,15 @@ class Progress:
     """How far a run is: epochs done, the history's rows, the best AUROC and the epochs since.
 
     `data` holds the digests of what it learns from (`identity.data_digests`, and `teacher`), `precision` its
-    arithmetic; both are empty in a state that was written before they were kept.
+    arithmetic (no, fp16 or bf16).
     """
 
+    data: dict[str, str]
+    precision: str
     epoch: int = 0
     best: float = -1.0
     since_best: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
-    data: dict[str, str] = field(default_factory=dict)
-    precision: str = ""
 
 
 def save(accelerator: Accelerator, output: Path, progress: Progress) -> None:
@@ -58,8 +59,6 @@ def save(accelerator: Accelerator, output: Path, progress: Progress) -> None:
         if accelerator.is_main_process:
             (new / "progress.json").write_text(json.dumps(asdict(progress), allow_nan=False), encoding="utf-8")
             files.put(new, output / "state")
-            # Runs that began before this kept the old one here.
-            shutil.rmtree(output / "state.old", ignore_errors=True)
         accelerator.wait_for_everyone()
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
@@ -71,23 +70,23 @@ def save(accelerator: Accelerator, output: Path, progress: Progress) -> None:
 
 
 def stored(output: Path) -> tuple[Path, Progress] | None:
-    """The newest whole state of `output` and how far it is; None where there is none.
+    """The folder of the whole state of `output` and how far it is; None where there is none.
 
     Raises:
         BusError: there is one that cannot be read.
     """
-    for folder in (output / "state", output / "state.old"):
-        path = folder / "progress.json"
-        if path.is_file():
-            try:
-                return folder, Progress(**json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError):
-                raise _damaged(folder) from None
-    return None
+    folder = output / "state"
+    path = folder / "progress.json"
+    if not path.is_file():
+        return None
+    try:
+        return folder, Progress(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise _damaged(folder) from None
 
 
-def resume(accelerator: Accelerator, output: Path, data: Mapping[str, str]) -> tuple[Progress, str | None]:
-    """Load the newest whole state of `output`.
+def resume(accelerator: Accelerator, output: Path, data: Mapping[str, str]) -> tuple[Progress, list[str]]:
+    """Load the whole state of `output`.
 
     Args:
         accelerator: with everything that a state holds.
@@ -95,18 +94,17 @@ def resume(accelerator: Accelerator, output: Path, data: Mapping[str, str]) -> t
         data: digests of the data that the run would now learn from.
 
     Returns:
-        How far the run is (a fresh `Progress` where there is no state), and a sentence to tell, or None.
+        How far the run is (a new `Progress` where there is no state), and sentences for the log.
 
     Raises:
         BusError: the state was learned from other data or in another arithmetic, or cannot be read.
     """
-    found = stored(output)
-    if found is None:
-        return Progress(data=dict(data), precision=accelerator.mixed_precision), None
-    folder, progress = found
-    before = progress.data or _of_record(output)
-    differing = differences(before, data)
-    differing += ["weights of the teacher"] if before.get("teacher", data.get("teacher")) != data.get("teacher") else []
+    latest = stored(output)
+    if latest is None:
+        return Progress(data=dict(data), precision=accelerator.mixed_precision), []
+    folder, progress = latest
+    differing = differences(progress.data, data)
+    differing += ["weights of the teacher"] if progress.data.get("teacher") != data.get("teacher") else []
     if differing:
         raise BusError(
             f"the run was begun on other data ({', '.join(differing)} differ), so images that it has learned from "
@@ -115,9 +113,7 @@ def resume(accelerator: Accelerator, output: Path, data: Mapping[str, str]) -> t
             remedy="give the data as it was, or start over in another --output or with --no-resume",
         )
     notes = []
-    if not progress.data:
-        notes.append("this state is older than the check of its data, so it is taken on trust that --data is as it was")
-    if progress.precision not in ("", accelerator.mixed_precision):
+    if progress.precision != accelerator.mixed_precision:
         notes.append(f"begun with mixed_precision {progress.precision}, it goes on with {accelerator.mixed_precision}")
     if accelerator.scaler is not None and not (folder / SCALER_NAME).is_file():
         raise BusError(
@@ -129,16 +125,8 @@ def resume(accelerator: Accelerator, output: Path, data: Mapping[str, str]) -> t
         accelerator.load_state(str(folder))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError):
         raise _damaged(folder) from None
-    progress.data, progress.precision = dict(data), accelerator.mixed_precision
-    return progress, "; ".join(notes) or None
-
-
-def _of_record(output: Path) -> dict[str, str]:
-    """What the record of a run that was finished before tells of the images it held out."""
-    try:
-        return {"held_out_names": json.loads((output / RUN).read_text(encoding="utf-8"))["held_out_sha256"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    progress.precision = accelerator.mixed_precision
+    return progress, notes
 
 
 def _damaged(folder: Path) -> BusError:
@@ -172,11 +160,10 @@ def claim(config: TrainConfig) -> None:
             )
     if not config.resume:
         # First what says that a run is finished, or that a state is whole.
-        names = (RUN, "state/progress.json", "state.old/progress.json")
-        for name in (*names, HISTORY, LOGITS, "best.safetensors"):
+        for name in (RUN, "state/progress.json", HISTORY, LOGITS, BEST):
             (output / name).unlink(missing_ok=True)
-        # Made images are of the settings that the run began with.
-        for name in ("state", "state.new", "state.old", "checkpoint", "phantoms"):
+        # Generated images belong to the settings that the run began with.
+        for name in ("state", "state.new", CHECKPOINT, "phantoms"):
             shutil.rmtree(output / name, ignore_errors=True)
     with files.replace_file(path) as part:
         part.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False), encoding="utf-8")

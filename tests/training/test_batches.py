@@ -4,7 +4,7 @@ import torch
 
 from bus_hf.data.dataset import Case
 from bus_hf.training.augmentation import TrainTransform
-from bus_hf.training.batches import DrawSampler, TrainingImages, WholeImages, mixed, normalised
+from bus_hf.training.batches import DrawSampler, TrainingImages, WholeImages, mixup, normalised
 
 
 def case(n, label, shape=(40, 60)):
@@ -66,7 +66,7 @@ def test_a_pass_may_be_shorter_or_longer_than_the_images(balanced, length):
         assert max(drawn.count(index) for index in range(10)) - min(drawn.count(index) for index in range(10)) <= 1
 
 
-def test_mixed_blends_images_masks_and_labels_alike():
+def test_mixup_blends_images_masks_and_labels_alike():
     torch.manual_seed(0)
     images = (torch.arange(4, dtype=torch.uint8) * 60).view(4, 1, 1).repeat(1, 2, 2)
     batch = {
@@ -75,7 +75,7 @@ def test_mixed_blends_images_masks_and_labels_alike():
         "has_mask": torch.tensor([True, True, True, False]),
         "label": torch.tensor([0, 1, 2, 3]),
     }
-    out = mixed(batch, 0.4)
+    out = mixup(batch, 0.4)
     share = float(out["share"])
     assert 0.5 <= share <= 1
     expected = 60 * (share * out["label"] + (1 - share) * out["other"])

@@ -12,7 +12,7 @@ from bus_hf.errors import BusError
 from bus_hf.labels import LABEL_SETS
 from bus_hf.models import TrainingNet, TrainingOutput, create, save_member
 from bus_hf.training.batches import normalised
-from bus_hf.training.distillation import feature_loss, soft_class_loss, teacher
+from bus_hf.training.distillation import feature_loss, load_teacher, soft_class_loss
 from bus_hf.training.losses import terms
 from bus_hf.training.run import run
 
@@ -28,36 +28,36 @@ def member(tmp_path_factory):
 
 
 def test_a_teacher_reads_what_the_member_reads(member):
-    taught_by = teacher(str(member), MALIGNANCY, torch.device("cpu"))
+    teacher = load_teacher(str(member), MALIGNANCY, torch.device("cpu"))
     images = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)
-    logits, features = taught_by(images)
-    cfg = taught_by.backbone.pretrained_cfg
-    assert torch.allclose(logits, taught_by.backbone(normalised(images, cfg["mean"], cfg["std"])), atol=1e-5)
-    assert features.shape[:2] == (3, taught_by.channels)
+    logits, features = teacher(images)
+    cfg = teacher.backbone.pretrained_cfg
+    assert torch.allclose(logits, teacher.backbone(normalised(images, cfg["mean"], cfg["std"])), atol=1e-5)
+    assert features.shape[:2] == (3, teacher.channels)
     assert not logits.requires_grad
 
 
 def test_a_teacher_reads_at_its_own_size(member):
-    taught_by = teacher(str(member), MALIGNANCY, torch.device("cpu"))
+    teacher = load_teacher(str(member), MALIGNANCY, torch.device("cpu"))
     images = torch.randint(0, 256, (2, 64, 64), dtype=torch.uint8)
-    logits, _ = taught_by(images)
-    doubled, features = taught_by(images.repeat_interleave(2, 1).repeat_interleave(2, 2))
-    assert features.shape == taught_by(images)[1].shape
+    logits, _ = teacher(images)
+    doubled, features = teacher(images.repeat_interleave(2, 1).repeat_interleave(2, 2))
+    assert features.shape == teacher(images)[1].shape
     # Halved again, each pixel is the mean of its neighbours' copies: nearly the same picture.
     assert float((doubled - logits).abs().max()) < 0.3 * float(logits.abs().max()) + 0.05
 
 
 def test_a_teacher_of_other_classes_is_refused(member):
     with pytest.raises(BusError, match="1 outputs where 'busi3' has 3"):
-        teacher(str(member), LABEL_SETS["busi3"], torch.device("cpu"))
+        load_teacher(str(member), LABEL_SETS["busi3"], torch.device("cpu"))
 
 
 def test_soft_loss_is_log_loss_against_the_teachers_probabilities():
-    logits, taught = torch.randn(5, 1), torch.randn(5, 1)
-    share = torch.sigmoid(taught[:, 0]).double().numpy()
-    chance = torch.sigmoid(logits[:, 0]).double().numpy()
-    expected = -np.mean(share * np.log(chance) + (1 - share) * np.log(1 - chance))
-    assert float(soft_class_loss(logits, taught)) == pytest.approx(expected, abs=1e-5)
+    logits, teacher_logits = torch.randn(5, 1), torch.randn(5, 1)
+    target = torch.sigmoid(teacher_logits[:, 0]).double().numpy()
+    probability = torch.sigmoid(logits[:, 0]).double().numpy()
+    expected = -np.mean(target * np.log(probability) + (1 - target) * np.log(1 - probability))
+    assert float(soft_class_loss(logits, teacher_logits)) == pytest.approx(expected, abs=1e-5)
     sure = torch.eye(3) * 200
     labels, spread = [0, 1, 2], torch.randn(3, 3)
     expected = log_loss(labels, torch.softmax(spread.double(), 1).numpy(), labels=labels)
@@ -65,15 +65,15 @@ def test_soft_loss_is_log_loss_against_the_teachers_probabilities():
 
 
 def test_feature_loss_is_one_minus_correlation():
-    taught = torch.randn(2, 6, 3, 3)
-    assert float(feature_loss(taught * 3 + 5, taught)) == pytest.approx(0, abs=1e-5)
-    assert float(feature_loss(-taught, taught)) == pytest.approx(2, abs=1e-5)
+    target = torch.randn(2, 6, 3, 3)
+    assert float(feature_loss(target * 3 + 5, target)) == pytest.approx(0, abs=1e-5)
+    assert float(feature_loss(-target, target)) == pytest.approx(2, abs=1e-5)
     one, other = torch.randn(1, 6, 1, 1), torch.randn(1, 6, 1, 1)
     expected = 1 - np.corrcoef(one.flatten(), other.flatten())[0, 1]
     assert float(feature_loss(one, other)) == pytest.approx(expected, abs=1e-5)
     # A finer map of the teacher is brought to the student's places.
-    fine = taught.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    assert float(feature_loss(taught, fine)) == pytest.approx(0, abs=1e-5)
+    fine = target.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert float(feature_loss(target, fine)) == pytest.approx(0, abs=1e-5)
 
 
 def test_the_teachers_share_replaces_that_of_the_labels():
@@ -84,10 +84,10 @@ def test_the_teachers_share_replaces_that_of_the_labels():
         "has_mask": torch.tensor([False, False]),
         "label": torch.tensor([0, 1]),
     }
-    taught = torch.full((2, 1), 2.0), torch.randn(2, 4, 2, 2)
-    found = terms(output, batch, MALIGNANCY, config, None, taught)
-    soft, near = soft_class_loss(output.logits, taught[0]), feature_loss(output.matched, taught[1])
-    assert float(found.total) == pytest.approx(float(0.25 * found.classes + 0.75 * soft + 2 * near), abs=1e-6)
+    target = torch.full((2, 1), 2.0), torch.randn(2, 4, 2, 2)
+    loss = terms(output, batch, MALIGNANCY, config, None, target)
+    soft, features = soft_class_loss(output.logits, target[0]), feature_loss(output.matched, target[1])
+    assert float(loss.total) == pytest.approx(float(0.25 * loss.classes + 0.75 * soft + 2 * features), abs=1e-6)
 
 
 def test_the_match_brings_features_into_the_teachers_channels():
@@ -96,10 +96,10 @@ def test_the_match_brings_features_into_the_teachers_channels():
     assert TrainingNet(create("test_resnet", 1))(torch.zeros(1, 3, 64, 64)).matched is None
 
 
-def test_a_taught_run_learns_from_its_teacher_and_ships_nothing_of_it(tiny, member):
+def test_a_distilled_run_learns_from_its_teacher_and_ships_nothing_of_it(tiny, member):
     output = run(replace(tiny, teacher=str(member), teacher_weight=1.0, feature_weight=1.0, epochs=2))
     history = json.loads((output / "history.json").read_text())
-    assert 0 < history[1]["loss_taught"] < history[0]["loss_taught"]
+    assert 0 < history[1]["loss_distillation"] < history[0]["loss_distillation"]
     plain = create("test_resnet", 1).state_dict()
     assert set(load_file(output / "checkpoint" / "model.safetensors")) == set(plain)
     assert json.loads((output / "run.json").read_text())["config"]["teacher"] == str(member)

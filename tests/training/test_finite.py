@@ -16,7 +16,7 @@ from bus_hf.errors import BusError
 from bus_hf.labels import LABEL_SETS
 from bus_hf.models import TrainingNet, create, load_member, save_member
 from bus_hf.training import fit
-from bus_hf.training.distillation import teacher
+from bus_hf.training.distillation import load_teacher
 from bus_hf.training.held_out import read_out_of_fold
 from bus_hf.training.pretrained import start
 from bus_hf.training.run import run
@@ -29,12 +29,12 @@ def weights(folder):
 
 def poisoned(monkeypatch, after, value=float("nan")):
     """Let the loss of every step from the one numbered `after` be `value`."""
-    honest, seen = fit.terms, []
+    original, seen = fit.terms, []
 
     def terms(*args):
-        found = honest(*args)
+        loss = original(*args)
         seen.append(1)
-        return replace(found, total=found.total * value) if len(seen) > after else found
+        return replace(loss, total=loss.total * value) if len(seen) > after else loss
 
     monkeypatch.setattr(fit, "terms", terms)
 
@@ -68,26 +68,26 @@ def test_a_huge_learning_rate_ends_with_status_two_and_one_sentence(tiny, tmp_pa
     )
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(to_mapping(wild)))
     assert train_accelerate.main(["--config", str(tmp_path / "c.yaml")]) == 2
-    told = capsys.readouterr().err
-    assert "is not finite in epoch" in told
-    assert "a lower --lr (it is 10) or --clip_grad 1" in told
-    assert "Traceback" not in told
+    message = capsys.readouterr().err
+    assert "is not finite in epoch" in message
+    assert "a lower --lr (it is 10) or --clip_grad 1" in message
+    assert "Traceback" not in message
     for path in Path(wild.output).rglob("*.safetensors"):
         assert all(torch.isfinite(value).all() for value in load_file(path).values()), path
 
 
 @pytest.mark.parametrize("where", ["buffer", "optimiser"])
-def test_what_a_state_would_keep_is_finite(tiny, monkeypatch, where):
-    honest = fit.Fit._learned
+def test_what_a_state_keeps_is_finite(tiny, monkeypatch, where):
+    original = fit.Fit.stored_tensors
 
     def spoiled(self, bare):
         if where == "buffer":
             next(value for name, value in bare.named_buffers() if "running_var" in name)[0] = float("inf")
         else:
             next(iter(self.optimiser.state.values()))["exp_avg_sq"].fill_(float("inf"))
-        return honest(self, bare)
+        return original(self, bare)
 
-    monkeypatch.setattr(fit.Fit, "_learned", spoiled)
+    monkeypatch.setattr(fit.Fit, "stored_tensors", spoiled)
     with pytest.raises(BusError, match="the state of the network is not finite in epoch 1"):
         run(tiny)
     assert not (Path(tiny.output) / "state").exists()
@@ -95,32 +95,32 @@ def test_what_a_state_would_keep_is_finite(tiny, monkeypatch, where):
 
 def test_validation_logits_that_are_not_finite_are_no_auroc(tiny, monkeypatch):
     # The norms of a few images may hide it from the weights.
-    honest = TrainingNet.forward
+    original = TrainingNet.forward
 
     def forward(self, images):
-        found = honest(self, images)
-        return found if self.training else found._replace(logits=found.logits * float("nan"))
+        output = original(self, images)
+        return output if self.training else output._replace(logits=output.logits * float("nan"))
 
     monkeypatch.setattr(TrainingNet, "forward", forward)
     with pytest.raises(BusError, match="logit of a held-out image is not finite"):
         run(tiny)
 
 
-def test_steps_that_fp16_leaves_out_are_no_fault_unless_it_leaves_out_all(tiny, monkeypatch):
+def test_steps_that_fp16_skips_are_no_fault_unless_it_skips_all(tiny, monkeypatch):
     seen = []
 
     def skipped(self):
         seen.append(1)
         return len(seen) in (1, 5)
 
-    # As GradScaler does: the loss of a step that is left out may be anything.
-    honest = fit.terms
+    # As GradScaler does: the loss of a skipped step may be anything.
+    original = fit.terms
     calls = []
 
     def terms(*args):
         calls.append(1)
-        found = honest(*args)
-        return replace(found, inside=found.inside + float("inf")) if len(calls) in (1, 5) else found
+        loss = original(*args)
+        return replace(loss, inside=loss.inside + float("inf")) if len(calls) in (1, 5) else loss
 
     monkeypatch.setattr(fit, "terms", terms)
     monkeypatch.setattr(Accelerator, "optimizer_step_was_skipped", property(skipped))
@@ -140,7 +140,7 @@ def test_start_and_teacher_have_finite_weights(tmp_path):
     with pytest.raises(BusError, match="not finite"):
         start("test_resnet", 1, init_from=str(tmp_path / "member" / "model.safetensors"))
     with pytest.raises(BusError, match="not finite"):
-        teacher(str(tmp_path / "member"), LABEL_SETS["malignancy"], torch.device("cpu"))
+        load_teacher(str(tmp_path / "member"), LABEL_SETS["malignancy"], torch.device("cpu"))
 
 
 def test_a_value_beyond_fp16_is_stored_in_full(tmp_path):

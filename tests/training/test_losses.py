@@ -83,17 +83,17 @@ def test_only_malignant_images_with_a_mask_count_for_the_inside_term():
     mask = (_square_mask() * 255).to(torch.uint8).repeat(3, 1, 1)
     output = TrainingOutput(torch.zeros(3, 1), cam, torch.zeros(3, 8, 8))
     batch = {"mask": mask, "has_mask": torch.tensor([True, True, False]), "label": torch.tensor([0, 1, 1])}
-    found = terms(output, batch, LABEL_SETS["malignancy"], TrainConfig(), None)
-    assert float(found.inside) == pytest.approx(1, abs=1e-4)
-    assert float(found.total) == pytest.approx(float(found.classes + 0.5 * found.lesion + 0.1 * found.inside), abs=1e-6)
+    loss = terms(output, batch, LABEL_SETS["malignancy"], TrainConfig(), None)
+    assert float(loss.inside) == pytest.approx(1, abs=1e-4)
+    assert float(loss.total) == pytest.approx(float(loss.classes + 0.5 * loss.lesion + 0.1 * loss.inside), abs=1e-6)
 
 
 def test_a_term_of_weight_zero_is_off():
     output = TrainingOutput(torch.zeros(1, 1), torch.ones(1, 1, 4, 4), torch.zeros(1, 8, 8))
     batch = {"mask": torch.full((1, 32, 32), 255), "has_mask": torch.tensor([True]), "label": torch.tensor([1])}
-    found = terms(output, batch, LABEL_SETS["malignancy"], TrainConfig(lesion_weight=0, inside_weight=0), None)
-    assert float(found.total) == pytest.approx(np.log(2), abs=1e-6)
-    assert float(found.lesion) == float(found.inside) == 0
+    loss = terms(output, batch, LABEL_SETS["malignancy"], TrainConfig(lesion_weight=0, inside_weight=0), None)
+    assert float(loss.total) == pytest.approx(np.log(2), abs=1e-6)
+    assert float(loss.lesion) == float(loss.inside) == 0
 
 
 def test_the_class_loss_of_a_blend_is_the_blend_of_both_labels_losses():
@@ -109,7 +109,7 @@ def test_the_class_loss_of_a_blend_is_the_blend_of_both_labels_losses():
     first, second = (
         terms(output, one | {"label": label}, labels, config, None) for label in (one["label"], both["other"])
     )
-    found = terms(output, both, labels, config, None)
-    assert float(found.classes) == pytest.approx(float(0.75 * first.classes + 0.25 * second.classes), abs=1e-6)
+    loss = terms(output, both, labels, config, None)
+    assert float(loss.classes) == pytest.approx(float(0.75 * first.classes + 0.25 * second.classes), abs=1e-6)
     # Only the second draw is of two malignant images.
-    assert float(found.inside) == pytest.approx(0, abs=1e-4)
+    assert float(loss.inside) == pytest.approx(0, abs=1e-4)

@@ -47,12 +47,12 @@ def test_prefix_that_fits_nothing_is_refused(net):
 
 def test_schedule_warms_up_and_falls_like_a_cosine():
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    plan = schedule(optimiser, TrainConfig(epochs=5, warmup_epochs=1), steps=10)
+    scheduler = schedule(optimiser, TrainConfig(epochs=5, warmup_epochs=1), steps=10)
     rates = []
     for _ in range(50):
-        rates.append(plan.get_last_lr()[0])
+        rates.append(scheduler.get_last_lr()[0])
         optimiser.step()
-        plan.step()
+        scheduler.step()
     assert rates[0] == pytest.approx(1 / 11)
     assert max(rates) == pytest.approx(1.0)
     assert rates[30] == pytest.approx(0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * 0.5)))

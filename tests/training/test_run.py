@@ -103,7 +103,7 @@ def test_another_config_in_the_same_folder_is_refused_and_no_resume_starts_over(
 
 def test_early_stopping_keeps_the_best_epoch(tiny, monkeypatch):
     course = iter([0.6, 0.9, 0.7, 0.8, 0.95])
-    monkeypatch.setattr("bus_hf.training.fit.Fit._watch", lambda self, epoch: next(course))
+    monkeypatch.setattr("bus_hf.training.fit.Fit.validate", lambda self, epoch: next(course))
     output = run(replace(tiny, epochs=9, patience=2))
     record = json.loads((output / "run.json").read_text())
     assert record["epochs"] == 4

@@ -28,7 +28,7 @@ def test_every_image_is_trained_on_or_held_out(two_sources):
     train, held_out = names(data.training(1)), names(data.held_out(1))
     assert not train & held_out
     assert len(train | held_out) + data.left_out == 48
-    assert names(data.watched(1)) == held_out
+    assert names(data.validation(1)) == held_out
 
 
 def test_folds_set_apart_are_nowhere_and_the_others_as_before(two_sources):
@@ -47,10 +47,10 @@ def test_a_source_that_is_not_trained_on_is_read_whole(two_sources):
     assert {case.source for case in held_out} == {"one", "two"}
     assert not names(train) & names(held_out)
     assert names(train) | names(held_out) == names(data.cases)
-    assert names(data.watched(0)) < names(held_out)
+    assert names(data.validation(0)) < names(held_out)
 
 
-def test_folds_of_a_file_are_kept_and_only_the_rest_is_dealt(two_sources, tmp_path):
+def test_folds_of_a_file_are_kept_and_only_the_rest_is_assigned(two_sources, tmp_path):
     data = split(two_sources)
     path = tmp_path / "folds.csv"
     rows = [(case.name, (fold + 1) % 4) for case, fold in zip(data.cases, data.folds, strict=True)]
