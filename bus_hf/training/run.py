@@ -27,7 +27,7 @@ from bus_hf.training.augmentation import TrainTransform
 from bus_hf.training.batches import DrawSampler, TrainingImages, WholeImages
 from bus_hf.training.distillation import teacher
 from bus_hf.training.fit import Fit
-from bus_hf.training.held_out import read_boxes, read_fold
+from bus_hf.training.held_out import fold_logits, read_boxes
 from bus_hf.training.identity import data_digests
 from bus_hf.training.launch import accelerator_for, on_main
 from bus_hf.training.lineage import earlier_run, refuse_other_data
@@ -211,7 +211,7 @@ def _finish(
 ) -> None:
     """Write everything that a finished run leaves; `known` joins its record."""
     train, held_out = data.training(config.fold), data.held_out(config.fold)
-    frame = read_fold(net.eval(), held_out, config, boxes)
+    frame = fold_logits(net.eval(), held_out, config, boxes)
     record = {
         "architecture": config.backbone,
         "label_set": config.label_set,
