@@ -93,7 +93,7 @@ def evidence_map(
         malignant: index of the malignant class, where there are several logits.
 
     Returns:
-        float32 (H, W), in logits before any calibration, not negative; 0 where no view looked.
+        float32 (H, W), in logits before any calibration, not negative; 0 where no view lies.
     """
     pairs = list(product(member_weights, view_weights))
     cams = [outputs.cams[member][view] for member, view in pairs]
