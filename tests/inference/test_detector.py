@@ -407,7 +407,8 @@ def test_another_operating_point_of_several_classes_changes_the_threshold_alone(
 def test_its_text_tells_members_views_device_and_operating_points():
     assert repr(detector()) == (
         "BreastCancerDetector(fake 1; members: lite 0.25, big 0.75; "
-        "views: whole 0.2, flip 0.1, lesion 0.3, around 0.4; device: a test; operating points: miss_5_in_100 (default), strict)"
+        "views: whole 0.2, flip 0.1, lesion 0.3, around 0.4; "
+        "device: a test; operating points: miss_5_in_100 (default), strict)"
     )
 
 
