@@ -1,7 +1,7 @@
-"""Test-time views: global views at the whole image, lesion crops at the lesion.
+"""Test-time views: global views of the whole image, lesion crops around the lesion.
 
 Every view is one square window of the original pixels, perhaps mirrored, resized to the member's input. A window that
-reaches past the image is padded with black, so nothing is ever stretched. Numpy and OpenCV only.
+reaches past the image is padded with black, so nothing is ever stretched. NumPy and OpenCV only.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 GLOBAL_VIEWS = ("whole", "flip", "wider")
 LESION_CROPS = ("lesion", "around")
 VIEWS = GLOBAL_VIEWS + LESION_CROPS
-# Half the say to each look; the plain view of a look weighs no less than its variants.
+# Half the weight to the global views and half to the lesion crops; a plain view weighs no less than its variants.
 VIEW_WEIGHTS = {"whole": 0.2, "flip": 0.2, "wider": 0.1, "lesion": 0.25, "around": 0.25}
 
-# Side of the window: of the image's longer side in the global views, of the lesion box's longer side in the second.
+# Side of the window: of the image's longer side in the global views, of the box's longer side in the lesion crops.
 _WIDER = 1.15
 _LESION, _AROUND = 1.4, 2.0
-# Without a box the lesion crops falls back to these shares of the image's longer side.
+# Without a box the lesion crops are centre crops of these shares of the image's longer side.
 _LESION_FALLBACK, _AROUND_FALLBACK = 0.70, 0.87
 # A lesion map whose maximum stays below this shows no lesion. Of the out-of-fold images of the first member, this left
 # most normal breasts without a box and few lesions.
@@ -71,6 +71,14 @@ def window(view: str, shape: tuple[int, int], box: Box | None = None) -> Window:
     """The window of the view called `view` on an image of `shape` (height, width).
 
     `box` is the lesion; without one, `lesion` and `around` are centre crops of 70 % and 87 %.
+
+    Examples:
+        >>> window("whole", (240, 320))
+        Window(x=0, y=-40, side=320, mirror=False)
+        >>> window("lesion", (240, 320), Box(60, 50, 70, 40))
+        Window(x=46, y=21, side=98, mirror=False)
+        >>> window("around", (240, 320), Box(60, 50, 70, 40))
+        Window(x=25, y=0, side=140, mirror=True)
     """
     height, width = shape
     longer = max(height, width)
@@ -87,7 +95,14 @@ def window(view: str, shape: tuple[int, int], box: Box | None = None) -> Window:
 
 
 def cut(image: np.ndarray, win: Window, size: int) -> np.ndarray:
-    """Cut a window out of `image` (H, W) or (H, W, C) and resize it to (size, size[, C]); same dtype."""
+    """Cut a window out of `image` (H, W) or (H, W, C) and resize it to (size, size[, C]); same dtype.
+
+    Examples:
+        >>> image = np.full((240, 320), 200, np.uint8)
+        >>> square = cut(image, window("whole", image.shape), 160)
+        >>> square.shape, int(square[10, 80]), int(square[80, 80])
+        ((160, 160), 0, 200)
+    """
     if win.side > _MAX_SIDE:
         factor = -(-win.side // _MAX_SIDE)
         smaller = (max(image.shape[1] // factor, 1), max(image.shape[0] // factor, 1))
@@ -147,7 +162,7 @@ def merge(
     shape: tuple[int, int],
     weights: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """Weighted mean over views of their maps on the original pixels; a pixel counts only the views that saw it.
+    """Weighted mean over views of their maps on the original pixels; a pixel counts only the views that show it.
 
     Args:
         maps: float (h, w) map of each view.
@@ -156,7 +171,7 @@ def merge(
         weights: weight of each view, not negative; all alike where None.
 
     Returns:
-        float32 (height, width), 0 where no view looked.
+        float32 (height, width), 0 where no view lies.
     """
     total, count = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for values, win, weight in zip(maps, windows, weights or [1.0] * len(maps), strict=True):
@@ -173,6 +188,14 @@ def find_box(lesion_map: np.ndarray, min_peak: float, share_of_peak: float = 0.5
         lesion_map: float (H, W), probability that a pixel belongs to a lesion.
         min_peak: a map whose maximum stays below this shows no lesion.
         share_of_peak: pixels above this share of the maximum belong to the box.
+
+    Examples:
+        >>> lesion_map = np.zeros((60, 80), np.float32)
+        >>> lesion_map[20:31, 10:41] = 0.9
+        >>> find_box(lesion_map, min_peak=0.6)
+        Box(x=10.0, y=20.0, w=31.0, h=11.0)
+        >>> find_box(lesion_map / 2, min_peak=0.6) is None
+        True
     """
     peak = float(lesion_map.max(initial=0.0))
     # Written so that a map of NaN is flat too.

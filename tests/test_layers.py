@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,15 @@ HEAVY = (
     "pandas",
     "transformers",
 )
-SERVING = ("inference.detector", "inference.runtime", "views", "data.images", "ensemble.folder", "ensemble.download")
+SERVING = (
+    "inference.detector",
+    "inference.runtime",
+    "inference.two_stage",
+    "views",
+    "data.images",
+    "ensemble.folder",
+    "ensemble.download",
+)
 
 
 def sources():
@@ -166,6 +175,31 @@ def test_serving_imports_nothing_heavy(name):
     assert set(modules) & set(HEAVY) == set()
 
 
-def test_the_detector_is_there_on_demand_and_nothing_else():
-    code = "import bus_hf; print(bus_hf.BreastCancerDetector.__module__, hasattr(bus_hf, 'Detector'))"
-    assert python(code) == ["bus_hf.inference.detector", "False"]
+def test_the_public_names_are_there_on_demand_and_nothing_else():
+    code = "import bus_hf; print(*(f'{getattr(bus_hf, name).__module__}.{name}' for name in bus_hf.__all__[:-1]))"
+    assert python(code) == [
+        "bus_hf.inference.detector.BreastCancerDetector",
+        "bus_hf.errors.BusError",
+        "bus_hf.inference.prediction.Failure",
+        "bus_hf.inference.prediction.Prediction",
+    ]
+    assert python("import bus_hf; print({*bus_hf.__all__} <= {*dir(bus_hf)}, hasattr(bus_hf, 'Detector'))") == [
+        "True",
+        "False",
+    ]
+
+
+def test_the_version_is_that_of_pyproject_installed_or_not(monkeypatch):
+    from importlib import metadata
+
+    import bus_hf
+
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+    def lacking(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", lambda name: f"installed {name}")
+    assert bus_hf.__version__ == "installed bus-hf"
+    monkeypatch.setattr(metadata, "version", lacking)
+    assert bus_hf.__version__ == stated

@@ -95,9 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return WRONG_USE if stop.code else DONE
     if given.version:
-        from importlib.metadata import version
+        from bus_hf import __version__
 
-        print(f"bus-hf {version('bus-hf')}")
+        print(f"bus-hf {__version__}")
         return DONE
     if given.command is None:
         parser().print_help(sys.stderr)

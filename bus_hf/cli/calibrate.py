@@ -95,7 +95,7 @@ def _read(detector: Any, cases: Sequence[Case]) -> tuple[Any, bool]:
             _say(f"{case.name}: {result.error.partition(': ')[2]} It is left out.")
             failed = True
             continue
-        logit = (result.logit - detector.manifest.bias) * detector.manifest.temperature
+        logit = sum(detector.views[view] * value for view, value in detector.view_logits(result).items())
         # No box was given, so that every image has a lesion map.
         rows.append((logit, case.label, group, case.source, result.lesion_confidence))
     if not rows:

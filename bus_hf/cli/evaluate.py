@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bus_hf.data.dataset import Case
     from bus_hf.ensemble.manifest import Ensemble
     from bus_hf.evaluation.calibration import Scale
+    from bus_hf.inference.detector import BreastCancerDetector
     from bus_hf.inference.prediction import Prediction
 
 _EXAMPLES = """\
@@ -109,7 +110,7 @@ def _measured(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble, bool]:
             _say(f"{case.name}: {result.error.partition(': ')[2]} It is left out.")
             incomplete = True
         else:
-            rows += _rows(case, group, result)
+            rows += _rows(case, group, result, detector)
     if not rows:
         raise BusError(
             "none of the images can be read", where=" ".join(given.data), remedy="give readable, labelled images"
@@ -132,10 +133,8 @@ def _say(sentence: str) -> None:
     tqdm.write(f"bus-hf: {sentence}", file=sys.stderr)
 
 
-def _rows(case: Case, group: str, result: Prediction) -> list[dict[str, Any]]:
-    """One row a view, as training writes out-of-fold logits."""
-    import numpy as np
-
+def _rows(case: Case, group: str, result: Prediction, detector: BreastCancerDetector) -> list[dict[str, Any]]:
+    """One row a view, its calibrated logit averaged over the members, else as training writes out-of-fold logits."""
     from bus_hf.evaluation.lesions import on_lesion
 
     facts = {
@@ -152,11 +151,11 @@ def _rows(case: Case, group: str, result: Prediction) -> list[dict[str, Any]]:
         "width": case.image.shape[1],
         **on_lesion(case.mask, result.box, result.heatmap),
     }
-    rows = []
-    for view, chance in result.views.items():
-        safe = float(np.clip(chance, 1e-12, 1 - 1e-12))
-        rows.append(facts | {"view": view, "logit_0": float(np.log(safe / (1 - safe)))})
-    return rows
+    manifest = detector.manifest
+    return [
+        facts | {"view": view, "logit_0": logit / manifest.temperature + manifest.bias}
+        for view, logit in detector.view_logits(result).items()
+    ]
 
 
 def _figures(

@@ -1,13 +1,14 @@
-"""Reading images: global views, lesion box, lesion crops, weighted vote, calibration."""
+"""The detector: an ensemble that gives each image a calibrated probability, a lesion box and a heat map."""
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL.Image import Image
@@ -15,12 +16,13 @@ from PIL.Image import Image
 from bus_hf.data.images import Scan, Source, read_scan
 from bus_hf.ensemble import download
 from bus_hf.ensemble.folder import choose_members, read_manifest
-from bus_hf.ensemble.manifest import Ensemble, OperatingPoint, sigmoid
+from bus_hf.ensemble.manifest import Ensemble, LesionType, OperatingPoint, sigmoid
 from bus_hf.errors import BusError
 from bus_hf.inference.prediction import Failure, Prediction, note
 from bus_hf.inference.runtime import Runtime, open_runtime
+from bus_hf.inference.two_stage import ImageOutputs, evidence_map, two_stage
 from bus_hf.probabilities import check_finite, class_probabilities, log_odds
-from bus_hf.views import GLOBAL_VIEWS, VIEWS, Box, Window, cut, find_box, merge, window
+from bus_hf.views import VIEWS, Box
 
 # What is one image, or one file, although it can be iterated.
 _ONE = (str, Path, bytes, bytearray, memoryview, np.ndarray, Image, Scan, io.IOBase, Mapping)
@@ -34,20 +36,33 @@ class _Image(NamedTuple):
     name: str
     grey: np.ndarray
     colour_overlay: float
-    given: Box | None
-
-
-class _Reading(NamedTuple):
-    """One member's logits (K,) and class-activation map (K, h, w) of one view."""
-
-    logits: np.ndarray
-    cam: np.ndarray
+    roi: Box | None
 
 
 class BreastCancerDetector:
-    """An ensemble ready to read images; safe to call from several threads.
+    """An ensemble ready to run on images; safe to call from several threads.
 
     Make one with `from_pretrained`.
+
+    Attributes:
+        manifest: of the ensemble.
+        members: weight of each member that runs; they sum to 1.
+        views: weight of each view that they see; they sum to 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bus_hf.data.phantoms import phantom
+        >>> detector = BreastCancerDetector.from_pretrained("checkpoints", members="light", device="cpu")
+        >>> image, _ = phantom(np.random.default_rng(0), "malignant")
+        >>> result = detector.predict(image, name="phantom")
+        >>> result
+        Prediction('phantom': Malignant; probability 0.998, threshold 0.103 at miss_5_in_100; box 159, 87, 85, 93)
+        >>> list(result.views)
+        ['whole', 'flip', 'wider', 'lesion', 'around']
+        >>> [type(one).__name__ for one in detector.predict_many([image, b"no image"])]
+        ['Prediction', 'Failure']
+        >>> detector.at(result, "miss_10_in_100").operating_point
+        'miss_10_in_100'
     """
 
     def __init__(self, manifest: Ensemble, runtime: Runtime, members: Sequence[str] | None = None) -> None:
@@ -55,13 +70,22 @@ class BreastCancerDetector:
         self._runtime = runtime
         chosen = choose_members(manifest, members)
         total = sum(member.weight for member in chosen)
-        # Chosen members that have no weight in the whole ensemble vote equally.
-        self._members = {
+        # Chosen members that have no weight in the whole ensemble weigh the same.
+        self.members = {
             member.name: member.weight / total if total else 1 / len(chosen)
             for member in chosen
             if member.weight or not total
         }
-        self._views = {view: manifest.views[view] for view in VIEWS if manifest.views.get(view)}
+        self.views = {view: manifest.views[view] for view in VIEWS if manifest.views.get(view)}
+
+    def __repr__(self) -> str:
+        manifest = self.manifest
+        points = [f"{point.name}{_default(point, manifest)}" for point in manifest.operating_points]
+        return (
+            f"BreastCancerDetector({manifest.name} {manifest.version}; "
+            f"members: {_weighted(self.members)}; views: {_weighted(self.views)}; "
+            f"device: {self._runtime.device}; operating points: {', '.join(points)})"
+        )
 
     @classmethod
     def from_pretrained(
@@ -78,7 +102,7 @@ class BreastCancerDetector:
             folder_or_hub_id: folder that holds `ensemble.json`, or a Hub id `owner/name`.
             revision: branch, tag or commit of the Hub id.
             device: such as "cpu" or "cuda:1"; None takes a GPU where there is one.
-            members: names of the members that vote, or "light"; None: all. Temperature and operating points stay those
+            members: names of the members that run, or "light"; None: all. Temperature and operating points stay those
                 of the whole ensemble, so the probabilities of a part are less well calibrated.
 
         Raises:
@@ -98,7 +122,7 @@ class BreastCancerDetector:
         lesion_type: bool = False,
         name: str | None = None,
     ) -> Prediction:
-        """Read one image.
+        """Run on one image.
 
         Args:
             source: what `bus_hf.data.images.read_scan` takes (path, bytes, PIL image or array), or a `Scan`.
@@ -109,15 +133,15 @@ class BreastCancerDetector:
             name: of the image, for the result and for errors; a path is its own name.
 
         Raises:
-            BusError: an image that cannot be read, a box that is not inside it, an unknown operating point, a second
-                reading where the ensemble has none.
+            BusError: an image that cannot be read, a box that is not inside it, an unknown operating point, or a
+                lesion-type classifier where the ensemble has none.
         """
         point = self._point(operating_point)
-        self._check_second(lesion_type)
+        classifier = self._classifier(lesion_type)
         title = _title(source, name, 1)
         scan = source if isinstance(source, Scan) else read_scan(source, name=title)
-        given = None if roi is None else _checked(roi, scan.grey.shape, title)
-        return self._read([_Image(title, *scan, given)], point, heatmap, lesion_type)[0]
+        box = None if roi is None else _checked(roi, scan.grey.shape, title)
+        return self._predict([_Image(title, *scan, box)], point, heatmap, classifier)[0]
 
     def predict_many(
         self,
@@ -128,7 +152,7 @@ class BreastCancerDetector:
         heatmap: bool = False,
         lesion_type: bool = False,
     ) -> Iterator[Prediction | Failure]:
-        """Read images as they come, in order; one that cannot be read gives a `Failure` in its place.
+        """Run on images as they come, in order; one that cannot be read gives a `Failure` in its place.
 
         Args:
             sources: as in `predict`; any iterable, read `batch_size` images at a time and never held as a whole.
@@ -147,21 +171,53 @@ class BreastCancerDetector:
                 remedy="give a list of images, or call predict",
             )
         point = self._point(operating_point)
-        self._check_second(lesion_type)
+        classifier = self._classifier(lesion_type)
         if not isinstance(batch_size, int) or batch_size < 1:
             raise BusError(f"the batch size is {batch_size!r}", remedy="give a whole number of 1 or more")
-        return self._stream(sources, batch_size, point, heatmap, lesion_type)
+        return self._stream(sources, batch_size, point, heatmap, classifier)
+
+    def at(self, prediction: Prediction, operating_point: str) -> Prediction:
+        """A prediction of this detector as another operating point has it, from its logit: no network runs.
+
+        Raises:
+            BusError: an unknown operating point.
+        """
+        point = self._point(operating_point)
+        # A prediction has a box if and only if a lesion was found.
+        lesion_found = prediction.box is not None
+        if len(self.manifest.labels) > 2:
+            # Of several classes the likeliest is the answer at every operating point.
+            threshold = sigmoid(self.manifest.threshold_logit(point, lesion_found))
+            return dataclasses.replace(prediction, operating_point=point.name, threshold=threshold)
+        probabilities = class_probabilities(np.array([prediction.logit]))
+        return dataclasses.replace(prediction, **self._decision(probabilities, prediction.logit, lesion_found, point))
+
+    def view_logits(self, prediction: Prediction) -> dict[str, float]:
+        """Logit of malignancy by each view before calibration, averaged over the members by their weights.
+
+        Their mean by the weights of the views, divided by the temperature, plus the bias, is `prediction.logit` where
+        there are two classes.
+        """
+        return {
+            view: sum(weight * prediction.logits[member][view] for member, weight in self.members.items())
+            for view in self.views
+        }
 
     def _stream(
-        self, sources: Iterable[Source | Scan], batch_size: int, point: OperatingPoint, heatmap: bool, second: bool
+        self,
+        sources: Iterable[Source | Scan],
+        batch_size: int,
+        point: OperatingPoint,
+        heatmap: bool,
+        classifier: LesionType | None,
     ) -> Iterator[Prediction | Failure]:
         numbered = enumerate(sources, start=1)
         while chunk := list(itertools.islice(numbered, batch_size)):
             decoded = [_decoded(source, number) for number, source in chunk]
             images = [entry for entry in decoded if isinstance(entry, _Image)]
-            read = iter(self._read(images, point, heatmap, second) if images else [])
+            predictions = iter(self._predict(images, point, heatmap, classifier) if images else [])
             for entry in decoded:
-                yield entry if isinstance(entry, Failure) else next(read)
+                yield entry if isinstance(entry, Failure) else next(predictions)
 
     def _point(self, name: str | None) -> OperatingPoint:
         wanted = self.manifest.default_operating_point if name is None else name
@@ -171,143 +227,116 @@ class BreastCancerDetector:
         names = ", ".join(point.name for point in self.manifest.operating_points)
         raise BusError(f"there is no operating point '{wanted}'", remedy=f"choose one of {names}")
 
-    def _check_second(self, asked: bool) -> None:
-        if asked and self.manifest.lesion_type is None:
+    def _classifier(self, wanted: bool) -> LesionType | None:
+        if wanted and self.manifest.lesion_type is None:
             raise BusError("this ensemble has no lesion-type classifier", remedy="do not ask for one")
+        return self.manifest.lesion_type if wanted else None
 
-    def _read(self, images: list[_Image], point: OperatingPoint, heatmap: bool, second: bool) -> list[Prediction]:
-        """All views on all images together, then each image's vote."""
-        readings: dict[tuple[str, int, str], _Reading] = {}
-        squares: dict[tuple[int, str, int], np.ndarray] = {}
-        windows: dict[tuple[int, str], Window] = {}
-
-        def look(member: str, wanted: list[tuple[int, str]]) -> list[np.ndarray]:
-            """Let `member` read (image, view) pairs that it has not read yet; returns their lesion maps."""
-            fresh = [pair for pair in wanted if (member, *pair) not in readings]
-            if not fresh:
-                return []
-            size = self._runtime.input_size(member)
-            for index, view in fresh:
-                if (index, view, size) not in squares:
-                    squares[index, view, size] = cut(images[index].grey, windows[index, view], size)
-            out = self._runtime(member, np.stack([squares[index, view, size] for index, view in fresh]))
-            for pair, logits, cam in zip(fresh, out.logits, out.cams, strict=True):
-                readings[member, *pair] = _Reading(logits, cam)
-            return [] if out.lesion is None else list(out.lesion)
-
-        # Global views: where the lesion is, unless the caller said so.
-        shapes = [image.grey.shape for image in images]
-        for (index, shape), view in itertools.product(enumerate(shapes), GLOBAL_VIEWS):
-            windows[index, view] = window(view, shape)
-        unknown = [index for index, image in enumerate(images) if image.given is None]
-        maps = look(self.manifest.lesion_map.member, list(itertools.product(unknown, GLOBAL_VIEWS)))
-        boxes = [image.given for image in images]
-        peaks: list[float | None] = [None] * len(images)
-        for place, index in enumerate(unknown):
-            own = maps[place * len(GLOBAL_VIEWS) : (place + 1) * len(GLOBAL_VIEWS)]
-            merged = merge(own, [windows[index, view] for view in GLOBAL_VIEWS], shapes[index])
-            peaks[index] = float(merged.max())
-            boxes[index] = find_box(merged, self.manifest.lesion_map.min_peak)
-        # Lesion crops, and what is left of the first.
-        for (index, box), view in itertools.product(enumerate(boxes), self._views):
-            windows.setdefault((index, view), window(view, shapes[index], box))
-        other = self.manifest.lesion_type if second else None
-        for member in (*self._members, *((other.member.name,) if other else ())):
-            look(member, list(itertools.product(range(len(images)), self._views)))
-        seconds: list[dict[str, float] | None] = [None] * len(images)
-        if other:
-            of_views = np.array(list(self._views.values()))
-            for index in range(len(images)):
-                logits = [readings[other.member.name, index, view].logits for view in self._views]
-                chances = class_probabilities(of_views @ np.array(logits, np.float64) / other.temperature)
-                seconds[index] = dict(zip(other.labels, map(float, chances), strict=True))
+    def _predict(
+        self, images: Sequence[_Image], point: OperatingPoint, heatmap: bool, classifier: LesionType | None
+    ) -> list[Prediction]:
+        batch = two_stage(
+            self._runtime,
+            [image.grey for image in images],
+            locator=self.manifest.lesion_map.member,
+            members=[*self.members, *([classifier.member.name] if classifier else [])],
+            min_peak=self.manifest.lesion_map.min_peak,
+            views=list(self.views),
+            boxes={index: image.roi for index, image in enumerate(images) if image.roi is not None},
+        )
         return [
-            self._vote(
-                image,
-                boxes[index],
-                peaks[index],
-                {(member, view): readings[member, index, view] for member in self._members for view in self._views},
-                {view: windows[index, view] for view in self._views},
-                point,
-                heatmap,
-                seconds[index],
-            )
-            for index, image in enumerate(images)
+            self._prediction(image, outputs, point, heatmap, classifier)
+            for image, outputs in zip(images, batch, strict=True)
         ]
 
-    def _vote(
+    def _prediction(
         self,
         image: _Image,
-        box: Box | None,
-        peak: float | None,
-        readings: Mapping[tuple[str, str], _Reading],
-        windows: Mapping[str, Window],
+        outputs: ImageOutputs,
         point: OperatingPoint,
         heatmap: bool,
-        second: dict[str, float] | None,
+        classifier: LesionType | None,
     ) -> Prediction:
-        manifest = self.manifest
-        by_member = np.array(list(self._members.values()))
-        by_view = np.array(list(self._views.values()))
-        logits = np.array(
-            [[readings[member, view].logits for view in self._views] for member in self._members], np.float64
-        )
-        # (members, K), (views, K), (K,): weighted means of logits, calibrated alike.
-        of_members = np.einsum("mvk,v->mk", logits, by_view) / manifest.temperature + manifest.bias
-        of_views = np.einsum("mvk,m->vk", logits, by_member) / manifest.temperature + manifest.bias
-        calibrated = np.einsum("mk,m->k", of_members, by_member)
-        classes = class_probabilities(calibrated)
-        malignant = manifest.malignant
+        manifest, malignant = self.manifest, self.manifest.malignant
+        by_member, by_view, calibrated = self._calibrated(outputs)
+        probabilities = class_probabilities(calibrated)
         logit = log_odds(calibrated, malignant)
-        alone = [float(value) for value in class_probabilities(of_members)[:, malignant]]
-        lesion_found = peak is None or peak >= manifest.lesion_map.found_peak
-        threshold = manifest.threshold_logit(point, lesion_found)
-        predicted = int(classes.argmax())
-        if len(classes) == 2:
-            predicted = malignant if logit >= threshold else 1 - malignant
-        heat, scale = self._heat(readings, windows, image.grey.shape) if heatmap else (None, None)
+        members = dict(zip(self.members, map(float, class_probabilities(by_member)[:, malignant]), strict=True))
+        lesion_found = outputs.peak is None or outputs.peak >= manifest.lesion_map.found_peak
+        heat, scale = self._heat(outputs) if heatmap else (None, None)
         return Prediction(
             name=image.name,
-            prediction=manifest.labels[predicted].title(),
-            probability=float(classes[malignant]),
+            probability=float(probabilities[malignant]),
             logit=logit,
-            confidence=float(classes[predicted]),
-            uncertain=manifest.unsure(logit, predicted == malignant, lesion_found),
-            members=dict(zip(self._members, alone, strict=True)),
-            views=dict(zip(self._views, map(float, class_probabilities(of_views)[:, malignant]), strict=True)),
-            disagreement=float(np.std(alone)) if len(alone) > 1 else None,
-            box=box if lesion_found else None,
-            box_source=None if not lesion_found else "found" if image.given is None else "given",
-            lesion_confidence=peak,
+            logits={
+                member: {view: log_odds(outputs.logits[member][view].astype(float), malignant) for view in self.views}
+                for member in self.members
+            },
+            members=members,
+            views=dict(zip(self.views, map(float, class_probabilities(by_view)[:, malignant]), strict=True)),
+            disagreement=float(np.std(list(members.values()))) if len(members) > 1 else None,
+            box=outputs.box if lesion_found else None,
+            box_source=None if not lesion_found else "found" if image.roi is None else "given",
+            lesion_confidence=outputs.peak,
             colour_overlay=image.colour_overlay,
-            operating_point=point.name,
-            threshold=sigmoid(threshold),
-            shape=(image.grey.shape[0], image.grey.shape[1]),
+            shape=outputs.shape,
+            grey=image.grey,
             heatmap=heat,
             heatmap_scale=scale,
             note=note(lesion_found, image.colour_overlay),
-            lesion_type=second,
+            lesion_type=self._lesion_type(outputs, classifier) if classifier else None,
             prevalence=manifest.fitted_on.prevalence,
+            **self._decision(probabilities, logit, lesion_found, point),
         )
 
-    def _heat(
-        self, readings: Mapping[tuple[str, str], _Reading], windows: Mapping[str, Window], shape: tuple[int, int]
-    ) -> tuple[np.ndarray, float]:
-        """Positive evidence for malignancy on the original pixels, 0..1, and the logits that 1 stands for."""
-        mean = merge(
-            [self._evidence(reading.cam) for reading in readings.values()],
-            [windows[view] for _, view in readings],
-            shape,
-            [self._members[member] * self._views[view] for member, view in readings],
+    def _calibrated(self, outputs: ImageOutputs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Calibrated logits (members, K) averaged over views, (views, K) over members, and (K,) over both."""
+        manifest = self.manifest
+        member_weights, view_weights = (np.array(list(weights.values())) for weights in (self.members, self.views))
+        logits = np.array(
+            [[outputs.logits[member][view] for view in self.views] for member in self.members], np.float64
         )
-        evidence = np.maximum(mean, 0) / self.manifest.temperature
+        by_member = np.einsum("mvk,v->mk", logits, view_weights) / manifest.temperature + manifest.bias
+        by_view = np.einsum("mvk,m->vk", logits, member_weights) / manifest.temperature + manifest.bias
+        return by_member, by_view, np.einsum("mk,m->k", by_member, member_weights)
+
+    def _decision(
+        self, probabilities: np.ndarray, logit: float, lesion_found: bool, point: OperatingPoint
+    ) -> dict[str, Any]:
+        """The fields of a `Prediction` that an operating point decides, of class probabilities (classes,)."""
+        manifest, malignant = self.manifest, self.manifest.malignant
+        threshold = manifest.threshold_logit(point, lesion_found)
+        predicted = int(probabilities.argmax())
+        if len(probabilities) == 2:
+            predicted = malignant if logit >= threshold else 1 - malignant
+        return {
+            "prediction": manifest.labels[predicted].title(),
+            "confidence": float(probabilities[predicted]),
+            "uncertain": manifest.unsure(logit, predicted == malignant, lesion_found),
+            "operating_point": point.name,
+            "threshold": sigmoid(threshold),
+        }
+
+    def _lesion_type(self, outputs: ImageOutputs, classifier: LesionType) -> dict[str, float]:
+        logits = np.array([outputs.logits[classifier.member.name][view] for view in self.views], np.float64)
+        averaged = np.array(list(self.views.values())) @ logits
+        probabilities = class_probabilities(averaged / classifier.temperature)
+        return dict(zip(classifier.labels, map(float, probabilities), strict=True))
+
+    def _heat(self, outputs: ImageOutputs) -> tuple[np.ndarray, float]:
+        """Positive evidence for malignancy on the original pixels, 0..1, and the logits that 1 stands for."""
+        evidence = evidence_map(outputs, self.members, self.views, self.manifest.malignant) / self.manifest.temperature
         check_finite("a place of the heat map", evidence)
         scale = max(float(evidence.max()), _FULL_HEAT)
         return (evidence / scale).astype(np.float32), scale
 
-    def _evidence(self, cam: np.ndarray) -> np.ndarray:
-        """(h, w) evidence for malignancy: of one logit itself, of several how far it is above their mean."""
-        return cam[0] if len(cam) == 1 else cam[self.manifest.malignant] - cam.mean(axis=0)
+
+def _weighted(weights: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {weight:.3g}" for name, weight in weights.items())
+
+
+def _default(point: OperatingPoint, manifest: Ensemble) -> str:
+    return " (default)" if point.name == manifest.default_operating_point else ""
 
 
 def _title(source: Source | Scan, name: str | None, number: int) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of a reading: the heat map and the lesion box over the image."""
+"""Pictures of a prediction: the heat map and the lesion box over the image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runtimes: a batch of views in, logits and maps out, whatever computes them. No torch until one is opened."""
+"""Runtimes: a batch of squares in, logits and maps out, whatever computes them. No torch until one is opened."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bus_hf.probabilities import check_finite
 
 @dataclass(frozen=True)
 class Outputs:
-    """What one member says of N views.
+    """What one member gives of N views.
 
     Args:
         logits: float32 (N, K).
@@ -38,13 +38,17 @@ class Outputs:
 
 
 class Runtime(Protocol):
-    """Members ready to answer; safe to call from several threads."""
+    """Members ready to run; safe to call from several threads."""
+
+    @property
+    def device(self) -> object:
+        """What the members run on; its text, such as "cpu", is shown."""
 
     def input_size(self, member: str) -> int:
-        """Side in pixels of the squares that `member` reads."""
+        """Side in pixels of the squares that `member` takes."""
 
     def __call__(self, member: str, images: np.ndarray) -> Outputs:
-        """Read uint8 grey squares (N, S, S), S the member's input size."""
+        """Run `member` on uint8 grey squares (N, S, S), S its input size."""
 
 
 def open_runtime(

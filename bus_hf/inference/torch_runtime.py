@@ -73,11 +73,11 @@ class TorchRuntime:
             self._members[part.name] = _Loaded(model, config.input_size, mean, std, head)
 
     def input_size(self, member: str) -> int:
-        """Side in pixels of the squares that `member` reads."""
+        """Side in pixels of the squares that `member` takes."""
         return self._members[member].input_size
 
     def __call__(self, member: str, images: np.ndarray) -> Outputs:
-        """Read uint8 grey squares (N, S, S), S the member's input size."""
+        """Run `member` on uint8 grey squares (N, S, S), S its input size."""
         if self.device.type == "cuda" and os.getpid() != self._process:
             raise BusError(
                 "a forked process cannot use the GPU that its parent opened",
@@ -124,8 +124,8 @@ def _lesion_head(data: bytes, file: Path, model: nn.Module, device: torch.device
     """Read weight (r*r, C, 1, 1) and bias (r*r) of a lesion head for the C channels of `model` from a file's bytes."""
     remedy = "export the member that owns the lesion map again"
     try:
-        found = tensors(data, file)
-        weight, bias = found["weight"], found["bias"]
+        stored = tensors(data, file)
+        weight, bias = stored["weight"], stored["bias"]
     except KeyError:
         raise BusError("the lesion head cannot be read", where=file, remedy=remedy) from None
     cells = weight.shape[0] if weight.ndim == 4 else 0

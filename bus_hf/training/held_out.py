@@ -1,4 +1,4 @@
-"""Read held-out cases as the detector will: five views in two looks, with boxes and heat maps measured on the masks."""
+"""Logits of held-out cases by the path of the detector, with boxes and heat maps measured on the drawn masks."""
 
 from __future__ import annotations
 
@@ -16,130 +16,128 @@ from bus_hf.config import TrainConfig
 from bus_hf.data.dataset import Case
 from bus_hf.errors import BusError
 from bus_hf.evaluation.lesions import on_lesion
+from bus_hf.inference.runtime import Outputs, Runtime
+from bus_hf.inference.two_stage import ImageOutputs, evidence_map, two_stage
+from bus_hf.labels import label_set
 from bus_hf.models import TrainingNet
 from bus_hf.training.batches import normalised
-from bus_hf.views import (
-    GLOBAL_VIEWS,
-    LESION_CROPS,
-    MIN_PEAK,
-    VIEW_WEIGHTS,
-    VIEWS,
-    Box,
-    Window,
-    cut,
-    find_box,
-    merge,
-    window,
-)
+from bus_hf.views import MIN_PEAK, VIEW_WEIGHTS, Box
 
-# Images read at a time: five views of each go through the network.
-_CHUNK = 16
+# Images of one batch: five views of each go through the network.
+_BATCH = 16
 
 
-def read_out_of_fold(
-    net: TrainingNet,
-    cases: Sequence[Case],
-    *,
-    size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    member: str,
-    fold: int,
-    boxes: Mapping[str, Box | None] | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> pd.DataFrame:
-    """Logits of every view of cases that `net` did not train on.
+class NetworkRuntime:
+    """A network in training as a runtime of one member.
 
     Args:
         net: in eval mode, on the device to use.
-        cases: held-out cases.
-        size: side of the input in pixels.
+        size: side of its input in pixels.
         mean: the member's, three values.
         std: the member's, three values.
+        fold: that was held out, for errors.
+    """
+
+    def __init__(
+        self, net: TrainingNet, *, size: int, mean: Sequence[float], std: Sequence[float], fold: int = 0
+    ) -> None:
+        self.device = next(net.parameters()).device
+        self._net = net
+        self._size = size
+        self._mean, self._std = mean, std
+        self._fold = fold
+
+    def input_size(self, member: str) -> int:
+        """Side in pixels of the squares that the network takes."""
+        return self._size
+
+    def __call__(self, member: str, images: np.ndarray) -> Outputs:
+        """Run the network on uint8 grey squares (N, S, S); BusError where it gives what is not finite."""
+        squares = torch.from_numpy(images).to(self.device)
+        batch = normalised(squares, self._mean, self._std).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            output = self._net(batch)
+        values = [_numpy(part) for part in (output.logits, output.cam, torch.sigmoid(output.lesion.float()))]
+        if not all(np.isfinite(array).all() for array in values):
+            raise BusError(
+                f"{member} gives logits or maps that are not finite",
+                where=f"fold {self._fold}",
+                remedy="train it again with a lower --lr",
+            )
+        return Outputs(*values)
+
+
+def held_out_logits(
+    runtime: Runtime,
+    cases: Sequence[Case],
+    *,
+    member: str,
+    fold: int,
+    malignant: int,
+    boxes: Mapping[str, Box | None] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> pd.DataFrame:
+    """Logits of every view of cases that a member did not train on.
+
+    Args:
+        runtime: computes the member, which has a lesion map of its own.
+        cases: held-out cases.
         member: name of the member.
         fold: number of the fold.
-        boxes: box of each case by name, which the lesion crops take; those of the own lesion map where None.
-        progress: called with the number of cases read.
+        malignant: index of the malignant class, where the member has several logits.
+        boxes: box of each case by name, which the lesion crops take; those of the member's lesion map where None.
+        progress: called with the number of cases done.
 
     Returns:
         One row an image and view: name, source, group, label, fold, member, view, `logit_k`, what the source knows, the
-        found box (`box_*`, NaN where none) and the drawn one (`mask_*`) in original pixels, their IoU, the lesion map's
-        peak, and the heat map's figures inside the mask.
+        box of the lesion crops (`box_*`, NaN where none) and the drawn one (`mask_*`) in original pixels, their IoU,
+        the peak of the member's lesion map, and how the heat map lies on the mask.
 
     Raises:
         BusError: a logit or a map is not finite.
     """
-    device = next(net.parameters()).device
-
-    def forward(squares: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        images = torch.from_numpy(np.stack(squares)).to(device)
-        batch = normalised(images, mean, std).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            output = net(batch)
-        lesion = torch.sigmoid(output.lesion.float())
-        read = _numpy(output.logits), _numpy(output.cam[:, -1]), _numpy(lesion)
-        if not all(np.isfinite(values).all() for values in read):
-            raise BusError(
-                f"{member} gives logits or maps that are not finite",
-                where=f"fold {fold}",
-                remedy="train it again with a lower --lr",
-            )
-        return read
-
     rows: list[dict[str, Any]] = []
-    for start in range(0, len(cases), _CHUNK):
-        chunk = cases[start : start + _CHUNK]
-        first = [[window(view, _shape(case)) for view in GLOBAL_VIEWS] for case in chunk]
-        logits, cams, lesions = forward(_cut_all(chunk, first, size))
-        per = len(GLOBAL_VIEWS)
-        maps = [merge(list(lesions[n * per : (n + 1) * per]), first[n], _shape(case)) for n, case in enumerate(chunk)]
-        if boxes is None:
-            found = [find_box(lesion_map, MIN_PEAK) for lesion_map in maps]
-        else:
-            found = [boxes[case.name] for case in chunk]
-        second = [
-            [window(view, _shape(case), box) for view in LESION_CROPS] for case, box in zip(chunk, found, strict=True)
-        ]
-        more_logits, more_cams, _ = forward(_cut_all(chunk, second, size))
-        for n, case in enumerate(chunk):
-            k = len(LESION_CROPS)
-            own_logits = [*logits[n * per : (n + 1) * per], *more_logits[n * k : (n + 1) * k]]
-            own_cams = [*cams[n * per : (n + 1) * per], *more_cams[n * k : (n + 1) * k]]
-            heat = np.maximum(
-                merge(own_cams, [*first[n], *second[n]], _shape(case), [VIEW_WEIGHTS[view] for view in VIEWS]), 0
-            )
-            facts = _facts(case, member, fold) | on_lesion(case.mask, found[n], heat) | {"peak": float(maps[n].max())}
-            for view, values in zip(VIEWS, own_logits, strict=True):
-                rows.append(facts | {"view": view} | {f"logit_{i}": float(v) for i, v in enumerate(values)})
+    for start in range(0, len(cases), _BATCH):
+        batch = cases[start : start + _BATCH]
+        outputs = two_stage(
+            runtime,
+            [case.image for case in batch],
+            locator=member,
+            members=[member],
+            min_peak=MIN_PEAK,
+            boxes=None if boxes is None else {index: boxes[case.name] for index, case in enumerate(batch)},
+            every_map=True,
+        )
+        for case, own in zip(batch, outputs, strict=True):
+            rows += _rows(case, own, member, fold, malignant)
         if progress:
-            progress(len(chunk))
+            progress(len(batch))
     return pd.DataFrame(rows)
 
 
-def read_fold(
+def fold_logits(
     net: TrainingNet, cases: Sequence[Case], config: TrainConfig, boxes: Mapping[str, Box | None] | None
 ) -> pd.DataFrame:
-    """`read_out_of_fold` with what a run's config says, under a progress bar."""
-    cfg = net.backbone.pretrained_cfg
+    """`held_out_logits` of a network in eval mode, as a run's config has it, under a progress bar."""
+    stored = net.backbone.pretrained_cfg
+    runtime = NetworkRuntime(net, size=config.input_size, mean=stored["mean"], std=stored["std"], fold=config.fold)
     with tqdm(total=len(cases), unit="image", desc="out-of-fold") as bar:
-        return read_out_of_fold(
-            net,
+        return held_out_logits(
+            runtime,
             cases,
-            size=config.input_size,
-            mean=cfg["mean"],
-            std=cfg["std"],
             member=config.backbone,
             fold=config.fold,
+            malignant=label_set(config.label_set).cancer,
             boxes=boxes,
             progress=bar.update,
         )
 
 
 def read_boxes(path: str | Path, cases: Sequence[Case]) -> dict[str, Box | None]:
-    """Boxes that another member's lesion map found, from its out-of-fold logits.
+    """Boxes of another member's lesion map, from its out-of-fold logits.
 
     Args:
-        path: Parquet file as `read_out_of_fold` makes it; its first member's boxes are taken.
+        path: Parquet file of what `held_out_logits` makes; its first member's boxes are taken.
         cases: held-out cases that need a box.
 
     Returns:
@@ -178,12 +176,14 @@ def read_boxes(path: str | Path, cases: Sequence[Case]) -> dict[str, Box | None]
     }
 
 
-def _shape(case: Case) -> tuple[int, int]:
-    return case.image.shape[0], case.image.shape[1]
-
-
-def _cut_all(cases: Sequence[Case], windows: list[list[Window]], size: int) -> list[np.ndarray]:
-    return [cut(case.image, win, size) for case, own in zip(cases, windows, strict=True) for win in own]
+def _rows(case: Case, outputs: ImageOutputs, member: str, fold: int, malignant: int) -> list[dict[str, Any]]:
+    """One row a view."""
+    heat = evidence_map(outputs, {member: 1.0}, VIEW_WEIGHTS, malignant)
+    facts = _facts(case, member, fold) | on_lesion(case.mask, outputs.box, heat) | {"peak": outputs.peak}
+    return [
+        facts | {"view": view} | {f"logit_{k}": float(value) for k, value in enumerate(logits)}
+        for view, logits in outputs.logits[member].items()
+    ]
 
 
 def _numpy(values: Tensor) -> np.ndarray:
@@ -191,7 +191,7 @@ def _numpy(values: Tensor) -> np.ndarray:
 
 
 def _facts(case: Case, member: str, fold: int) -> dict[str, Any]:
-    height, width = _shape(case)
+    height, width = case.image.shape[:2]
     return {
         "name": case.name,
         "source": case.source,

@@ -31,7 +31,7 @@ def write_run(
     """Write `out_of_fold.parquet`, `history.json`, three plots and `run.json`.
 
     Args:
-        frame: as `out_of_fold.read_out_of_fold` makes it.
+        frame: as `held_out.held_out_logits` makes it.
         labels: of the run.
         record: of the run, JSON-ready.
         history: one row an epoch.

@@ -18,7 +18,7 @@ from bus_hf.filenames import LESION_HEAD, LOGITS, RUN
 from bus_hf.files import replace_together, settle
 from bus_hf.labels import label_set
 from bus_hf.models import TrainingNet, load_member
-from bus_hf.training.held_out import read_boxes, read_fold
+from bus_hf.training.held_out import fold_logits, read_boxes
 from bus_hf.training.identity import data_digests, differences, digest
 from bus_hf.training.lineage import history_of, record_of
 from bus_hf.training.lock import writing
@@ -94,7 +94,7 @@ def reread(member: str, given: dict[str, Any]) -> Path:
         )
     boxes = read_boxes(config.boxes, cases) if config.boxes else None
     with writing(output):
-        frame = read_fold(net, cases, config, boxes)
+        frame = fold_logits(net, cases, config, boxes)
         plain = {key: value for key, value in record.items() if key != "history"}
         try:
             with replace_together(output) as part:

@@ -30,7 +30,7 @@ from bus_hf.training.augmentation import TrainTransform
 from bus_hf.training.batches import DrawSampler, TrainingImages, WholeImages
 from bus_hf.training.distillation import Teacher, load_teacher
 from bus_hf.training.fit import Fit
-from bus_hf.training.held_out import read_boxes, read_fold
+from bus_hf.training.held_out import fold_logits, read_boxes
 from bus_hf.training.identity import data_digests
 from bus_hf.training.launch import accelerator_for, on_main
 from bus_hf.training.lineage import earlier_run, refuse_other_data
@@ -211,7 +211,7 @@ def _trackable(config: TrainConfig) -> dict[str, int | float | str]:
 def _finish(fit: Fit, data: _Data, progress: Progress, start: Mapping[str, Any]) -> None:
     """Write everything that a finished run leaves; `start` is the record of its pretrained weights."""
     config, labels, net, output = fit.config, fit.labels, fit.ema.module, Path(fit.config.output)
-    frame = read_fold(net.eval(), data.held_out, config, data.boxes)
+    frame = fold_logits(net.eval(), data.held_out, config, data.boxes)
     sources = Counter(case.source for case in data.training)
     record = {
         "architecture": config.backbone,

@@ -1,4 +1,4 @@
-"""Two looks, a weighted vote, calibration, boxes, heat maps, batches and failures."""
+"""Weighted means of logits, calibration, boxes, heat maps, batches and failures."""
 
 import dataclasses
 import io
@@ -30,6 +30,8 @@ HASH = "a" * 64
 
 class BrightnessRuntime:
     """Stands for networks: members see brightness, and "lite" finds bright places to be lesions."""
+
+    device = "a test"
 
     def __init__(self, classes=1):
         self.sizes = {"lite": 32, "big": 48, "idle": 40}
@@ -157,7 +159,7 @@ def test_each_member_and_view_alone():
     assert result.disagreement > 0.01
 
 
-def test_only_what_has_weight_is_computed_and_the_global_views_is_shared():
+def test_only_what_has_weight_is_computed_and_the_global_views_are_shared():
     found = detector()
     found.predict(lesion_image())
     # The map needs all three of the global views, "wider" has no weight after that; "idle" has none at all.
@@ -170,7 +172,7 @@ def test_a_given_box_needs_no_map():
     assert found._runtime.calls == [("lite", 4), ("big", 4)]
 
 
-def test_a_light_choice_votes_alone():
+def test_a_light_choice_answers_alone():
     image = lesion_image()
     whole, light = detector().predict(image), detector("light").predict(image)
     assert light.members == {"lite": whole.members["lite"]}
@@ -186,7 +188,7 @@ def test_members_without_the_map_still_get_a_box_from_its_owner():
     assert found._runtime.calls == [("lite", 3), ("big", 4)]
 
 
-def test_chosen_members_without_weight_vote_equally():
+def test_chosen_members_without_weight_weigh_the_same():
     assert list(detector(["idle"]).predict(lesion_image()).members) == ["idle"]
 
 
@@ -319,7 +321,7 @@ def test_an_unknown_operating_point_lists_the_known_ones():
         detector().predict_many([], operating_point="best")
 
 
-def test_inside_the_band_the_answer_is_uncertain():
+def test_inside_the_abstention_interval_the_answer_is_uncertain():
     image = lesion_image()
     logit = detector().predict(image).logit
     below, above = (logit - 2, logit - 0.1), (logit + 0.1, logit + 2)
@@ -356,6 +358,58 @@ def test_the_logit_decides_where_probabilities_saturate():
         point = OperatingPoint("high", threshold, (1, 1, 1), (0, 0, 0))
         result = detector(operating_points=(point,), default_operating_point="high", **sharp).predict(image)
         assert (result.prediction, result.probability, result.threshold) == (said, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("temperature", [1.3, 1e-4])
+def test_the_logits_of_members_and_views_make_the_logit_even_where_probabilities_saturate(temperature):
+    image, settings = lesion_image(), manifest(temperature=temperature, bias=0.7)
+    found = detector(temperature=temperature, bias=0.7)
+    result = found.predict(image)
+    assert (found.members, found.views) == ({"lite": 0.25, "big": 0.75}, {v: w for v, w in settings.views.items() if w})
+    for member in ("lite", "big"):
+        for view, value in result.logits[member].items():
+            win = window(view, image.shape, result.box)
+            square = cut(image, win, BrightnessRuntime().sizes[member])
+            assert value == pytest.approx(float(BrightnessRuntime()(member, square[None]).logits[0, 0]), abs=1e-6)
+    by_view = found.view_logits(result)
+    assert by_view == {
+        view: pytest.approx(0.25 * result.logits["lite"][view] + 0.75 * result.logits["big"][view]) for view in by_view
+    }
+    combined = sum(found.views[view] * value for view, value in by_view.items())
+    assert result.logit == pytest.approx(combined / temperature + 0.7, rel=1e-9)
+    assert (result.probability == 1.0) == (temperature < 1)
+
+
+def test_another_operating_point_costs_no_run_and_gives_what_predict_gives():
+    image = lesion_image()
+    logit = detector().predict(image).logit
+    for changes in ({}, {"abstain": Abstain(logit - 1, logit - 0.1, 0.9, 0.1, "of a test")}, {"temperature": 1e-4}):
+        for make, source in ((detector, image), (detector, speckled((80, 90))), (faint, image)):
+            found = make(**changes)
+            first, other = (found.predict(source, operating_point=point) for point in ("miss_5_in_100", "strict"))
+            calls = len(found._runtime.calls)
+            assert found.at(first, "strict") == other
+            assert found.at(other, "miss_5_in_100") == first
+            assert len(found._runtime.calls) == calls
+    with pytest.raises(BusError, match="'best'"):
+        detector().at(first, "best")
+
+
+def test_another_operating_point_of_several_classes_changes_the_threshold_alone():
+    settings = {"label_set": "busi3", "labels": ("normal", "benign", "malignant"), "positive": None}
+    found = detector(classes=3, **settings)
+    first, other = (found.predict(lesion_image(), operating_point=point) for point in ("miss_5_in_100", "strict"))
+    assert found.at(first, "strict") == other
+    assert (first.prediction, first.confidence) == (other.prediction, other.confidence)
+    assert first.threshold != other.threshold
+
+
+def test_its_text_tells_members_views_device_and_operating_points():
+    assert repr(detector()) == (
+        "BreastCancerDetector(fake 1; members: lite 0.25, big 0.75; "
+        "views: whole 0.2, flip 0.1, lesion 0.3, around 0.4; "
+        "device: a test; operating points: miss_5_in_100 (default), strict)"
+    )
 
 
 def test_several_classes_are_read_by_softmax():

@@ -13,6 +13,7 @@ READING = Prediction(
     prediction="Malignant",
     probability=0.731,
     logit=1.0,
+    logits={"one": {"whole": 0.85}, "two": {"whole": 1.15}},
     confidence=0.731,
     uncertain=False,
     members={"one": 0.7, "two": 0.76},
@@ -25,6 +26,7 @@ READING = Prediction(
     operating_point="miss_5_in_100",
     threshold=0.21,
     shape=(100, 120),
+    grey=np.zeros((100, 120), np.uint8),
     heatmap=np.zeros((100, 120), np.float32),
 )
 

@@ -17,7 +17,7 @@ from bus_hf.labels import LABEL_SETS
 from bus_hf.models import TrainingNet, create, load_member, save_member
 from bus_hf.training import fit
 from bus_hf.training.distillation import load_teacher
-from bus_hf.training.held_out import read_out_of_fold
+from bus_hf.training.held_out import NetworkRuntime, held_out_logits
 from bus_hf.training.pretrained import start
 from bus_hf.training.run import run
 from bus_hf.training.splits import split
@@ -155,6 +155,10 @@ def test_held_out_logits_that_are_not_finite_are_refused(tiny):
     torch.nn.init.constant_(backbone.get_classifier().bias, float("nan"))
     cases = split(tiny).held_out(0)[:2]
     with pytest.raises(BusError, match="test_resnet gives logits or maps that are not finite"):
-        read_out_of_fold(
-            TrainingNet(backbone).eval(), cases, size=64, mean=[0.5] * 3, std=[0.5] * 3, member="test_resnet", fold=0
+        held_out_logits(
+            NetworkRuntime(TrainingNet(backbone).eval(), size=64, mean=[0.5] * 3, std=[0.5] * 3),
+            cases,
+            member="test_resnet",
+            fold=0,
+            malignant=1,
         )
