@@ -7,7 +7,6 @@ python -m tests.pages docs/hub.md        that page alone
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import shutil
@@ -16,12 +15,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from bus_hf.data.phantoms import phantom, write_phantoms
+from bus_hf.data.phantoms import Kind, phantom, write_phantoms
 from tests.hub.loopback import Hub
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,7 +65,8 @@ class Place:
         """What each statement of a Python session prints."""
         program = (
             "import code, sys\nshell = code.InteractiveConsole()\n"
-            f"for statement in {statements!r}:\n    shell.runsource(statement, symbol='single')\n    print('\\0', flush=True)\n"
+            f"for statement in {statements!r}:\n"
+            "    shell.runsource(statement, symbol='single')\n    print('\\0', flush=True)\n"
         )
         done = subprocess.run(
             [sys.executable, "-c", program],
@@ -111,7 +112,7 @@ def _flat(folder: Path) -> None:
     rng = np.random.default_rng(7)
     rows = ["name,label,patient"]
     for number in range(24):
-        kind = "malignant" if number % 2 else "benign"
+        kind: Kind = "malignant" if number % 2 else "benign"
         Image.fromarray(phantom(rng, kind)[0]).save(folder / f"{number:03}.png")
         rows.append(f"{number:03}.png,{kind},p{number // 2 // 2}{kind[0]}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
@@ -163,8 +164,8 @@ def printed(block: re.Match[str], where: Place) -> str:
 def same(before: str, after: str) -> bool:
     """Whether two outputs say the same: words alike, numbers within 2 % or 0.02, commits whatever they are."""
     words = [_NUMBER.sub("#", _COMMIT.sub("@", text)) for text in (before, after)]
-    numbers = [[float(one) for one in _NUMBER.findall(_COMMIT.sub("@", text))] for text in (before, after)]
-    return words[0] == words[1] and bool(np.allclose(*numbers, rtol=0.02, atol=0.02))
+    old, new = ([float(one) for one in _NUMBER.findall(_COMMIT.sub("@", text))] for text in (before, after))
+    return words[0] == words[1] and bool(np.allclose(old, new, rtol=0.02, atol=0.02))
 
 
 def main(names: list[str]) -> None:
@@ -175,7 +176,7 @@ def main(names: list[str]) -> None:
             continue
         print(page.relative_to(ROOT), file=sys.stderr, flush=True)
         with place() as where:
-            page.write_text(BLOCK.sub(lambda block, where=where: printed(block, where), text), encoding="utf-8")
+            page.write_text(BLOCK.sub(partial(printed, where=where), text), encoding="utf-8")
 
 
 if __name__ == "__main__":
