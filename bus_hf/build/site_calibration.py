@@ -1,4 +1,4 @@
-"""A site's own temperature, bias, thresholds and band of "not sure", fitted on its own labelled cases."""
+"""A site's own temperature, bias, thresholds and abstention interval, fitted on its own labelled cases."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ class SiteCases:
 def fit(manifest: Ensemble, cases: SiteCases) -> tuple[Ensemble, dict[str, Any], list[str]]:
     """Fit an ensemble's calibration anew.
 
-    Images of one group and one label count as one together: no patient outvotes another by many frames.
+    Images of one group and one label count as one together: no patient outweighs another by many frames.
 
     What the cases cannot show keeps its old value: temperature and bias where a fit lies at a bound, the temperature
-    where a threshold separates the classes, the band of "not sure" where there are fewer than 20 cancers or 10 benign
+    where a threshold separates the classes, the abstention interval where there are fewer than 20 cancers or 10 benign
     cases. An operating point is left out where there are fewer cancers than it takes to miss one of them (10, 20 and
     40). The default point stays, or becomes the most sensitive one that is left.
 
     Args:
-        manifest: of the ensemble that read the cases.
+        manifest: of the ensemble that gave the logits.
         cases: labelled cases that no member trained on.
 
     Returns:
-        The new manifest, JSON-ready figures of before and after, and warnings, a sentence each without its full stop.
+        The new manifest, JSON-ready metrics of before and after, and warnings, a sentence each without its full stop.
 
     Raises:
         BusError: fewer than ten groups of a class, a logit that is not finite, or an ensemble that does not tell these
@@ -83,7 +83,7 @@ def fit(manifest: Ensemble, cases: SiteCases) -> tuple[Ensemble, dict[str, Any],
     names = [point["name"] for point in points]
     default = manifest.default_operating_point
     kept = not abstention.enough(labels, groups)
-    band = manifest.abstain if kept else _band(labels, logits, weights)
+    interval = manifest.abstain if kept else _band(labels, logits, weights)
     after = dataclasses.replace(
         manifest,
         version=f"{manifest.version.partition('+')[0]}+site",
@@ -91,7 +91,7 @@ def fit(manifest: Ensemble, cases: SiteCases) -> tuple[Ensemble, dict[str, Any],
         bias=scale.bias,
         operating_points=operating_points(points),
         default_operating_point=default if default in names else names[-1],
-        abstain=band,
+        abstain=interval,
         fitted_on=FittedOn(
             sources={
                 str(name): int(count) for name, count in zip(*np.unique(cases.sources, return_counts=True), strict=True)
@@ -103,11 +103,11 @@ def fit(manifest: Ensemble, cases: SiteCases) -> tuple[Ensemble, dict[str, Any],
     )
     answers = _answers(after, cases, logits, kept)
     after = _measured(after, cases, answers, kept)
-    found = _compared(manifest, after, cases) | {"no_lesion": _without_lesion(after, cases, answers)}
-    warnings = _warnings(names, (malignant, benign), found["auroc"], (old, fitted), kept and band is not None)
+    measured = _compared(manifest, after, cases) | {"no_lesion": _without_lesion(after, cases, answers)}
+    warnings = _warnings(names, (malignant, benign), measured["auroc"], (old, fitted), kept and interval is not None)
     if after.default_operating_point != default:
         warnings.insert(0, site.changed_default(default, after.default_operating_point))
-    return after, found | {"warnings": warnings}, warnings
+    return after, measured | {"warnings": warnings}, warnings
 
 
 def _warnings(
@@ -119,37 +119,37 @@ def _warnings(
 ) -> list[str]:
     """What the cases cannot show: points left out, values kept, an ensemble that may not tell them apart."""
     kinds, (old, fitted) = ("malignant", "benign"), scales
-    found = [
+    warnings = [
         f"only {count} {kind} patients or lesions: the new thresholds are uncertain (see their intervals); {_FEW} or "
         "more are wanted"
         for count, kind in zip(counts, kinds, strict=True)
         if count < _FEW
     ]
-    found += [
+    warnings += [
         f"{name} is left out: to show so high a sensitivity takes {calibration.needed(1 - target)} cancers, and there "
         f"are {counts[0]}"
         for name, target in calibration.POINTS.items()
         if name not in names
     ]
     if (auroc["low"] or 0) <= 0.5:
-        found.append("that the ensemble tells these cases apart is not shown: the interval of its AUROC holds 0.5")
+        warnings.append("that the ensemble tells these cases apart is not shown: the interval of its AUROC holds 0.5")
     if fitted is None:
-        found.append(
+        warnings.append(
             f"temperature and bias are kept ({old.temperature:g} and {old.bias:g}): the fit lies at a bound of what is "
             "sensible"
         )
     elif fitted.temperature == old.temperature:
-        found.append(
+        warnings.append(
             f"the temperature is kept ({old.temperature:g}) and the bias alone is fitted: a threshold separates all "
             "malignant cases from all benign ones, which says nothing of how sure to be"
         )
     if kept:
         needs = " and ".join(f"{count} {kind}" for count, kind in zip(abstention.NEEDED, kinds, strict=True))
-        found.append(
-            f'the band of "not sure" is kept: to fit one takes {needs} patients or lesions, and there are {counts[0]} '
-            f"and {counts[1]}"
+        warnings.append(
+            f'the abstention interval ("not sure") is kept: to fit one takes {needs} patients or lesions, and there '
+            f"are {counts[0]} and {counts[1]}"
         )
-    return found
+    return warnings
 
 
 def _check(cases: SiteCases) -> None:
@@ -172,7 +172,7 @@ def _check(cases: SiteCases) -> None:
 
 
 def _band(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> Abstain:
-    """The site's band, its rates not yet measured."""
+    """The site's abstention interval, its rates not yet measured."""
     # Of a part with few cases an end may be infinite.
     low, high = np.clip(abstention.ends(labels, logits, weights), -LARGEST_LOGIT, LARGEST_LOGIT)
     return Abstain(low_logit=float(low), high_logit=float(high), coverage=0.0, error=0.0, method=abstention.METHOD)
@@ -181,7 +181,7 @@ def _band(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> Abstai
 def _answers(after: Ensemble, cases: SiteCases, logits: np.ndarray, kept: bool) -> np.ndarray:
     """What the ensemble answers at its default point: int (n, 2), whether malignant, and that or `NOT_SURE`.
 
-    Threshold and band (unless it is a `kept` one) are those of other groups; the rule is the manifest's own.
+    Threshold and interval (unless it is a `kept` one) are those of other groups; the rule is the manifest's own.
     """
     labels, weights = cases.labels, cases.weights
     lesion_found = cases.lesion_found(after.lesion_map.found_peak)
@@ -189,25 +189,25 @@ def _answers(after: Ensemble, cases: SiteCases, logits: np.ndarray, kept: bool) 
     target = calibration.POINTS[default.name]
     answers = np.empty((len(labels), 2), int)
     for fit, test in calibration.cross_fits(labels, cases.groups):
-        of = labels[fit], logits[fit]
-        point = dataclasses.replace(default, logit=calibration.threshold_for_sensitivity(*of, target, weights[fit]))
-        fold = after if kept else dataclasses.replace(after, abstain=_band(*of, weights[fit]))
+        others = labels[fit], logits[fit]
+        point = dataclasses.replace(default, logit=calibration.threshold_for_sensitivity(*others, target, weights[fit]))
+        fold = after if kept else dataclasses.replace(after, abstain=_band(*others, weights[fit]))
         for row in test:
-            logit, found = float(logits[row]), bool(lesion_found[row])
-            positive = logit >= fold.threshold_logit(point, found)
-            answers[row] = positive, abstention.NOT_SURE if fold.unsure(logit, positive, found) else positive
+            logit, with_lesion = float(logits[row]), bool(lesion_found[row])
+            positive = logit >= fold.threshold_logit(point, with_lesion)
+            answers[row] = positive, abstention.NOT_SURE if fold.unsure(logit, positive, with_lesion) else positive
     return answers
 
 
 def _measured(after: Ensemble, cases: SiteCases, answers: np.ndarray, kept: bool) -> Ensemble:
-    """The manifest with coverage and error of its band as its answers have them on the site's cases."""
-    band = after.abstain
-    if band is None:
+    """The manifest with coverage and error of its interval as its answers have them on the site's cases."""
+    interval = after.abstain
+    if interval is None:
         return after
-    fitted = f"{band.method.partition(';')[0]}; {'kept by a site, ' if kept else ''}"
+    fitted = f"{interval.method.partition(';')[0]}; {'kept by a site, ' if kept else ''}"
     method = f"{fitted}coverage and error of the answers at {after.default_operating_point}, cross-fitted over groups"
-    found = abstention.rates(cases.labels, answers[:, 1], cases.weights)
-    return dataclasses.replace(after, abstain=dataclasses.replace(band, **found, method=method))
+    coverage = abstention.rates(cases.labels, answers[:, 1], cases.weights)
+    return dataclasses.replace(after, abstain=dataclasses.replace(interval, **coverage, method=method))
 
 
 def _without_lesion(after: Ensemble, cases: SiteCases, answers: np.ndarray) -> dict[str, Any]:
@@ -223,13 +223,13 @@ def _without_lesion(after: Ensemble, cases: SiteCases, answers: np.ndarray) -> d
     return {"n": int((~cases.lesion_found(after.lesion_map.found_peak)).sum()), **rates}
 
 
-def write(before: Path, after: Ensemble, found: dict[str, Any], folder: Path) -> None:
+def write(before: Path, after: Ensemble, measured: dict[str, Any], folder: Path) -> None:
     """Write the new ensemble folder, whole or not at all, and open it before it takes its place.
 
     Args:
         before: folder of the ensemble that was calibrated. What its manifest names is copied, and nothing else.
         after: its new manifest.
-        found: figures of before and after.
+        measured: metrics of before and after.
         folder: to write; an earlier calibration in it is replaced.
 
     Raises:
@@ -243,8 +243,8 @@ def write(before: Path, after: Ensemble, found: dict[str, Any], folder: Path) ->
         with replace_folder(folder) as part:
             copy_parts(before, after, part)
             write_manifest(after, part)
-            (part / CALIBRATION).write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-            (part / CARD).write_text(site.card(after.name, after.version, sanitize.plain(found)), encoding="utf-8")
+            (part / CALIBRATION).write_text(json.dumps(measured, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            (part / CARD).write_text(site.card(after.name, after.version, sanitize.plain(measured)), encoding="utf-8")
             written = read_manifest(part)
             verify(part, written)
             open_runtime(part, written, "cpu")
@@ -258,7 +258,7 @@ def _compared(before: Ensemble, after: Ensemble, cases: SiteCases) -> dict[str, 
     """Rates on the site's cases at the old points as they are, and at the new ones cross-fitted."""
     labels, groups, weights = cases.labels, cases.groups, cases.weights
     scale = calibration.Scale(before.temperature, before.bias)
-    old, chances = scale.logits(cases.logits), scale.probabilities(cases.logits)
+    old, probabilities = scale.logits(cases.logits), scale.probabilities(cases.logits)
     new = calibration.cross_fitted_probabilities(cases.logits, labels, groups, start=scale, weights=weights)
     rates = {
         point.name: {
@@ -287,7 +287,7 @@ def _compared(before: Ensemble, after: Ensemble, cases: SiteCases) -> dict[str, 
             "operating_points": rates,
             "default_operating_point": before.default_operating_point,
         }
-        | _calibrated(labels, chances, groups, weights),
+        | _calibrated(labels, probabilities, groups, weights),
         "after": {
             "temperature": after.temperature,
             "bias": after.bias,
@@ -313,12 +313,14 @@ def _compared(before: Ensemble, after: Ensemble, cases: SiteCases) -> dict[str, 
             "error": after.abstain.error,
             "method": after.abstain.method,
         },
-        "interval": "95 % by bootstrap of groups, each counted as one; after: fitted on other groups than read on",
+        "interval": "95 % by bootstrap of groups, each counted as one; after: fitted on other groups than measured on",
     }
 
 
-def _calibrated(labels: np.ndarray, chances: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+def _calibrated(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, weights: np.ndarray
+) -> dict[str, Any]:
     return {
-        name: group_bootstrap(statistic, labels, chances, groups, weights=weights).to_dict()
+        name: group_bootstrap(statistic, labels, probabilities, groups, weights=weights).to_dict()
         for name, statistic in (("brier", metrics.brier), ("ece", metrics.ece))
     }

@@ -24,8 +24,9 @@ labels.csv has the columns name (the image's path below the folder), label (beni
 know it, patient: images of one patient and one label count as one. Where a patient has a benign and a malignant lesion,
 name the lesion of each image in a column lesion. Give cases that were not chosen by what a reader said of them.
 Nothing that names an image or a patient is stored in the new folder.
-At least 10 malignant and 10 benign patients or lesions are needed; 20 cancers for miss_5_in_100 and for a band of "not
-sure" of your own, 40 for miss_25_in_1000; 50 of each are wanted. What the cases cannot show keeps its old value."""
+At least 10 malignant and 10 benign patients or lesions are needed; 20 cancers for miss_5_in_100 and for an abstention
+interval of your own ("not sure"), 40 for miss_25_in_1000; 50 of each are wanted. What the cases cannot show keeps its
+old value."""
 
 
 def add(commands: Any) -> None:
@@ -36,14 +37,14 @@ def add(commands: Any) -> None:
     command.add_argument("data", metavar="FOLDER", help="of images, or of labelled images as training reads them")
     shared.labels_flag(command)
     command.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="ensemble folder to write")
-    command.add_argument("--json", action="store_true", help="print the figures of before and after as JSON")
+    command.add_argument("--json", action="store_true", help="print the metrics of before and after as JSON")
     command.add_argument("--ensemble", metavar="FOLDER_OR_ID", help="to calibrate (default: the embedded checkpoints)")
     command.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
     command.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
-    """Read the cases, fit, write; 1 where images were left out because they could not be read."""
+    """Run on the cases, fit, write; 1 where images were left out because they could not be read."""
     import json
 
     from bus_hf.build import site_calibration
@@ -65,20 +66,20 @@ def run(given: argparse.Namespace) -> int:
     if known:
         _say(
             f"the ensemble was made with images of the source {', '.join(sorted(known))}: where these are among them, "
-            "the new figures flatter it"
+            "the new metrics flatter it"
         )
     detector = BreastCancerDetector.from_pretrained(folder, device=given.device)
-    read, failed = _read(detector, cases)
-    after, found, warnings = site_calibration.fit(manifest, read)
+    site_cases, failed = _site_cases(detector, cases)
+    after, measured, warnings = site_calibration.fit(manifest, site_cases)
     for warning in warnings:
         _say(f"{warning}.")
-    site_calibration.write(folder, after, found, given.to)
-    print(json.dumps(found, indent=1) if given.json else site.tables(found))
+    site_calibration.write(folder, after, measured, given.to)
+    print(json.dumps(measured, indent=1) if given.json else site.tables(measured))
     _say(f"written: {given.to}")
     return 1 if incomplete or failed else 0
 
 
-def _read(detector: Any, cases: Sequence[Case]) -> tuple[Any, bool]:
+def _site_cases(detector: Any, cases: Sequence[Case]) -> tuple[Any, bool]:
     """Logits of the cases before the temperature, grouped, contradicting ones left out; and whether some failed."""
     import numpy as np
 

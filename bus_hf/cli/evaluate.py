@@ -1,4 +1,4 @@
-"""`bus-hf evaluate`: how well an ensemble reads labelled images, or what stored out-of-fold logits say of it."""
+"""`bus-hf evaluate`: metrics of an ensemble on labelled images, or from stored out-of-fold logits."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
   bus-hf evaluate DATA/hospital-b
-  bus-hf evaluate DATA/hospital-b --ensemble my_ensemble --plots plots/ --json > figures.json
+  bus-hf evaluate DATA/hospital-b --ensemble my_ensemble --plots plots/ --json > metrics.json
   bus-hf evaluate scans/ --labels labels.csv           a table instead of folders benign/ and malignant/
-  bus-hf evaluate --oof checkpoints                    the figures again, without reading an image"""
+  bus-hf evaluate --oof checkpoints                    the metrics again, without an image"""
 _NOTES = """\
 Near-duplicates and patients are grouped, and 95 % intervals resample whole groups. Groups whose images contradict each
-other's class are left out. Images that the ensemble was trained on flatter it: its own figures are out-of-fold."""
+other's class are left out. Images that the ensemble was trained on flatter it: its own metrics are out-of-fold."""
 
 
 def add(commands: Any) -> None:
@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
         "--oof", type=Path, metavar="FILE", help="out-of-fold logits (Parquet, or an ensemble folder) instead of DATA"
     )
     command.add_argument("--keep-conflicts", action="store_true", help="keep groups that hold more than one class")
-    command.add_argument("--json", action="store_true", help="print every figure as one JSON object")
+    command.add_argument("--json", action="store_true", help="print every metric as one JSON object")
     command.add_argument(
         "--plots", type=Path, metavar="DIR", help="draw ROC, reliability, confusion and decision curve there"
     )
@@ -52,7 +52,7 @@ def add(commands: Any) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Print figures; 1 where images were left out because they could not be read."""
+    """Print metrics; 1 where images were left out because they could not be read."""
     from bus_hf.evaluation.calibration import PLAIN, Scale
 
     if bool(given.data) == bool(given.oof):
@@ -61,17 +61,17 @@ def run(given: argparse.Namespace) -> int:
         raise BusError("stored logits have their labels", where="--labels", remedy="leave it out")
     if given.oof:
         frame, manifest = _stored(given)
-        votes = {member.name: member.weight for member in manifest.members}
+        weights = {member.name: member.weight for member in manifest.members}
         scale, incomplete = Scale(manifest.temperature, manifest.bias), False
     else:
         frame, manifest, incomplete = _measured(given)
         # The detector has combined the members and calibrated already.
-        votes, scale = {_MEMBER: 1.0}, PLAIN
-    found = _figures(frame, votes, scale, manifest, given)
+        weights, scale = {_MEMBER: 1.0}, PLAIN
+    metrics = _metrics(frame, weights, scale, manifest, given)
     if given.json:
-        print(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False))
     else:
-        print(_tables(found))
+        print(_tables(metrics))
     return 1 if incomplete else 0
 
 
@@ -87,7 +87,7 @@ def _stored(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble]:
 
 
 def _measured(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble, bool]:
-    """Let the ensemble read every image; one row an image and view, and whether some could not be read."""
+    """Run the ensemble on every image; one row an image and view, and whether some could not be read."""
     import pandas as pd
 
     from bus_hf.inference.prediction import Failure
@@ -123,7 +123,7 @@ def _warn(manifest: Ensemble, cases: Sequence[Case]) -> None:
     if known:
         _say(
             f"the ensemble was made with images of the source {', '.join(sorted(known))}: where these are among them, "
-            "the figures flatter it"
+            "the metrics flatter it"
         )
 
 
@@ -158,9 +158,9 @@ def _rows(case: Case, group: str, result: Prediction, detector: BreastCancerDete
     ]
 
 
-def _figures(
+def _metrics(
     frame: pd.DataFrame,
-    votes: Mapping[str, float],
+    weights: Mapping[str, float],
     scale: Scale,
     manifest: Ensemble,
     given: argparse.Namespace,
@@ -170,7 +170,7 @@ def _figures(
     from bus_hf.evaluation.report import report
 
     try:
-        images = combine(frame, votes, manifest.views)
+        images = combine(frame, weights, manifest.views)
     except (KeyError, ValueError):
         raise BusError(
             "the logits are not those of this ensemble's members and views",
@@ -178,28 +178,28 @@ def _figures(
             remedy="give the out_of_fold.parquet that lies in its folder",
         ) from None
     points = [{"name": point.name, "logit": point.logit} for point in manifest.operating_points]
-    found = report(frame, votes, manifest.views, scale, points)
-    measured = found["overall"]["operating_points"]
-    found["operating_points"] = [
+    metrics = report(frame, weights, manifest.views, scale, points)
+    measured = metrics["overall"]["operating_points"]
+    metrics["operating_points"] = [
         {**point, **{rate: measured[point["name"]][rate] for rate in ("sensitivity", "specificity")}}
-        for point in found["operating_points"]
+        for point in metrics["operating_points"]
     ]
     if given.plots:
         default = next(p for p in manifest.operating_points if p.name == manifest.default_operating_point)
         _draw(given.plots, images, scale.logits(images["logit_0"].to_numpy()), default.logit)
-    return found
+    return metrics
 
 
 def _draw(folder: Path, images: pd.DataFrame, logits: Any, threshold: float) -> None:
     from bus_hf.evaluation.calibration import PLAIN
     from bus_hf.reporting import plots
 
-    labels, chances = images["label"].to_numpy(), PLAIN.probabilities(logits)
+    labels, probabilities = images["label"].to_numpy(), PLAIN.probabilities(logits)
     try:
         if len(set(labels.tolist())) == 2:
-            plots.roc_curve(folder / "roc_curve.png", labels, chances, images["group"].to_numpy())
-            plots.decision_curve(folder / "decision_curve.png", labels, chances)
-        plots.reliability(folder / "reliability.png", labels, chances)
+            plots.roc_curve(folder / "roc_curve.png", labels, probabilities, images["group"].to_numpy())
+            plots.decision_curve(folder / "decision_curve.png", labels, probabilities)
+        plots.reliability(folder / "reliability.png", labels, probabilities)
         plots.confusion_matrix(folder / "confusion_matrix.png", labels, logits, threshold)
     except OSError as error:
         raise shared.unwritable(folder, error) from None

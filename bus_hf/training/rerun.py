@@ -1,4 +1,4 @@
-"""Read the held-out fold of a finished member again, without training: with other boxes, or to check its logits."""
+"""Run a finished member on its held-out fold again, without training: with other boxes, or to check its logits."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from accelerate import PartialState
 from safetensors.torch import load_file
 
 from bus_hf.config import TrainConfig, from_mapping
+from bus_hf.data.dataset import Case
 from bus_hf.errors import BusError
 from bus_hf.filenames import LESION_HEAD, LOGITS, RUN
 from bus_hf.files import replace_together, settle
@@ -27,9 +28,9 @@ from bus_hf.training.splits import split
 
 
 def reread(member: str, given: dict[str, Any]) -> Path:
-    """Read the images that a member did not train on, with its stored weights, and lay it down as a finished run.
+    """Run a member on the images that it did not train on, with its stored weights, and write that as a finished run.
 
-    What is held out is what the member's own record says, so that nothing it learned from can be read as out-of-fold.
+    What is held out is what the member's own record says, so that nothing it learned from can pass as out-of-fold.
 
     Args:
         member: its folder: `checkpoint` of a run, or a member of an ensemble folder.
@@ -51,10 +52,10 @@ def reread(member: str, given: dict[str, Any]) -> Path:
             where=member,
             remedy="give the checkpoint folder of a run, or a member's folder inside an ensemble folder",
         )
-    other = sorted(set(given) - {"data", "output", "boxes", "threads"})
-    if other:
+    unexpected = sorted(set(given) - {"data", "output", "boxes", "threads"})
+    if unexpected:
         raise BusError(
-            f"a member is read again as it was trained, without another {', '.join(other)}",
+            f"a member is read again as it was trained, without another {', '.join(unexpected)}",
             where="command line",
             remedy="give --data, --output and, where wanted, --boxes and --threads alone",
         )
@@ -63,14 +64,39 @@ def reread(member: str, given: dict[str, Any]) -> Path:
     config = from_mapping(given, "command line", from_mapping(record["config"], f"record of {member}"))
     output = Path(config.output)
     settle(output)
-    own = output.resolve() == folder.parent.resolve() and folder.name == "checkpoint"
-    if (output / RUN).exists() and not own and _made(record_of(str(output / "checkpoint"))) != _made(record):
+    same_run = output.resolve() == folder.parent.resolve() and folder.name == "checkpoint"
+    if (
+        (output / RUN).exists()
+        and not same_run
+        and _trained_as(record_of(str(output / "checkpoint"))) != _trained_as(record)
+    ):
         raise BusError("the folder holds another run", where=output, remedy="choose another --output")
     if config.threads:
         torch.set_num_threads(config.threads)
     device = PartialState().device
     net = _net(folder, config).to(device).eval()
     print(f"reading {' '.join(config.data)} ...")
+    cases = _held_out_cases(config, record, folder)
+    boxes = read_boxes(config.boxes, cases) if config.boxes else None
+    with writing(output):
+        frame = fold_logits(net, cases, config, boxes)
+        plain = {key: value for key, value in record.items() if key != "history"}
+        try:
+            with replace_together(output) as part:
+                if not same_run:
+                    shutil.copytree(folder, part / "checkpoint")
+                write_run(frame, label_set(config.label_set), plain | {"config": recorded_settings(config)}, history, part)
+        except (OSError, shutil.Error) as error:
+            raise BusError(
+                f"it cannot be written ({getattr(error, 'strerror', None) or 'a file cannot be copied'})",
+                where=output,
+                remedy="make room on the disk; the same command then writes it",
+            ) from None
+    return output
+
+
+def _held_out_cases(config: TrainConfig, record: Mapping[str, Any], folder: Path) -> list[Case]:
+    """The cases that a member left out; BusError unless they and the training cases are known to be the same."""
     data = split(config)
     cases = data.held_out(config.fold)
     if (len(cases), len(data.training(config.fold))) != (record["n_held_out"], record["n_train"]):
@@ -79,7 +105,7 @@ def reread(member: str, given: dict[str, Any]) -> Path:
             where=" ".join(config.data),
             remedy="give the data that it was trained on",
         )
-    if digest(case.name for case in cases) != _held_out(folder, record):
+    if digest(case.name for case in cases) != _held_out_digest(folder, record):
         raise BusError(
             f"fold {config.fold} of this data is not known to be the one that the member left out",
             where=" ".join(config.data),
@@ -92,32 +118,15 @@ def reread(member: str, given: dict[str, Any]) -> Path:
             where=" ".join(config.data),
             remedy="give the data as it was",
         )
-    boxes = read_boxes(config.boxes, cases) if config.boxes else None
-    with writing(output):
-        frame = fold_logits(net, cases, config, boxes)
-        plain = {key: value for key, value in record.items() if key != "history"}
-        try:
-            with replace_together(output) as part:
-                if not own:
-                    shutil.copytree(folder, part / "checkpoint")
-                write_run(
-                    frame, label_set(config.label_set), plain | {"config": recorded_settings(config)}, history, part
-                )
-        except (OSError, shutil.Error) as error:
-            raise BusError(
-                f"it cannot be written ({getattr(error, 'strerror', None) or 'a file cannot be copied'})",
-                where=output,
-                remedy="make room on the disk; the same command then writes it",
-            ) from None
-    return output
+    return cases
 
 
-def _made(record: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a record tells of the training itself, however its held-out images were read since."""
+def _trained_as(record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a record holds of the training itself, whatever its held-out images gave since."""
     return {key: value for key, value in (record or {}).items() if key not in ("history", "config")}
 
 
-def _held_out(folder: Path, record: Mapping[str, Any]) -> str | None:
+def _held_out_digest(folder: Path, record: Mapping[str, Any]) -> str | None:
     """Digest of the images that a member left out: of its record, or of the logits beside it; None where none is."""
     stored = folder.parent / LOGITS
     if "held_out_sha256" in record or not stored.is_file():
