@@ -133,10 +133,10 @@ def describe(
     points = calibration.operating_points(truth, logits, groups)
     # The points lie from the least to the most sensitive one.
     default = DEFAULT_POINT if DEFAULT_POINT in {point["name"] for point in points} else points[-1]["name"]
-    band = abstention.band(truth, logits, groups)
+    band = abstention.fit(truth, logits, groups)
     first = members[0]
     peaks = _peaks(frame, first, images["name"])
-    found_peak = no_lesion.found_peak(peaks, images["pathology"].to_numpy() != "normal", MIN_PEAK)
+    found_peak = no_lesion.fit_found_peak(peaks, images["pathology"].to_numpy() != "normal", MIN_PEAK)
     labels = label_set(training[first]["label_set"])
     manifest = Ensemble(
         name=name,
@@ -174,7 +174,7 @@ def describe(
     )
     if manifest.lesion_type is not None:
         lesion_type.describe(folder / lesion_type.FOLDER, views)
-    read = weighting.readings(frame, members, list(VIEW_WEIGHTS))
+    read = weighting.held_out_logits(frame, members, list(VIEW_WEIGHTS))
     figures = report.report(frame, weights, views, scale, points)
     figures |= evidence.evidence(read, weights, views, default)
     answers = abstention.cross_fitted(truth, logits, groups)
@@ -186,7 +186,7 @@ def describe(
             peaks,
             images["pathology"].to_numpy(),
             groups,
-            found=found_peak,
+            found_peak=found_peak,
             threshold=chosen.logit,
             without_lesion=manifest.threshold_logit(chosen, lesion_found=False),
         ),
@@ -194,7 +194,8 @@ def describe(
         "abstain": None if band is None else _shown(band) | {"answered": abstention.answered(truth, answers, groups)},
         "default_operating_point": default,
     }
-    report.write_report(figures, folder / REPORT)
+    text = json.dumps(figures, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / REPORT).write_text(text + "\n", encoding="utf-8")
     write_manifest(manifest, folder)
     # Names of folders stand in the cards.
     figures, records = sanitize.plain(figures), sanitize.plain(training)
@@ -262,9 +263,9 @@ def readme_figures(folder: Path, home: Path | None = None) -> str:
     drawn = Path(os.path.relpath(folder, home or folder), "plots").as_posix()
     pictures = [f"![{cards.PLOTS[name]}]({drawn}/{name}.png)" for name in ("roc_curve", "reliability")]
     parts: tuple[str, ...] = (
-        tables.figures_table(figures),
-        tables.readers_title(figures),
-        tables.readers_table(figures),
+        tables.metrics_table(figures),
+        tables.models_title(figures),
+        tables.models_table(figures),
         tables.comparison_text(figures),
         tables.leave_out_text(figures),
         tables.POINTS_NOTE,
@@ -327,14 +328,14 @@ def _check(frame: pd.DataFrame, records: Sequence[Mapping[str, Any]], runs: Sequ
 def _weights(
     frame: pd.DataFrame, members: Sequence[str], given: Mapping[str, float] | None
 ) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
-    """Weights of members and views, and how they came about: given, or by separation where that pays out-of-fold."""
+    """Weights of members and views, and how they came about: given, or by d' where that pays out-of-fold."""
     if given is not None:
         return dict(given), dict(VIEW_WEIGHTS), {"how": "given"}
-    read = weighting.readings(frame, members, list(VIEW_WEIGHTS))
+    read = weighting.held_out_logits(frame, members, list(VIEW_WEIGHTS))
     found = weighting.gain(read, VIEW_WEIGHTS)
     if not found["pays"]:
-        return *weighting.equal(read, VIEW_WEIGHTS), {"how": "equal: votes by separation did not pay", **found}
-    return *weighting.by_separation(read, VIEW_WEIGHTS), {"how": "by separation", **found}
+        return *weighting.equal(read, VIEW_WEIGHTS), {"how": "equal: weights by d' did not pay", **found}
+    return *weighting.by_dprime(read, VIEW_WEIGHTS), {"how": "by d'", **found}
 
 
 def _votes(members: Sequence[str], given: Mapping[str, float]) -> dict[str, float]:

@@ -146,7 +146,7 @@ def describe(
         text = multiclass_pages.markdown(found, labels.name, records)
         multiclass_pages.draw_confusion(folder / "confusion_matrix.png", found)
     else:
-        read = weighting.readings(frame, [records[0]["architecture"]], list(views))
+        read = weighting.held_out_logits(frame, [records[0]["architecture"]], list(views))
         own = frame.drop_duplicates("name")["fold"].to_numpy()
         found = cross_validation.report(read, own, views)
         text = pages.markdown(found, records)

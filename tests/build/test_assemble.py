@@ -136,7 +136,7 @@ def test_weights_are_fitted_where_that_pays_and_fitted_again(runs, tmp_path):
     assert found["weights"]["pays"] == (found["weights"]["how"] == "by separation")
     if not found["weights"]["pays"]:
         assert weights == [0.5, 0.5]
-    # One member that sees the labels: all the vote, and the figures' command fits it again.
+    # One member that sees the labels: all the weight, and the figures' command fits it again.
     frame = pd.read_parquet(folder / "out_of_fold.parquet")
     knows = frame["member"] == "test_resnet"
     rng = np.random.default_rng(0)
