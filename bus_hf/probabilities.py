@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from bus_hf.errors import BusError
@@ -18,8 +20,7 @@ def class_probabilities(logits: np.ndarray) -> np.ndarray:
     check_finite("a calibrated logit", logits)
     if logits.shape[-1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
-    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return raised / raised.sum(axis=-1, keepdims=True)
+    return softmax(logits)
 
 
 def log_odds(logits: np.ndarray, wanted: int) -> float:
@@ -28,3 +29,14 @@ def log_odds(logits: np.ndarray, wanted: int) -> float:
     if len(logits) == 1:
         return float(logits[0])
     return float(logits[wanted] - np.logaddexp.reduce(np.delete(logits, wanted)))
+
+
+def sigmoid(logits: np.ndarray | float) -> Any:
+    """Probabilities of logits of any shape; no logit overflows."""
+    return np.exp(-np.logaddexp(0, -logits))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities (..., K) of logits (..., K); no logit overflows."""
+    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return raised / raised.sum(axis=-1, keepdims=True)

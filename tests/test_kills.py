@@ -26,6 +26,7 @@ from bus_hf.evaluation import stored_logits
 from bus_hf.training import state
 from bus_hf.training.rerun import reread
 from bus_hf.training.run import run
+from research.__main__ import main as research
 from tests.killing import KILLED, in_child
 
 # Kills of one command; where it has more file events, they are taken evenly. BUS_HF_KILLS=1000 kills at every one.
@@ -106,7 +107,7 @@ def trial(home):
 
     subprocess.run = trained
     os.chdir(home)
-    return main(["trial", "base", "--data", str(home / "few"), "--sources", "few"])
+    return research(["run", "base", "--data", str(home / "few"), "--sources", "few", "--to", "trials"])
 
 
 def again(home, **changes):

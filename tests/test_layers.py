@@ -1,6 +1,7 @@
 """Imports go down the table of rooms, serving stays light, and no file grows past 400 lines."""
 
 import ast
+import fnmatch
 import subprocess
 import sys
 import tomllib
@@ -147,7 +148,19 @@ def test_what_the_table_allows_is_not_a_violation(name, code):
     assert violations(name, code) == []
 
 
-@pytest.mark.parametrize("file", sources(), ids=lambda file: file.name)
+def test_research_is_not_installed_and_nothing_imports_it():
+    for file in sources():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            assert "research" not in {name.partition(".")[0] for name in names}, file
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (installed,) = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert fnmatch.fnmatch("bus_hf.evaluation", installed)
+    assert not fnmatch.fnmatch("research", installed)
+
+
+@pytest.mark.parametrize("file", [*sources(), *sorted((ROOT / "research").glob("*.py"))], ids=lambda file: file.name)
 def test_no_file_is_longer_than_400_lines(file):
     assert len(file.read_text(encoding="utf-8").splitlines()) <= 400
 

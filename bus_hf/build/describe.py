@@ -53,7 +53,8 @@ def describe(
     if classifier is not None:
         lesion_type.describe(folder / LESION_TYPE, fitted.views)
     metrics = measure(frame, fitted, manifest)
-    report.write_report(metrics, folder / REPORT)
+    text = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / REPORT).write_text(text + "\n", encoding="utf-8")
     write_manifest(manifest, folder)
     _write_cards(folder, name, metrics, training)
     drawing.draw(folder, frame, fitted, training)
@@ -79,7 +80,7 @@ def measure(frame: pd.DataFrame, fitted: Fit, manifest: Ensemble) -> dict[str, A
     """Every metric of an ensemble on its out-of-fold logits, JSON-ready."""
     y_true, logits, groups = fitted.y_true, fitted.logits, fitted.groups
     default = next(point for point in manifest.operating_points if point.name == fitted.default_point)
-    read = weighting.readings(frame, list(fitted.weights), list(VIEW_WEIGHTS))
+    read = weighting.held_out_logits(frame, list(fitted.weights), list(VIEW_WEIGHTS))
     metrics = report.report(frame, fitted.weights, fitted.views, fitted.scale, fitted.points)
     metrics |= evidence.evidence(read, fitted.weights, fitted.views, fitted.default_point)
     answers = abstention.cross_fitted(y_true, logits, groups)
@@ -90,7 +91,7 @@ def measure(frame: pd.DataFrame, fitted: Fit, manifest: Ensemble) -> dict[str, A
             fitted.peaks,
             fitted.images["pathology"].to_numpy(),
             groups,
-            found=fitted.found_peak,
+            found_peak=fitted.found_peak,
             threshold=default.logit,
             without_lesion=manifest.threshold_logit(default, lesion_found=False),
         ),

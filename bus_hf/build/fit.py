@@ -77,8 +77,8 @@ def fit(frame: pd.DataFrame, members: Sequence[str], where: object, given: Mappi
         scale=scale,
         points=points,
         default_point=DEFAULT_POINT if DEFAULT_POINT in names else names[-1],
-        interval=abstention.band(y_true, logits, groups),
-        found_peak=no_lesion.found_peak(peaks, images["pathology"].to_numpy() != "normal", MIN_PEAK),
+        interval=abstention.fit(y_true, logits, groups),
+        found_peak=no_lesion.fit_found_peak(peaks, images["pathology"].to_numpy() != "normal", MIN_PEAK),
         images=images,
         y_true=y_true,
         groups=groups,
@@ -93,11 +93,11 @@ def fit_weights(
     """Weights of members and of views, and how they came about: given, or by d′ where that pays out-of-fold."""
     if given is not None:
         return dict(given), dict(VIEW_WEIGHTS), {"how": "given"}
-    read = weighting.readings(frame, members, list(VIEW_WEIGHTS))
+    read = weighting.held_out_logits(frame, members, list(VIEW_WEIGHTS))
     gain = weighting.gain(read, VIEW_WEIGHTS)
     if not gain["pays"]:
         return *weighting.equal(read, VIEW_WEIGHTS), {"how": "equal: weights by d′ did not pay", **gain}
-    return *weighting.by_separation(read, VIEW_WEIGHTS), {"how": "by d′", **gain}
+    return *weighting.by_dprime(read, VIEW_WEIGHTS), {"how": "by d′", **gain}
 
 
 def _peaks(frame: pd.DataFrame, member: str, names: pd.Series) -> np.ndarray:

@@ -134,7 +134,7 @@ def describe(
         text = multiclass_pages.markdown(metrics, labels.name, recorded)
         multiclass_pages.draw_confusion(folder / "confusion_matrix.png", metrics)
     else:
-        read = weighting.readings(frame, [records[0].architecture], list(views))
+        read = weighting.held_out_logits(frame, [records[0].architecture], list(views))
         folds = frame.drop_duplicates("name")["fold"].to_numpy()
         metrics = cross_validation.report(read, folds, views)
         text = pages.markdown(metrics, recorded)

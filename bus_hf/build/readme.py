@@ -18,9 +18,9 @@ def readme_metrics(folder: Path, home: Path | None = None) -> str:
     """
     metrics = sanitize.plain(read_report(folder))
     parts = [
-        tables.figures_table(metrics),
-        tables.readers_title(metrics),
-        tables.readers_table(metrics),
+        tables.metrics_table(metrics),
+        tables.models_title(metrics),
+        tables.models_table(metrics),
         tables.comparison_text(metrics),
         tables.leave_out_text(metrics),
         tables.POINTS_NOTE,

@@ -15,7 +15,7 @@ from bus_hf.ensemble.folder import copy_parts, read_manifest, verify, write_mani
 from bus_hf.ensemble.manifest import LARGEST_LOGIT, Abstain, Ensemble, FittedOn
 from bus_hf.errors import BusError
 from bus_hf.evaluation import abstention, calibration, metrics
-from bus_hf.evaluation.bootstrap import group_bootstrap, settled
+from bus_hf.evaluation.bootstrap import group_bootstrap, rates
 from bus_hf.filenames import CALIBRATION
 from bus_hf.files import replace_folder
 from bus_hf.reporting import sanitize, site
@@ -79,7 +79,7 @@ def fit(manifest: Ensemble, cases: SiteCases) -> tuple[Ensemble, dict[str, Any],
     fitted = calibration.fit_scale(cases.logits, labels, old, weights)
     scale = fitted or old
     logits = scale.logits(cases.logits)
-    points = calibration.operating_points(labels, logits, groups, weights=weights)
+    points = calibration.operating_points(labels, logits, groups, sample_weight=weights)
     names = [point["name"] for point in points]
     default = manifest.default_operating_point
     kept = not abstention.enough(labels, groups)
@@ -213,14 +213,11 @@ def _measured(after: Ensemble, cases: SiteCases, answers: np.ndarray, kept: bool
 def _without_lesion(after: Ensemble, cases: SiteCases, answers: np.ndarray) -> dict[str, Any]:
     """In how many images no lesion was found, and the rates of the default point with what those are answered."""
     labels, groups = cases.labels, cases.groups
-    rates = {
-        name: settled(
-            group_bootstrap(statistic, labels, answers[:, 0] == 1, groups, weights=cases.weights),
-            groups[labels == value],
-        ).to_dict()
-        for name, statistic, value in (("sensitivity", metrics.sensitivity, 1), ("specificity", metrics.specificity, 0))
+    measured = rates(labels, answers[:, 0] == 1, groups, sample_weight=cases.weights)
+    return {
+        "n": int((~cases.lesion_found(after.lesion_map.found_peak)).sum()),
+        **{name: rate.to_dict() for name, rate in measured.items()},
     }
-    return {"n": int((~cases.lesion_found(after.lesion_map.found_peak)).sum()), **rates}
 
 
 def write(before: Path, after: Ensemble, measured: dict[str, Any], folder: Path) -> None:
@@ -259,17 +256,11 @@ def _compared(before: Ensemble, after: Ensemble, cases: SiteCases) -> dict[str, 
     labels, groups, weights = cases.labels, cases.groups, cases.weights
     scale = calibration.Scale(before.temperature, before.bias)
     old, probabilities = scale.logits(cases.logits), scale.probabilities(cases.logits)
-    new = calibration.cross_fitted_probabilities(cases.logits, labels, groups, start=scale, weights=weights)
-    rates = {
+    new = calibration.cross_fitted_probabilities(cases.logits, labels, groups, start=scale, sample_weight=weights)
+    rates_before = {
         point.name: {
-            name: settled(
-                group_bootstrap(statistic, labels, old >= point.logit, groups, weights=weights),
-                groups[labels == value],
-            ).to_dict()
-            for name, statistic, value in (
-                ("sensitivity", metrics.sensitivity, 1),
-                ("specificity", metrics.specificity, 0),
-            )
+            name: rate.to_dict()
+            for name, rate in rates(labels, old >= point.logit, groups, sample_weight=weights).items()
         }
         | {"threshold": point.threshold}
         for point in before.operating_points
@@ -278,13 +269,13 @@ def _compared(before: Ensemble, after: Ensemble, cases: SiteCases) -> dict[str, 
         "n": len(labels),
         "n_malignant": int(labels.sum()),
         "n_groups": len(np.unique(groups)),
-        "auroc": group_bootstrap(metrics.auroc, labels, cases.logits, groups, weights=weights).to_dict(),
+        "auroc": group_bootstrap(metrics.auroc, labels, cases.logits, groups, sample_weight=weights).to_dict(),
         "prevalence": after.fitted_on.prevalence,
         "sources": after.fitted_on.sources,
         "before": {
             "temperature": before.temperature,
             "bias": before.bias,
-            "operating_points": rates,
+            "operating_points": rates_before,
             "default_operating_point": before.default_operating_point,
         }
         | _calibrated(labels, probabilities, groups, weights),
@@ -321,6 +312,6 @@ def _calibrated(
     labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, weights: np.ndarray
 ) -> dict[str, Any]:
     return {
-        name: group_bootstrap(statistic, labels, probabilities, groups, weights=weights).to_dict()
+        name: group_bootstrap(statistic, labels, probabilities, groups, sample_weight=weights).to_dict()
         for name, statistic in (("brier", metrics.brier), ("ece", metrics.ece))
     }

@@ -19,7 +19,6 @@ from bus_hf.cli import (
     push,
     push_dataset,
     serve,
-    trial,
     views,
 )
 from bus_hf.errors import BusError, of_system
@@ -79,7 +78,6 @@ def parser() -> argparse.ArgumentParser:
         push_dataset,
         ensemble,
         folds,
-        trial,
     ):
         module.add(commands)
     return top

@@ -209,5 +209,5 @@ def _draw(folder: Path, images: pd.DataFrame, logits: Any, threshold: float) -> 
 def _tables(found: Mapping[str, Any]) -> str:
     from bus_hf.reporting import tables
 
-    parts = [tables.figures_table(found), tables.points_table(found), tables.heat_table(found)]
+    parts = [tables.metrics_table(found), tables.points_table(found), tables.heat_table(found)]
     return "\n\n".join([*parts, f"In brackets: {found['interval']}."])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bus_hf.errors import BusError
+from bus_hf.evaluation import metrics
 from bus_hf.evaluation.metrics import Estimate, wilson
 from bus_hf.text import says_unknown, without_decimals
 
@@ -19,36 +20,87 @@ _CHUNK = 250
 # Resamples times rows that are kept for the next call (8 bytes each).
 _KEPT = 8_000_000
 
-Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray | None], Any]
+# Called with y_true, y_score or y_pred, and sample_weight: one of `metrics`.
+Metric = Callable[[np.ndarray, np.ndarray, np.ndarray | None], Any]
+# What each rate counts: the metric, and which cases it is a share of, given y_true and y_pred.
+_RATES: dict[str, tuple[Metric, Callable[[np.ndarray, np.ndarray], np.ndarray]]] = {
+    "sensitivity": (metrics.sensitivity, lambda y_true, _: y_true == 1),
+    "specificity": (metrics.specificity, lambda y_true, _: y_true == 0),
+    "ppv": (metrics.ppv, lambda _, y_pred: y_pred),
+    "npv": (metrics.npv, lambda _, y_pred: ~y_pred),
+    "accuracy": (metrics.accuracy, lambda y_true, _: np.ones(len(y_true), bool)),
+}
 
 
 def group_bootstrap(
-    statistic: Statistic,
-    labels: np.ndarray,
-    scores: np.ndarray,
+    metric: Metric,
+    y_true: np.ndarray,
+    y_score: np.ndarray,
     groups: Sequence[Any] | np.ndarray,
     n: int = RESAMPLES,
     seed: int = 0,
-    weights: np.ndarray | None = None,
+    sample_weight: np.ndarray | None = None,
 ) -> Estimate:
-    """Value of a statistic with its 95 % percentile interval (B. Efron, R. Tibshirani, 1993, ch. 13), by groups.
+    """Value of a metric with its 95 % percentile interval (B. Efron, R. Tibshirani, 1993, ch. 13), by groups.
 
     Args:
-        statistic: one of `figures`, called with labels, scores and row weights.
-        labels: int (rows,).
-        scores: (rows,) whatever the statistic takes.
+        metric: one of `metrics`.
+        y_true: int (rows,).
+        y_score: (rows,) whatever the metric takes.
         groups: group of each row; whole groups are drawn with replacement.
         n: number of resamples.
         seed: of the draws.
-        weights: float (rows,), how much each row counts; 1 where None.
+        sample_weight: float (rows,), how much each row counts; 1 where None.
 
     Returns:
-        The estimate; bounds are NaN where the statistic is undefined in more than half of the resamples.
+        The estimate; bounds are NaN where the metric is undefined in more than half of the resamples.
     """
-    value = float(statistic(labels, scores, weights))
-    of_rows = 1.0 if weights is None else weights
-    draws = [statistic(labels, scores, drawn * of_rows) for drawn in resamples(groups, n, seed)]
+    value = float(metric(y_true, y_score, sample_weight))
+    weights = 1.0 if sample_weight is None else sample_weight
+    draws = [metric(y_true, y_score, drawn * weights) for drawn in resamples(groups, n, seed)]
     return Estimate(value, *interval(np.concatenate(draws)))
+
+
+def rates(
+    y_true: np.ndarray,
+    y_pred: np.ndarray,
+    groups: Sequence[Any] | np.ndarray,
+    names: Sequence[str] = ("sensitivity", "specificity"),
+    n: int = RESAMPLES,
+    seed: int = 0,
+    sample_weight: np.ndarray | None = None,
+) -> dict[str, Estimate]:
+    """Rates of predictions, each by `group_bootstrap` and `settled` on the groups of the cases that it counts.
+
+    Args:
+        y_true: int (rows,), 1 malignant.
+        y_pred: bool (rows,), whether a case is predicted positive.
+        groups: group of each row.
+        names: of "sensitivity", "specificity", "ppv", "npv" and "accuracy".
+        n: number of resamples.
+        seed: of the draws.
+        sample_weight: float (rows,), how much each row counts; 1 where None.
+    """
+    groups = numbered(groups)
+    return {name: _rate(name, y_true, y_pred, groups, n, seed, sample_weight) for name in names}
+
+
+def counted(name: str, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+    """Which cases the rate `name` is a share of, bool (n,)."""
+    return _RATES[name][1](y_true, y_pred)
+
+
+def _rate(
+    name: str,
+    y_true: np.ndarray,
+    y_pred: np.ndarray,
+    groups: np.ndarray,
+    n: int,
+    seed: int,
+    sample_weight: np.ndarray | None,
+) -> Estimate:
+    estimate = group_bootstrap(_RATES[name][0], y_true, y_pred, groups, n, seed, sample_weight)
+    return settled(estimate, groups[counted(name, y_true, y_pred)])
 
 
 def settled(rate: Estimate, groups: Sequence[Any] | np.ndarray) -> Estimate:
@@ -69,21 +121,22 @@ def settled(rate: Estimate, groups: Sequence[Any] | np.ndarray) -> Estimate:
 
 
 def paired_difference(
-    statistic: Statistic,
-    labels: np.ndarray,
-    scores: np.ndarray,
+    metric: Metric,
+    y_true: np.ndarray,
+    y_score: np.ndarray,
     others: np.ndarray,
     groups: Sequence[Any] | np.ndarray,
     n: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[Estimate, float]:
-    """Difference of a statistic between two readers of the same cases, and its two-sided bootstrap p-value."""
-    value = float(statistic(labels, scores, None)) - float(statistic(labels, others, None))
-    draws = np.concatenate(
-        [statistic(labels, scores, w) - statistic(labels, others, w) for w in resamples(groups, n, seed)]
-    )
+    """Difference of a metric between two models on the same cases, and its two-sided bootstrap p-value.
+
+    `y_score` are the scores of the one model, `others` those of the other, float (rows,).
+    """
+    value = float(metric(y_true, y_score, None)) - float(metric(y_true, others, None))
+    draws = np.concatenate([metric(y_true, y_score, w) - metric(y_true, others, w) for w in resamples(groups, n, seed)])
     known = draws[~np.isnan(draws)]
-    # Never 0: n resamples cannot show a smaller chance than 1 / (n + 1).
+    # Never 0: n resamples cannot show a smaller probability than 1 / (n + 1).
     tail = (1 + min((known <= 0).sum(), (known >= 0).sum())) / (1 + len(known))
     return Estimate(value, *interval(draws)), float(min(1.0, 2 * tail))
 
@@ -142,8 +195,8 @@ def _drawn(place: bytes, n: int, seed: int) -> tuple[np.ndarray, ...]:
     count = int(rows.max()) + 1
     rng = np.random.default_rng(seed)
     sizes = [min(_CHUNK, n - start) for start in range(0, n, _CHUNK)]
-    chances = np.full(count, 1 / count)
-    drawn = tuple(rng.multinomial(count, chances, size=size).astype(float)[:, rows] for size in sizes)
+    equal = np.full(count, 1 / count)
+    drawn = tuple(rng.multinomial(count, equal, size=size).astype(float)[:, rows] for size in sizes)
     for chunk in drawn:
         chunk.flags.writeable = False
     return drawn

@@ -11,7 +11,8 @@ import numpy as np
 
 from bus_hf.errors import BusError
 from bus_hf.evaluation import metrics
-from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, interval, numbered, resamples, settled
+from bus_hf.evaluation.bootstrap import RESAMPLES, interval, numbered, rates, resamples
+from bus_hf.probabilities import sigmoid
 
 # How many of 1000 cancers an operating point may miss.
 POINTS = {"miss_10_in_100": 0.90, "miss_5_in_100": 0.95, "miss_25_in_1000": 0.975}
@@ -25,7 +26,7 @@ _CROSS_FIT = 10
 
 
 class Scale(NamedTuple):
-    """Calibration of a reader with one logit: probability = sigmoid(logit / temperature + bias) (J. Platt, 1999)."""
+    """Calibration of one logit: probability = sigmoid(logit / temperature + bias) (J. Platt, 1999)."""
 
     temperature: float = 1.0
     bias: float = 0.0
@@ -36,9 +37,7 @@ class Scale(NamedTuple):
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, float (n,)."""
-        from scipy.special import expit
-
-        return np.asarray(expit(self.logits(logits)))
+        return sigmoid(self.logits(logits))
 
 
 # Logits as they are: what is kept where there is nothing older.
@@ -46,7 +45,7 @@ PLAIN = Scale()
 
 
 def fit_scale(
-    logits: np.ndarray, labels: np.ndarray, start: Scale = PLAIN, weights: np.ndarray | None = None
+    logits: np.ndarray, y_true: np.ndarray, start: Scale = PLAIN, sample_weight: np.ndarray | None = None
 ) -> Scale | None:
     """Temperature and bias of the highest posterior: a logistic regression that few cases cannot drive to its ends.
 
@@ -55,54 +54,53 @@ def fit_scale(
 
     Args:
         logits: float (n,).
-        labels: int (n,), 1 malignant, both classes.
+        y_true: int (n,), 1 malignant, both classes.
         start: what the prior lies around.
-        weights: float (n,), how many cases each one counts as; 1 where None.
+        sample_weight: float (n,), how many cases each one counts as; 1 where None.
 
     Returns:
         The fit, to six decimals; None where it lies at a bound (temperature 0.05 to 20, bias -20 to 20).
     """
     from scipy.optimize import minimize
 
-    ill, rows = labels == 1, np.ones(len(labels)) if weights is None else weights
+    ill, weights = y_true == 1, np.ones(len(y_true)) if sample_weight is None else sample_weight
     separated = logits[ill].min() > logits[~ill].max()
     centre = np.array([np.log(start.temperature), start.bias])
 
     def loss(free: np.ndarray) -> tuple[float, np.ndarray]:
-        slopes = logits * np.exp(-free[0])
-        calibrated = slopes + free[1]
+        scaled = logits * np.exp(-free[0])
+        calibrated = scaled + free[1]
         apart = (free - centre) / _PRIOR
         # d/dz of log(1 + exp z) - y z; tanh does not overflow.
-        pull = rows * (0.5 * (1 + np.tanh(calibrated / 2)) - ill)
-        value = (rows * (np.logaddexp(0, calibrated) - ill * calibrated)).sum() + 0.5 * (apart**2).sum()
-        return float(value), np.array([-(pull * slopes).sum(), pull.sum()]) + apart / _PRIOR
+        slope = weights * (0.5 * (1 + np.tanh(calibrated / 2)) - ill)
+        value = (weights * (np.logaddexp(0, calibrated) - ill * calibrated)).sum() + 0.5 * (apart**2).sum()
+        return float(value), np.array([-(slope * scaled).sum(), slope.sum()]) + apart / _PRIOR
 
     kept = (centre[0], centre[0]) if separated else tuple(np.log(_TEMPERATURES))
-    found = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=[kept, _BIASES], options={"ftol": 1e-12}).x
-    inside = [low + 1e-3 < value < high - 1e-3 for value, (low, high) in zip(found, (kept, _BIASES), strict=True)]
-    if not (np.isfinite(found).all() and (separated or inside[0]) and inside[1]):
+    fit = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=[kept, _BIASES], options={"ftol": 1e-12}).x
+    inside = [low + 1e-3 < value < high - 1e-3 for value, (low, high) in zip(fit, (kept, _BIASES), strict=True)]
+    if not (np.isfinite(fit).all() and (separated or inside[0]) and inside[1]):
         return None
-    return Scale(start.temperature if separated else round(float(np.exp(found[0])), 6), round(float(found[1]), 6))
+    return Scale(start.temperature if separated else round(float(np.exp(fit[0])), 6), round(float(fit[1]), 6))
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(logits: np.ndarray, y_true: np.ndarray) -> float:
     """Temperature of a softmax that minimises the cross-entropy (C. Guo et al., ICML 2017), held as in `fit_scale`.
 
     Args:
-        logits: (n, K).
-        labels: int (n,).
+        logits: float (n, K).
+        y_true: int (n,), the class of each case.
 
     Returns:
         A number from 0.05 to 20 that logits are divided by.
     """
     from scipy.optimize import minimize_scalar
 
-    rows = np.arange(len(labels))
+    rows = np.arange(len(y_true))
 
     def loss(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
-        top = scaled.max(axis=1)
-        terms = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1)) - scaled[rows, labels]
+        terms = np.logaddexp.reduce(scaled, axis=1) - scaled[rows, y_true]
         return float(terms.sum() + 0.5 * (log_temperature / _PRIOR[0]) ** 2)
 
     low, high = np.log(_TEMPERATURES)
@@ -114,24 +112,24 @@ def needed(missed: float) -> int:
     return math.ceil(1 / missed - 1e-9)
 
 
-def counts(labels: np.ndarray, groups: Sequence[Any] | np.ndarray) -> tuple[int, int]:
+def counts(y_true: np.ndarray, groups: Sequence[Any] | np.ndarray) -> tuple[int, int]:
     """Number of groups that hold a malignant image, and of those that hold a benign one."""
-    of = numbered(groups)
-    return len(np.unique(of[labels == 1])), len(np.unique(of[labels == 0]))
+    place = numbered(groups)
+    return len(np.unique(place[y_true == 1])), len(np.unique(place[y_true == 0]))
 
 
-def case_weights(labels: np.ndarray, groups: Sequence[Any] | np.ndarray) -> np.ndarray:
+def case_weights(y_true: np.ndarray, groups: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Weights under which the images of one group and one label count as one together, float (n,).
 
     Those of a class add up to its number of groups (`counts`), so that no patient outvotes another by many frames.
     """
-    _, place, sizes = np.unique(2 * numbered(groups) + labels, return_inverse=True, return_counts=True)
+    _, place, sizes = np.unique(2 * numbered(groups) + y_true, return_inverse=True, return_counts=True)
     return 1 / sizes[place]
 
 
-def check_counts(labels: np.ndarray, groups: Sequence[Any] | np.ndarray) -> None:
+def check_counts(y_true: np.ndarray, groups: Sequence[Any] | np.ndarray) -> None:
     """BusError where a class has fewer groups than a calibration needs."""
-    for kind, count in zip(("malignant", "benign"), counts(labels, groups), strict=True):
+    for kind, count in zip(("malignant", "benign"), counts(y_true, groups), strict=True):
         if count < LEAST:
             raise BusError(
                 f"there are {count} {kind} patients or lesions, and a calibration needs {LEAST} at the least",
@@ -140,51 +138,51 @@ def check_counts(labels: np.ndarray, groups: Sequence[Any] | np.ndarray) -> None
             )
 
 
-def supported(labels: np.ndarray, groups: Sequence[Any] | np.ndarray) -> dict[str, float]:
+def supported(y_true: np.ndarray, groups: Sequence[Any] | np.ndarray) -> dict[str, float]:
     """Those of `POINTS` that the malignant groups given are enough for (`needed`), sensitivity by name."""
-    malignant = counts(labels, groups)[0]
+    malignant = counts(y_true, groups)[0]
     return {name: target for name, target in POINTS.items() if malignant >= needed(1 - target)}
 
 
 def threshold_for_sensitivity(
-    labels: np.ndarray, scores: np.ndarray, target: float, weights: np.ndarray | None = None
+    y_true: np.ndarray, y_score: np.ndarray, target: float, sample_weight: np.ndarray | None = None
 ) -> float:
-    """The largest threshold at which `score >= threshold` finds at least `target` of the positives given.
+    """The largest threshold at which `y_score >= threshold` finds at least `target` of the positives given.
 
-    It is the score of one of them as it is: a rounded one could lose that case, or merge scores near 0 and 1. `weights`
-    float (n,) says how many positives each one counts as; 1 where None.
+    It is the score of one of them as it is: a rounded one could lose that case, or merge scores near 0 and 1.
+    `sample_weight` float (n,) says how many positives each one counts as; 1 where None.
 
     Raises:
         BusError: there is no positive.
     """
-    found = scores[labels == 1]
-    if not len(found):
+    scores = y_score[y_true == 1]
+    if not len(scores):
         raise BusError("there is no positive case to fit a threshold on", remedy="give malignant cases too")
-    rows = np.ones(len(found)) if weights is None else weights[labels == 1]
-    order = np.argsort(-found, kind="stable")
-    share = np.cumsum(rows[order])
-    return float(found[order][np.searchsorted(share, target * share[-1] - 1e-9)])
+    weights = np.ones(len(scores)) if sample_weight is None else sample_weight[y_true == 1]
+    order = np.argsort(-scores, kind="stable")
+    share = np.cumsum(weights[order])
+    return float(scores[order][np.searchsorted(share, target * share[-1] - 1e-9)])
 
 
 def operating_points(
-    labels: np.ndarray,
+    y_true: np.ndarray,
     logits: np.ndarray,
     groups: Sequence[Any] | np.ndarray,
     seed: int = 0,
-    weights: np.ndarray | None = None,
+    sample_weight: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
     """Thresholds for those of `POINTS` that are `supported`, with the sensitivity and specificity to expect.
 
     The threshold is fitted on all cases. Its rates are those of thresholds fitted on nine tenths of the groups and
-    read on the tenth that was left out, so that they do not flatter. Intervals are by group bootstrap; that of the
+    measured on the tenth that was left out, so that they do not flatter. Intervals are by group bootstrap; that of the
     specificity fits the threshold anew in every resample.
 
     Args:
-        labels: int (n,), 1 malignant.
+        y_true: int (n,), 1 malignant.
         logits: float (n,), calibrated.
         groups: group of each case.
         seed: of the split into tenths.
-        weights: float (n,), how many cases each one counts as; 1 where None.
+        sample_weight: float (n,), how many cases each one counts as; 1 where None.
 
     Returns:
         Dicts with name, logit (the threshold), sensitivity and specificity as [value, low, high].
@@ -193,118 +191,116 @@ def operating_points(
         BusError: a class has fewer than ten groups.
     """
     groups = np.asarray(groups)
-    check_counts(labels, groups)
+    check_counts(y_true, groups)
     points = []
-    for name, target in supported(labels, groups).items():
-        called = cross_fitted_calls(labels, logits, groups, target, seed, weights)
-        found = group_bootstrap(metrics.sensitivity, labels, called, groups, weights=weights)
+    for name, target in supported(y_true, groups).items():
+        predicted = cross_fitted_predictions(y_true, logits, groups, target, seed, sample_weight)
+        sensitivity = rates(y_true, predicted, groups, ["sensitivity"], sample_weight=sample_weight)["sensitivity"]
+        draws = refitted_specificities(y_true, logits, groups, target, sample_weight=sample_weight)
+        specificity = float(metrics.specificity(y_true, predicted, sample_weight))
         points.append(
             {
                 "name": name,
-                "logit": threshold_for_sensitivity(labels, logits, target, weights),
-                "sensitivity": rounded(settled(found, groups[labels == 1])),
-                "specificity": rounded(
-                    metrics.Estimate(
-                        float(metrics.specificity(labels, called, weights)),
-                        *interval(refitted_specificities(labels, logits, groups, target, weights=weights)),
-                    )
-                ),
+                "logit": threshold_for_sensitivity(y_true, logits, target, sample_weight),
+                "sensitivity": rounded(sensitivity),
+                "specificity": rounded(metrics.Estimate(specificity, *interval(draws))),
             }
         )
     return points
 
 
-def cross_fitted_calls(
-    labels: np.ndarray,
-    scores: np.ndarray,
+def cross_fitted_predictions(
+    y_true: np.ndarray,
+    y_score: np.ndarray,
     groups: np.ndarray,
     target: float,
     seed: int = 0,
-    weights: np.ndarray | None = None,
+    sample_weight: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Whether each case is called malignant at a threshold fitted for a sensitivity of `target` on other groups.
+    """Whether each case is predicted positive at a threshold fitted for a sensitivity of `target` on other groups.
 
     Returns:
         bool (n,).
     """
-    return scores >= cross_fitted_thresholds(labels, scores, groups, target, seed, weights)
+    return y_score >= cross_fitted_thresholds(y_true, y_score, groups, target, seed, sample_weight)
 
 
 def cross_fitted_thresholds(
-    labels: np.ndarray,
-    scores: np.ndarray,
+    y_true: np.ndarray,
+    y_score: np.ndarray,
     groups: np.ndarray,
     target: float,
     seed: int = 0,
-    weights: np.ndarray | None = None,
+    sample_weight: np.ndarray | None = None,
 ) -> np.ndarray:
     """For each case the threshold that a sensitivity of `target` takes on other groups, float (n,)."""
-    found = np.zeros(len(labels))
-    rows = np.ones(len(labels)) if weights is None else weights
-    for fit, test in cross_fits(labels, groups, seed):
-        found[test] = threshold_for_sensitivity(labels[fit], scores[fit], target, rows[fit])
-    return found
+    thresholds = np.zeros(len(y_true))
+    weights = np.ones(len(y_true)) if sample_weight is None else sample_weight
+    for fit, test in cross_fits(y_true, groups, seed):
+        thresholds[test] = threshold_for_sensitivity(y_true[fit], y_score[fit], target, weights[fit])
+    return thresholds
 
 
 def cross_fitted_probabilities(
     logits: np.ndarray,
-    labels: np.ndarray,
+    y_true: np.ndarray,
     groups: np.ndarray,
     seed: int = 0,
     start: Scale = PLAIN,
-    weights: np.ndarray | None = None,
+    sample_weight: np.ndarray | None = None,
 ) -> np.ndarray:
     """Probability of each case under a `fit_scale` of other groups; logits float (n,), returns float (n,)."""
-    found = np.zeros(len(labels))
-    rows = np.ones(len(labels)) if weights is None else weights
-    for fit, test in cross_fits(labels, groups, seed):
-        found[test] = (fit_scale(logits[fit], labels[fit], start, rows[fit]) or start).probabilities(logits[test])
-    return found
+    probabilities = np.zeros(len(y_true))
+    weights = np.ones(len(y_true)) if sample_weight is None else sample_weight
+    for fit, test in cross_fits(y_true, groups, seed):
+        scale = fit_scale(logits[fit], y_true[fit], start, weights[fit]) or start
+        probabilities[test] = scale.probabilities(logits[test])
+    return probabilities
 
 
 def refitted_specificities(
-    labels: np.ndarray,
-    scores: np.ndarray,
+    y_true: np.ndarray,
+    y_score: np.ndarray,
     groups: np.ndarray,
     target: float,
     n: int = RESAMPLES,
     seed: int = 0,
-    weights: np.ndarray | None = None,
+    sample_weight: np.ndarray | None = None,
 ) -> np.ndarray:
     """Specificity in resamples of groups, each at its own threshold: how far the threshold itself is uncertain."""
-    order = np.argsort(-scores, kind="stable")
-    ill, well = labels[order] == 1, labels[order] == 0
-    # A threshold calls all cases of one score or none: the last place of each.
-    ordered = scores[order]
+    order = np.argsort(-y_score, kind="stable")
+    ill, well = y_true[order] == 1, y_true[order] == 0
+    # All cases of one score are predicted positive, or none: the last place of each.
+    ordered = y_score[order]
     last = np.searchsorted(-ordered, -ordered, side="right") - 1
-    of_rows = np.ones(len(labels)) if weights is None else weights
-    found = []
+    weights = np.ones(len(y_true)) if sample_weight is None else sample_weight
+    draws = []
     for chunk in resamples(groups, n, seed):
-        rows = (chunk * of_rows)[:, order]
-        hits, alarms = np.cumsum(rows * ill, axis=1), np.cumsum(rows * well, axis=1)
+        rows = (chunk * weights)[:, order]
+        true_positives, false_positives = np.cumsum(rows * ill, axis=1), np.cumsum(rows * well, axis=1)
         # The first place, from the most suspicious case down, where enough of the positives are found.
-        place = (hits >= target * hits[:, -1:] - 1e-9).argmax(axis=1)
+        place = (true_positives >= target * true_positives[:, -1:] - 1e-9).argmax(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            rates = 1 - alarms[np.arange(len(rows)), last[place]] / alarms[:, -1]
-        found.append(np.where(hits[:, -1] > 0, rates, np.nan))
-    return np.concatenate(found)
+            specificity = 1 - false_positives[np.arange(len(rows)), last[place]] / false_positives[:, -1]
+        draws.append(np.where(true_positives[:, -1] > 0, specificity, np.nan))
+    return np.concatenate(draws)
 
 
-def cross_fits(labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+def cross_fits(y_true: np.ndarray, groups: np.ndarray, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     """Index pairs (fit, test) of up to ten parts that share no group, each with like shares of the classes.
 
     Raises:
         BusError: a class has fewer than two groups, so that some part would be fitted without it.
     """
     place = numbered(groups)
-    least = min(len(np.unique(place[labels == value])) for value in (0, 1))
+    least = min(len(np.unique(place[y_true == value])) for value in (0, 1))
     if least < 2:
         raise BusError(
             "a class has fewer than two groups of images, so thresholds cannot be fitted and tested apart",
             remedy="give more cases of both classes",
         )
     parts = min(_CROSS_FIT, least)
-    return list(_parts(labels.astype(np.int64).tobytes(), place.astype(np.intp).tobytes(), parts, seed))
+    return list(_parts(y_true.astype(np.int64).tobytes(), place.astype(np.intp).tobytes(), parts, seed))
 
 
 # One report splits the same cases dozens of times, and each split takes half a second.
@@ -313,12 +309,12 @@ def _parts(labels: bytes, place: bytes, parts: int, seed: int) -> tuple[tuple[np
     """`cross_fits` of labels, int64 (n,), and numbers of groups, intp (n,), both as bytes."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    ill, group = np.frombuffer(labels, np.int64), np.frombuffer(place, np.intp)
-    found = tuple(StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(ill, ill, group))
-    for part in found:
-        for rows in part:
+    y_true, group = np.frombuffer(labels, np.int64), np.frombuffer(place, np.intp)
+    pairs = tuple(StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(y_true, y_true, group))
+    for pair in pairs:
+        for rows in pair:
             rows.flags.writeable = False
-    return found
+    return pairs
 
 
 def rounded(estimate: metrics.Estimate) -> list[float]:

@@ -1,4 +1,4 @@
-"""Logits of members and views to one reading an image."""
+"""Weighted means of logits over members and views."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def average(logits: np.ndarray, member_weights: np.ndarray, view_weights: np.ndarray) -> np.ndarray:
+    """Weighted mean logits (n,) of logits (n, M, V); the weights (M,) and (V,) are scaled to sum to 1."""
+    return np.einsum("nmv,m,v->n", logits, member_weights / member_weights.sum(), view_weights / view_weights.sum())
+
+
 def combine(
     frame: pd.DataFrame, member_weights: Mapping[str, float], view_weights: Mapping[str, float]
 ) -> pd.DataFrame:
@@ -18,8 +23,8 @@ def combine(
 
     Args:
         frame: one row an image, member and view, as training writes it.
-        member_weights: weight of each member, the one with the lesion map first; others are left out.
-        view_weights: weight of each view; others are left out.
+        member_weights: weight of each member, the one with the lesion map first; others do not count.
+        view_weights: weight of each view; others do not count.
 
     Returns:
         One row an image in the order of the frame: `logit_k`, and the image's other columns as the first member has

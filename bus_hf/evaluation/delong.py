@@ -5,26 +5,26 @@ from __future__ import annotations
 import numpy as np
 
 
-def delong(labels: np.ndarray, scores: np.ndarray, others: np.ndarray) -> tuple[float, float]:
-    """Compare two readers of the same cases (E. R. DeLong, D. M. DeLong, D. L. Clarke-Pearson, Biometrics 1988).
+def delong(y_true: np.ndarray, y_score: np.ndarray, others: np.ndarray) -> tuple[float, float]:
+    """Compare two models on the same cases (E. R. DeLong, D. M. DeLong, D. L. Clarke-Pearson, Biometrics 1988).
 
     The cases count as independent of one another: where groups hold several images, the p-value is a little small, and
     the group bootstrap is the one to trust.
 
     Args:
-        labels: int (n,), 1 positive.
-        scores: float (n,) of one reader.
-        others: float (n,) of the other.
+        y_true: int (n,), 1 positive.
+        y_score: float (n,), of the one model.
+        others: float (n,), of the other.
 
     Returns:
         Difference of the AUROCs and the two-sided p-value; p is 1 where the two order all pairs alike.
     """
     from scipy.stats import norm
 
-    positive, negative = labels == 1, labels == 0
+    positive, negative = y_true == 1, y_true == 0
     m, n = int(positive.sum()), int(negative.sum())
     areas, v10, v01 = [], [], []
-    for values in (np.asarray(scores, float), np.asarray(others, float)):
+    for values in (np.asarray(y_score, float), np.asarray(others, float)):
         # 1 where the positive scores higher, 1/2 in a tie: the kernel of the Mann-Whitney statistic.
         ahead = values[positive][:, None] - values[negative][None, :]
         psi = (ahead > 0) + 0.5 * (ahead == 0)

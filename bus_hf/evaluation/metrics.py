@@ -1,8 +1,8 @@
-"""Figures of a binary reader. Every function takes row weights, so that one definition serves value and bootstrap.
+"""Metrics of a binary classifier. Every function takes row weights, so that one definition serves value and bootstrap.
 
-Shapes: labels int (n,) of 0 and 1; scores or probabilities float (n,); weights float (..., n), each row of it one
-resample; the result then has the shape (...,). Where a figure is not defined (no case of a class), it is NaN.
-Scores and probabilities that are not finite are a BusError.
+Shapes: `y_true` int (n,) of 0 and 1; `y_score` float (n,), logits or probabilities; `y_pred` bool (n,), whether a case
+is predicted positive; `sample_weight` float (..., n), each row one resample: the result then has the shape (...,).
+A metric that is not defined (no case of a class) is NaN. A score that is not finite is a BusError.
 """
 
 from __future__ import annotations
@@ -15,105 +15,151 @@ from bus_hf.errors import BusError
 
 
 class Estimate(NamedTuple):
-    """A figure with the bounds of its 95 % interval."""
+    """A metric with the bounds of its 95 % interval."""
 
     value: float
     low: float
     high: float
 
     def to_dict(self) -> dict[str, float | None]:
-        """JSON-ready: what is not defined is None."""
+        """JSON-ready, to six decimals; what is not defined is None."""
         return {key: None if np.isnan(number) else round(float(number), 6) for key, number in self._asdict().items()}
 
 
-def auroc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> Any:
-    """Area under the ROC curve: the chance that a positive scores above a negative, ties counted half."""
-    positive, negative = _by_score(labels, scores, weights)
+def auroc(y_true: np.ndarray, y_score: np.ndarray, sample_weight: np.ndarray | None = None) -> Any:
+    """Area under the ROC curve: how often a positive scores above a negative, ties counted half.
+
+    Example:
+        >>> float(auroc(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8])))
+        0.75
+    """
+    positive, negative = _by_score(y_true, y_score, sample_weight)
     wins = np.cumsum(negative, axis=-1) - 0.5 * negative
     with np.errstate(invalid="ignore", divide="ignore"):
         return (positive * wins).sum(-1) / (positive.sum(-1) * negative.sum(-1))
 
 
-def auprc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> Any:
-    """Average precision: mean of the precision at each threshold, weighted by the recall gained there."""
-    positive, negative = _by_score(labels, scores, weights)
-    true = np.cumsum(positive[..., ::-1], axis=-1)
-    called = true + np.cumsum(negative[..., ::-1], axis=-1)
+def auprc(y_true: np.ndarray, y_score: np.ndarray, sample_weight: np.ndarray | None = None) -> Any:
+    """Average precision: mean of the precision at each threshold, weighted by the recall gained there.
+
+    Example:
+        >>> round(float(auprc(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8]))), 3)
+        0.833
+    """
+    positive, negative = _by_score(y_true, y_score, sample_weight)
+    true_positive = np.cumsum(positive[..., ::-1], axis=-1)
+    predicted_positive = true_positive + np.cumsum(negative[..., ::-1], axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(called > 0, true / called, 0)
+        precision = np.where(predicted_positive > 0, true_positive / predicted_positive, 0)
         return (precision * positive[..., ::-1]).sum(-1) / positive.sum(-1)
 
 
-def brier(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None) -> Any:
-    """Mean squared distance of probability and label (G. W. Brier, 1950)."""
-    _known(probabilities)
-    return _mean((probabilities - labels) ** 2, weights)
+def brier(y_true: np.ndarray, y_score: np.ndarray, sample_weight: np.ndarray | None = None) -> Any:
+    """Mean squared distance of probability and label (G. W. Brier, 1950).
+
+    Example:
+        >>> round(float(brier(np.array([0, 1]), np.array([0.1, 0.8]))), 3)
+        0.025
+    """
+    _check_finite(y_score)
+    return weighted_mean((y_score - y_true) ** 2, sample_weight)
 
 
-def ece(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None, bins: int = 10) -> Any:
-    """Expected calibration error over equal-width bins of probability (M. P. Naeini et al., AAAI 2015)."""
-    _known(probabilities)
-    rows = np.ones(len(labels)) if weights is None else weights
-    place = np.clip((probabilities * bins).astype(int), 0, bins - 1)
-    gap = probabilities - labels
-    total = sum(np.abs((rows * (gap * (place == k))).sum(-1)) for k in range(bins))
+def ece(y_true: np.ndarray, y_score: np.ndarray, sample_weight: np.ndarray | None = None, bins: int = 10) -> Any:
+    """Expected calibration error over equal-width bins of probability (M. P. Naeini et al., AAAI 2015).
+
+    Example:
+        >>> round(float(ece(np.array([0, 1, 1, 1]), np.array([0.05, 0.05, 0.95, 0.95]))), 3)
+        0.25
+    """
+    _check_finite(y_score)
+    weights = np.ones(len(y_true)) if sample_weight is None else sample_weight
+    place = np.clip((y_score * bins).astype(int), 0, bins - 1)
+    gap = y_score - y_true
+    total = sum(np.abs((weights * (gap * (place == k))).sum(-1)) for k in range(bins))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return total / rows.sum(-1)
+        return total / weights.sum(-1)
 
 
-def sensitivity(labels: np.ndarray, called: np.ndarray, weights: np.ndarray | None = None) -> Any:
-    """Share of the positives that are called positive; `called` is bool (n,)."""
-    return _share(called, labels == 1, weights)
+def sensitivity(y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None = None) -> Any:
+    """Share of the positives that are predicted positive.
+
+    Example:
+        >>> float(sensitivity(np.array([1, 1, 1, 1, 0]), np.array([True, True, True, False, False])))
+        0.75
+    """
+    return _share(y_pred, y_true == 1, sample_weight)
 
 
-def specificity(labels: np.ndarray, called: np.ndarray, weights: np.ndarray | None = None) -> Any:
-    """Share of the negatives that are not called positive; `called` is bool (n,)."""
-    return _share(~called.astype(bool), labels == 0, weights)
+def specificity(y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None = None) -> Any:
+    """Share of the negatives that are predicted negative.
+
+    Example:
+        >>> float(specificity(np.array([1, 0, 0]), np.array([True, True, False])))
+        0.5
+    """
+    return _share(~y_pred.astype(bool), y_true == 0, sample_weight)
 
 
-def accuracy(labels: np.ndarray, called: np.ndarray, weights: np.ndarray | None = None) -> Any:
-    """Share of the cases that are called rightly; `called` is bool (n,)."""
-    return _mean((called == (labels == 1)).astype(float), weights)
+def accuracy(y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None = None) -> Any:
+    """Share of the cases that are predicted rightly; classes may be several, int (n,)."""
+    return weighted_mean((y_true == y_pred).astype(float), sample_weight)
 
 
-def f1(labels: np.ndarray, called: np.ndarray, weights: np.ndarray | None = None) -> Any:
-    """Harmonic mean of precision and sensitivity; `called` is bool (n,)."""
-    rows = np.ones(len(labels)) if weights is None else weights
-    hits = (rows * (called & (labels == 1))).sum(-1)
+def f1(y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None = None) -> Any:
+    """Harmonic mean of precision and sensitivity."""
+    weights = np.ones(len(y_true)) if sample_weight is None else sample_weight
+    true_positive = (weights * (y_pred & (y_true == 1))).sum(-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return 2 * hits / ((rows * called).sum(-1) + (rows * (labels == 1)).sum(-1))
+        return 2 * true_positive / ((weights * y_pred).sum(-1) + (weights * (y_true == 1)).sum(-1))
 
 
-def ppv(labels: np.ndarray, called: np.ndarray, weights: np.ndarray | None = None) -> Any:
-    """Positive predictive value at the cases' own prevalence: share of the called that are positive."""
-    return _share(labels == 1, called, weights)
+def ppv(y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None = None) -> Any:
+    """Positive predictive value at the prevalence of the cases: share of the predicted positive that are positive.
+
+    Example:
+        >>> float(ppv(np.array([1, 0, 0]), np.array([True, True, False])))
+        0.5
+    """
+    return _share(y_true == 1, y_pred, sample_weight)
 
 
-def npv(labels: np.ndarray, called: np.ndarray, weights: np.ndarray | None = None) -> Any:
-    """Negative predictive value at the cases' own prevalence: share of those not called that are negative."""
-    return _share(labels == 0, ~called.astype(bool), weights)
+def npv(y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None = None) -> Any:
+    """Negative predictive value at the prevalence of the cases: share of the predicted negative that are negative."""
+    return _share(y_true == 0, ~y_pred.astype(bool), sample_weight)
 
 
 def predictive_values(sensitivity: Any, specificity: Any, prevalence: float) -> tuple[Any, Any]:
-    """Positive and negative predictive value at a stated prevalence, by Bayes' rule; NaN where nobody is called so."""
+    """Positive and negative predictive value at a stated prevalence, by Bayes' rule; NaN where nobody is predicted so.
+
+    Example:
+        >>> ppv_of_screening, _ = predictive_values(0.9, 0.8, 0.01)
+        >>> round(float(ppv_of_screening), 3)
+        0.043
+    """
     ill, well = prevalence, 1 - prevalence
-    called, cleared = sensitivity * ill + (1 - specificity) * well, (1 - sensitivity) * ill + specificity * well
+    positive, negative = sensitivity * ill + (1 - specificity) * well, (1 - sensitivity) * ill + specificity * well
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.divide(sensitivity * ill, called), np.divide(specificity * well, cleared)
+        return np.divide(sensitivity * ill, positive), np.divide(specificity * well, negative)
 
 
 def predictive_value(prevalence: float, place: int) -> Any:
-    """The statistic PPV (`place` 0) or NPV (1) of calls, bool (n,), at a stated prevalence."""
+    """The metric PPV (`place` 0) or NPV (1) at a stated prevalence."""
 
-    def statistic(labels: np.ndarray, called: np.ndarray, weights: np.ndarray | None = None) -> Any:
-        found, cleared = sensitivity(labels, called, weights), specificity(labels, called, weights)
-        return predictive_values(found, cleared, prevalence)[place]
+    def metric(y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None = None) -> Any:
+        rates = sensitivity(y_true, y_pred, sample_weight), specificity(y_true, y_pred, sample_weight)
+        return predictive_values(*rates, prevalence)[place]
 
-    return statistic
+    return metric
 
 
 def wilson(successes: int, n: int, z: float = 1.959963984540054) -> Estimate:
-    """Wilson score interval of a rate (E. B. Wilson, 1927); for cases that are independent of one another."""
+    """Wilson score interval of a rate (E. B. Wilson, 1927); for cases that are independent of one another.
+
+    Example:
+        >>> [round(float(number), 4) for number in wilson(31, 32)]
+        [0.9688, 0.8426, 0.9945]
+    """
     if n == 0:
         return Estimate(float("nan"), float("nan"), float("nan"))
     rate, square = successes / n, z * z / n
@@ -122,35 +168,43 @@ def wilson(successes: int, n: int, z: float = 1.959963984540054) -> Estimate:
     return Estimate(rate, max(0.0, centre - half), min(1.0, centre + half))
 
 
-def _known(scores: np.ndarray) -> None:
+def weighted_mean(values: np.ndarray, sample_weight: np.ndarray | None = None) -> Any:
+    """Mean of values (n,); NaN where no row has weight."""
+    if sample_weight is None:
+        return float(np.mean(values))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (sample_weight * values).sum(-1) / sample_weight.sum(-1)
+
+
+def mean_score(_: np.ndarray, y_score: np.ndarray, sample_weight: np.ndarray | None = None) -> Any:
+    """The metric that is the mean of the scores themselves, whatever the labels."""
+    return weighted_mean(y_score, sample_weight)
+
+
+def _check_finite(y_score: np.ndarray) -> None:
     """Refuse scores that are not finite: sorting would give them a place that means nothing."""
-    if not np.isfinite(np.asarray(scores, float)).all():
+    if not np.isfinite(np.asarray(y_score, float)).all():
         raise BusError("a score is not a finite number", remedy="check what gave it; a training may have diverged")
 
 
-def _by_score(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _by_score(
+    y_true: np.ndarray, y_score: np.ndarray, sample_weight: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Weight of positives and of negatives at each distinct score, ascending; BusError for one that has no place."""
-    _known(scores)
-    rows = np.ones(len(labels)) if weights is None else np.asarray(weights, float)
-    order = np.argsort(scores, kind="stable")
-    ordered = np.asarray(scores)[order]
+    _check_finite(y_score)
+    weights = np.ones(len(y_true)) if sample_weight is None else np.asarray(sample_weight, float)
+    order = np.argsort(y_score, kind="stable")
+    ordered = np.asarray(y_score)[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    ill = np.asarray(labels)[order] == 1
-    sorted_rows = rows[..., order]
-    positive, negative = sorted_rows * ill, sorted_rows * ~ill
+    ill = np.asarray(y_true)[order] == 1
+    weights = weights[..., order]
+    positive, negative = weights * ill, weights * ~ill
     if len(starts) == len(ordered):  # without ties there is nothing to add up, which spares most of the time
         return positive, negative
     return np.add.reduceat(positive, starts, axis=-1), np.add.reduceat(negative, starts, axis=-1)
 
 
-def _mean(values: np.ndarray, weights: np.ndarray | None) -> Any:
-    if weights is None:
-        return float(np.mean(values))
+def _share(successes: np.ndarray, among: np.ndarray, sample_weight: np.ndarray | None) -> Any:
+    weights = np.ones(len(among)) if sample_weight is None else sample_weight
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (weights * values).sum(-1) / weights.sum(-1)
-
-
-def _share(hits: np.ndarray, among: np.ndarray, weights: np.ndarray | None) -> Any:
-    rows = np.ones(len(among)) if weights is None else weights
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (rows * (hits & among)).sum(-1) / (rows * among).sum(-1)
+        return (weights * (successes & among)).sum(-1) / (weights * among).sum(-1)

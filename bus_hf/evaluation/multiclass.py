@@ -1,17 +1,20 @@
-"""Figures of a reader of several classes from out-of-fold logits of one or more folds."""
+"""Metrics of a classifier of several classes from out-of-fold logits of one or more folds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bus_hf.errors import BusError
 from bus_hf.evaluation import metrics
-from bus_hf.evaluation.bootstrap import interval, resamples
+from bus_hf.evaluation.bootstrap import Metric, group_bootstrap
 from bus_hf.evaluation.calibration import cross_fits, fit_temperature
 from bus_hf.evaluation.combine import combine
+from bus_hf.evaluation.cross_validation import mean_and_sd
+from bus_hf.probabilities import softmax
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 def report(
     frame: pd.DataFrame, classes: Sequence[str], view_weights: Mapping[str, float], balanced: bool = False
 ) -> dict[str, Any]:
-    """Figures over all images, and with one image a group; {value, low, high}, 95 % by bootstrap of groups.
+    """Metrics over all images, and with one image a group; {value, low, high}, 95 % by bootstrap of groups.
 
     Args:
         frame: out-of-fold logits, one row an image and view, every image in one fold; `logit_k` for each class.
@@ -32,8 +35,8 @@ def report(
         `all` and `one_a_group` and, where `balanced` and there are several folds, `at_shares` (`one_a_group` with the
         logits brought to the share that each class has in the other folds, which were trained on). Each has n,
         n_groups, accuracy, balanced_accuracy, macro_f1, log_loss (temperature fitted on other groups), by_class (n, f1,
-        precision, recall, auroc one-against-rest), confusion (rows what it is), and `folds`: accuracy and macro F1 of
-        each fold with mean and standard deviation.
+        precision, recall, auroc one-against-rest), confusion (rows the true class, columns the predicted one), and
+        `folds`: accuracy and macro F1 of each fold with mean and standard deviation.
 
     Raises:
         BusError: the logits are of another number of classes.
@@ -68,114 +71,89 @@ def _at_shares(rows: pd.DataFrame, images: pd.DataFrame, columns: Sequence[str])
     moved = rows.copy()
     for fold in rows["fold"].unique():
         counts = images.loc[images["fold"] != fold, "label"].value_counts().reindex(range(len(columns)), fill_value=0)
-        own = moved["fold"] == fold
+        here = moved["fold"] == fold
         # Half an image more of each: a class that is nowhere else is rare, not impossible.
-        moved.loc[own, list(columns)] += np.log((counts.to_numpy() + 0.5) / (counts.sum() + 0.5 * len(columns)))
+        moved.loc[here, list(columns)] += np.log((counts.to_numpy() + 0.5) / (counts.sum() + 0.5 * len(columns)))
     return moved
 
 
-def better_than_chance(found: Mapping[str, Any]) -> bool:
+def better_than_chance(report: Mapping[str, Any]) -> bool:
     """Whether the lower bound of every class's AUROC lies above one half."""
-    areas = [row["auroc"] for row in found["all"]["by_class"].values()]
+    areas = [row["auroc"] for row in report["all"]["by_class"].values()]
     return all(area is not None and area["low"] is not None and area["low"] > 0.5 for area in areas)
 
 
-def accuracy(labels: np.ndarray, said: np.ndarray, weights: np.ndarray | None = None) -> Any:
-    """Share of the images whose class is said rightly; labels and said int (n,)."""
-    rows = np.ones(len(labels)) if weights is None else weights
-    return (rows * (labels == said)).sum(-1) / rows.sum(-1)
+def one_against_rest(metric: Metric, k: int) -> Metric:
+    """A binary metric of class `k` against all others, for classes int (n,)."""
+
+    def of_class(y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None = None) -> Any:
+        return metric((y_true == k).astype(int), y_pred == k, sample_weight)
+
+    return of_class
 
 
-def recall(k: int) -> Any:
-    """The statistic recall of class `k`."""
-    return lambda labels, said, weights=None: _ratio(labels, said, weights, k)[0]
-
-
-def precision(k: int) -> Any:
-    """The statistic precision of class `k`."""
-    return lambda labels, said, weights=None: _ratio(labels, said, weights, k)[1]
-
-
-def f1(k: int) -> Any:
-    """The statistic F1 of class `k`: harmonic mean of precision and recall."""
-    return lambda labels, said, weights=None: _ratio(labels, said, weights, k)[2]
-
-
-def _ratio(labels: np.ndarray, said: np.ndarray, weights: np.ndarray | None, k: int) -> tuple[Any, Any, Any]:
-    rows = np.ones(len(labels)) if weights is None else weights
-    hits, are, called = ((rows * part).sum(-1) for part in ((labels == k) & (said == k), labels == k, said == k))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return hits / are, hits / called, 2 * hits / (are + called)
+def macro(
+    metric: Metric, classes: int, y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None = None
+) -> Any:
+    """Mean of a metric over the classes, each against all others."""
+    return np.mean([one_against_rest(metric, k)(y_true, y_pred, sample_weight) for k in range(classes)], axis=0)
 
 
 def _described(images: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
     logits = images[[f"logit_{k}" for k in range(len(classes))]].to_numpy()
-    labels, groups = images["label"].to_numpy(), images["group"].to_numpy()
-    said = logits.argmax(axis=1)
-    drawn = resamples(groups)
-    chances = _probabilities(logits, labels, groups)
-    own = np.log(np.clip(chances[np.arange(len(labels)), labels], 1e-12, 1))
-    counts = range(len(classes))
-    confusion = [[int(((labels == is_) & (said == k)).sum()) for k in counts] for is_ in counts]
-    by_fold = {}
-    for fold, rows in images.assign(said=said).groupby("fold"):
-        truth, call = rows["label"].to_numpy(), rows["said"].to_numpy()
-        by_fold[int(fold)] = {
-            "n": len(rows),
-            "accuracy": round(float(accuracy(truth, call)), 6),
-            "macro_f1": round(float(np.nanmean([f1(k)(truth, call) for k in counts])), 6),
-        }
+    y_true, groups = images["label"].to_numpy(), images["group"].to_numpy()
+    y_pred = logits.argmax(axis=1)
+    probabilities = _probabilities(logits, y_true, groups)
+    losses = -np.log(np.clip(probabilities[np.arange(len(y_true)), y_true], 1e-12, 1))
+
+    def measured(metric: Metric, y_true: np.ndarray, y_score: np.ndarray) -> dict[str, Any]:
+        return group_bootstrap(metric, y_true, y_score, groups).to_dict()
+
     return {
-        "n": len(labels),
+        "n": len(y_true),
         "n_groups": len(np.unique(groups)),
-        "accuracy": _estimate(accuracy, labels, said, drawn),
-        "balanced_accuracy": _estimate(_mean_of([recall(k) for k in counts]), labels, said, drawn),
-        "macro_f1": _estimate(_mean_of([f1(k) for k in counts]), labels, said, drawn),
-        "log_loss": _estimate(_mean, own, -own, drawn),
+        "accuracy": measured(metrics.accuracy, y_true, y_pred),
+        "balanced_accuracy": measured(partial(macro, metrics.sensitivity, len(classes)), y_true, y_pred),
+        "macro_f1": measured(partial(macro, metrics.f1, len(classes)), y_true, y_pred),
+        "log_loss": measured(metrics.mean_score, y_true, losses),
         "by_class": {
             name: {
-                "n": int((labels == k).sum()),
-                "f1": _estimate(f1(k), labels, said, drawn),
-                "precision": _estimate(precision(k), labels, said, drawn),
-                "recall": _estimate(recall(k), labels, said, drawn),
-                "auroc": _estimate(metrics.auroc, (labels == k).astype(int), chances[:, k], drawn),
+                "n": int((y_true == k).sum()),
+                "f1": measured(one_against_rest(metrics.f1, k), y_true, y_pred),
+                "precision": measured(one_against_rest(metrics.ppv, k), y_true, y_pred),
+                "recall": measured(one_against_rest(metrics.sensitivity, k), y_true, y_pred),
+                "auroc": measured(metrics.auroc, (y_true == k).astype(int), probabilities[:, k]),
             }
             for k, name in enumerate(classes)
         },
-        "confusion": confusion,
-        "folds": by_fold
-        | {
-            name: {
-                "mean": round(float(np.mean([row[name] for row in by_fold.values()])), 6),
-                "sd": round(float(np.std([row[name] for row in by_fold.values()], ddof=1)), 6)
-                if len(by_fold) > 1
-                else None,
-            }
-            for name in ("accuracy", "macro_f1")
-        },
+        "confusion": [
+            [int(((y_true == row) & (y_pred == column)).sum()) for column in range(len(classes))]
+            for row in range(len(classes))
+        ],
+        "folds": _by_fold(images["fold"].to_numpy(), y_true, y_pred, len(classes)),
     }
 
 
-def _probabilities(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def _by_fold(folds: np.ndarray, y_true: np.ndarray, y_pred: np.ndarray, classes: int) -> dict[Any, Any]:
+    """Accuracy and macro F1 of each fold, then mean and standard deviation of the two."""
+    rows: dict[Any, Any] = {}
+    for fold in np.unique(folds):
+        of_fold, predicted = y_true[folds == fold], y_pred[folds == fold]
+        # A class that neither occurs nor is predicted in a fold has no F1.
+        f1 = [one_against_rest(metrics.f1, k)(of_fold, predicted, None) for k in range(classes)]
+        rows[int(fold)] = {
+            "n": len(of_fold),
+            "accuracy": round(float(metrics.accuracy(of_fold, predicted)), 6),
+            "macro_f1": round(float(np.nanmean(f1)), 6),
+        }
+    return rows | {name: mean_and_sd([row[name] for row in rows.values()]) for name in ("accuracy", "macro_f1")}
+
+
+def _probabilities(logits: np.ndarray, y_true: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Softmax (n, K) under a temperature fitted on other groups."""
-    found = np.zeros_like(logits)
-    # Parts are dealt by the commonest split: the rarest class against the rest.
-    rarest = (labels == np.bincount(labels).argmin()).astype(int)
+    probabilities = np.zeros_like(logits)
+    # Parts are assigned by the rarest class against the rest.
+    rarest = (y_true == np.bincount(y_true).argmin()).astype(int)
     for fit, test in cross_fits(rarest, groups):
-        scaled = logits[test] / fit_temperature(logits[fit], labels[fit])
-        raised = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        found[test] = raised / raised.sum(axis=1, keepdims=True)
-    return found
-
-
-def _mean_of(statistics: Sequence[Any]) -> Any:
-    return lambda labels, said, weights=None: np.mean([one(labels, said, weights) for one in statistics], axis=0)
-
-
-def _mean(_: np.ndarray, values: np.ndarray, weights: np.ndarray | None = None) -> Any:
-    return values.mean() if weights is None else (weights * values).sum(-1) / weights.sum(-1)
-
-
-def _estimate(statistic: Any, labels: np.ndarray, said: np.ndarray, drawn: Sequence[np.ndarray]) -> dict[str, Any]:
-    draws = np.concatenate([statistic(labels, said, weights) for weights in drawn])
-    return metrics.Estimate(float(statistic(labels, said, None)), *interval(draws)).to_dict()
+        probabilities[test] = softmax(logits[test] / fit_temperature(logits[fit], y_true[fit]))
+    return probabilities

@@ -1,4 +1,4 @@
-"""Images in which no lesion was found: below which peak of the lesion map that is said, and what such images get."""
+"""Images in which no lesion was found: the peak of the lesion map that decides it, and what such images get."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bus_hf.evaluation import metrics
-from bus_hf.evaluation.bootstrap import group_bootstrap, settled
+from bus_hf.evaluation.bootstrap import rates
 
 # Share of the images with a lesion in which the lesion map may miss it.
 MISSED = 0.05
@@ -16,7 +15,7 @@ MISSED = 0.05
 _LEAST = 40
 
 
-def found_peak(peaks: np.ndarray, has_lesion: np.ndarray, least: float) -> float:
+def fit_found_peak(peaks: np.ndarray, has_lesion: np.ndarray, least: float) -> float:
     """The highest peak of the lesion map below which at most `MISSED` of the images with a lesion lie.
 
     Args:
@@ -27,10 +26,10 @@ def found_peak(peaks: np.ndarray, has_lesion: np.ndarray, least: float) -> float
     Returns:
         A peak, 0..1, rounded down to three decimals.
     """
-    of_lesions = np.sort(peaks[has_lesion])
-    if len(of_lesions) < _LEAST:
+    ordered = np.sort(peaks[has_lesion])
+    if len(ordered) < _LEAST:
         return least
-    return max(least, float(np.floor(of_lesions[int(MISSED * len(of_lesions))] * 1e3) / 1e3))
+    return max(least, float(np.floor(ordered[int(MISSED * len(ordered))] * 1e3) / 1e3))
 
 
 def fitted(measured: Mapping[str, Any]) -> bool:
@@ -39,19 +38,19 @@ def fitted(measured: Mapping[str, Any]) -> bool:
 
 
 def predicted_positive(
-    logits: np.ndarray, peaks: np.ndarray, found: float, threshold: float, without_lesion: float
+    logits: np.ndarray, peaks: np.ndarray, found_peak: float, threshold: float, without_lesion: float
 ) -> np.ndarray:
-    """Calls of an operating point, bool (n,): at its threshold, or at a higher one where no lesion was found.
+    """Predictions of an operating point, bool (n,): at its threshold, or at a higher one where no lesion was found.
 
     Args:
         logits: float (n,), calibrated.
         peaks: float (n,), maximum of the lesion map, 0..1.
-        found: peak from which a lesion counts as found.
+        found_peak: peak from which a lesion counts as found.
         threshold: logit of the operating point.
         without_lesion: logit from which an image without a lesion is still predicted malignant; it counts where it is
             the higher of the two.
     """
-    return logits >= np.where(peaks >= found, threshold, max(threshold, without_lesion))
+    return logits >= np.where(peaks >= found_peak, threshold, max(threshold, without_lesion))
 
 
 def measure(
@@ -61,7 +60,7 @@ def measure(
     pathologies: np.ndarray,
     groups: np.ndarray,
     *,
-    found: float,
+    found_peak: float,
     threshold: float,
     without_lesion: float,
 ) -> dict[str, Any]:
@@ -73,7 +72,7 @@ def measure(
         peaks: float (n,), maximum of the lesion map, 0..1.
         pathologies: text (n,).
         groups: group of each image, (n,).
-        found: as in `predicted_positive`.
+        found_peak: as in `predicted_positive`.
         threshold: as in `predicted_positive`.
         without_lesion: as in `predicted_positive`.
 
@@ -83,8 +82,8 @@ def measure(
         groups.
     """
     before = logits >= threshold
-    after = predicted_positive(logits, peaks, found, threshold, without_lesion)
-    no_lesion = peaks < found
+    after = predicted_positive(logits, peaks, found_peak, threshold, without_lesion)
+    no_lesion = peaks < found_peak
     rows = {}
     for name in sorted(set(pathologies.tolist())):
         here = pathologies == name
@@ -94,8 +93,5 @@ def measure(
             "predicted_malignant_without_the_rule": int((here & no_lesion & before).sum()),
             "predicted_malignant": int((here & no_lesion & after).sum()),
         }
-    rates = {
-        name: settled(group_bootstrap(statistic, y_true, after, groups), groups[y_true == value]).to_dict()
-        for name, statistic, value in (("sensitivity", metrics.sensitivity, 1), ("specificity", metrics.specificity, 0))
-    }
-    return {"found_peak": found, "without_lesion_logit": without_lesion, "pathologies": rows, **rates}
+    measured = {name: rate.to_dict() for name, rate in rates(y_true, after, groups).items()}
+    return {"found_peak": found_peak, "without_lesion_logit": without_lesion, "pathologies": rows, **measured}

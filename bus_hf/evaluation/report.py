@@ -1,21 +1,20 @@
-"""Every figure of an ensemble from its out-of-fold logits, as one JSON-ready dict."""
+"""Every metric of an ensemble from its out-of-fold logits, as one JSON-ready dict."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bus_hf.errors import BusError
 from bus_hf.evaluation import metrics
-from bus_hf.evaluation.bootstrap import RESAMPLES, interval, resamples, settled
+from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, rates, settled
 from bus_hf.evaluation.calibration import Scale
 from bus_hf.evaluation.combine import combine
 from bus_hf.evaluation.evidence import VIEW_GROUPS
+from bus_hf.probabilities import sigmoid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,19 +35,19 @@ def report(
     scale: Scale,
     operating_points: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Figures over all images and by stratum, each {value, low, high} with a 95 % interval by group bootstrap.
+    """Metrics over all images and by stratum, each {value, low, high} with a 95 % interval by group bootstrap.
 
     Args:
         frame: out-of-fold logits, one row an image, member and view, as training writes them; a fact that it has no
             column of counts as unknown: its strata are empty, and without boxes and masks so is heat_maps.
-        member_weights: vote of each member.
+        member_weights: weight of each member.
         view_weights: weight of each view.
         scale: temperature and bias of the combined logit.
         operating_points: dicts with name and logit, the threshold after temperature and bias.
 
     Returns:
-        overall, by_source, by_birads, by_device, by_size, by_histology (figures by name, with n, n_malignant and
-        n_groups), as_used (rates of each member that answers alone, at the same calibration and thresholds),
+        overall, by_source, by_birads, by_device, by_size, by_histology (metrics by name, with n, n_malignant and
+        n_groups), as_used (rates of each member by itself, at the same calibration and thresholds),
         mean_probability and share_malignant, views and members (AUROC by source), heat_maps (by member and source), and
         what they were computed with.
 
@@ -56,23 +55,22 @@ def report(
         BusError: the logits are of more than two classes.
     """
     import pandas as pd
-    from scipy.special import expit
 
     if "logit_1" in frame:
         raise BusError(
-            "these logits are of more than two classes, and the figures are those of malignant against benign",
+            "these logits are of more than two classes, and the metrics are those of malignant against benign",
             remedy="give logits of the label set 'malignancy'",
         )
 
     frame = _with_facts(frame)
 
-    def read(weights: Mapping[str, float]) -> pd.DataFrame:
+    def calibrated(weights: Mapping[str, float]) -> pd.DataFrame:
         images = combine(frame, weights, view_weights)
         images["calibrated"] = scale.logits(images["logit_0"].to_numpy())
         images["probability"] = scale.probabilities(images["logit_0"].to_numpy())
         return images
 
-    images = read(member_weights)
+    images = calibrated(member_weights)
     thresholds = {str(point["name"]): float(point["logit"]) for point in operating_points}
     describe = partial(_described, thresholds=thresholds)
     side = images[["mask_w", "mask_h"]].max(axis=1) / images[["height", "width"]].max(axis=1)
@@ -84,7 +82,7 @@ def report(
         "by_device": _strata(images, images["device"], describe),
         "by_size": _strata(images, size.astype(object), describe),
         "by_histology": _strata(images, images["histology"], describe),
-        "as_used": {member: describe(read({member: 1.0}))["operating_points"] for member in member_weights},
+        "as_used": {member: describe(calibrated({member: 1.0}))["operating_points"] for member in member_weights},
         "mean_probability": round(float(images["probability"].mean()), 6),
         "share_malignant": round(float(images["label"].mean()), 6),
         "views": {
@@ -99,18 +97,13 @@ def report(
             for member in member_weights
         },
         "operating_points": [
-            {**point, "threshold": round(float(expit(point["logit"])), 6)} for point in operating_points
+            {**point, "threshold": round(float(sigmoid(point["logit"])), 6)} for point in operating_points
         ],
         **scale._asdict(),
         "member_weights": dict(member_weights),
         "view_weights": dict(view_weights),
         "interval": f"95 % by bootstrap of groups, {RESAMPLES} resamples; rates of 0 and 1 by Wilson over groups",
     }
-
-
-def write_report(found: Mapping[str, Any], path: Path) -> None:
-    """Write a report as JSON."""
-    path.write_text(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _with_facts(frame: pd.DataFrame) -> pd.DataFrame:
@@ -125,13 +118,13 @@ def _with_facts(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _sources(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Images of each source, and those of a source with normal breasts once more without them."""
-    found = {}
+    by_source = {}
     for source, rows in images.groupby("source", sort=True):
-        found[str(source)] = rows
+        by_source[str(source)] = rows
         lesions = rows[rows["pathology"] != "normal"]
         if 0 < len(lesions) < len(rows):
-            found[f"{source}{WITHOUT_NORMALS}"] = lesions
-    return found
+            by_source[f"{source}{WITHOUT_NORMALS}"] = lesions
+    return by_source
 
 
 def _strata(images: pd.DataFrame, by: pd.Series, describe: Any) -> dict[str, Any]:
@@ -139,79 +132,81 @@ def _strata(images: pd.DataFrame, by: pd.Series, describe: Any) -> dict[str, Any
 
 
 def _described(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str, Any]:
-    labels, logits, chances, groups = (
+    y_true, logits, probabilities, groups = (
         rows[name].to_numpy() for name in ("label", "calibrated", "probability", "group")
     )
-    weights = resamples(groups)
-    malignant = int(labels.sum())
+    malignant = int(y_true.sum())
     enough = {"sensitivity": malignant >= LEAST, "specificity": len(rows) - malignant >= LEAST}
     both = all(enough.values())
-    found: dict[str, Any] = {"n": len(rows), "n_malignant": malignant, "n_groups": int(rows["group"].nunique())}
+    described: dict[str, Any] = {"n": len(rows), "n_malignant": malignant, "n_groups": int(rows["group"].nunique())}
     if not both:
-        found["reason"] = (
+        described["reason"] = (
             f"fewer than {LEAST} images of a class: no AUROC, AUPRC or calibration error, and no rate of that class"
         )
-    for name, statistic, scores in (
+    for name, metric, y_score in (
         # Logits, not probabilities, which tie where they saturate.
         ("auroc", metrics.auroc, logits),
         ("auprc", metrics.auprc, logits),
-        ("ece", metrics.ece, chances),
+        ("ece", metrics.ece, probabilities),
     ):
-        found[name] = _estimate(statistic, labels, scores, weights) if both else None
-    found["brier"] = _estimate(metrics.brier, labels, chances, weights)
-    found["operating_points"] = {
-        point: {
-            name: _estimate(statistic, labels, logits >= threshold, weights, counted)
-            if enough.get(name, both)
-            else None
-            for name, statistic, counted in (
-                ("sensitivity", metrics.sensitivity, groups[labels == 1]),
-                ("specificity", metrics.specificity, groups[labels == 0]),
-                ("f1", metrics.f1, None),
-                ("accuracy", metrics.accuracy, groups),
-            )
-        }
-        | {"missed": int((labels[logits < threshold] == 1).sum())}
-        for point, threshold in thresholds.items()
+        described[name] = group_bootstrap(metric, y_true, y_score, groups).to_dict() if both else None
+    described["brier"] = group_bootstrap(metrics.brier, y_true, probabilities, groups).to_dict()
+    described["operating_points"] = {
+        point: _at(y_true, logits >= threshold, groups, enough) for point, threshold in thresholds.items()
     }
-    return found
+    return described
+
+
+def _at(y_true: np.ndarray, y_pred: np.ndarray, groups: np.ndarray, enough: Mapping[str, bool]) -> dict[str, Any]:
+    """Rates at a threshold; None for those of a class that has too few images."""
+    both = all(enough.values())
+    kept = [name for name in ("sensitivity", "specificity", "accuracy") if enough.get(name, both)]
+    measured = rates(y_true, y_pred, groups, kept)
+    if both:
+        measured["f1"] = group_bootstrap(metrics.f1, y_true, y_pred, groups)
+    return {
+        **{
+            name: measured[name].to_dict() if name in measured else None
+            for name in ("sensitivity", "specificity", "f1", "accuracy")
+        },
+        "missed": int((y_true[~y_pred] == 1).sum()),
+    }
 
 
 def _areas(
     frame: pd.DataFrame, member_weights: Mapping[str, float], view_weights: Mapping[str, float]
 ) -> dict[str, Any]:
-    """AUROC of each view alone, of each look, of both, and of each member alone; None for what was not read."""
-    read, weighted = set(frame["view"]), {view: weight for view, weight in view_weights.items() if weight > 0}
+    """AUROC of each view alone, of each group of views, of all, of each member alone; None for what is not there."""
+    present, weighted = set(frame["view"]), {view: weight for view, weight in view_weights.items() if weight > 0}
     subsets: dict[str, tuple[Mapping[str, float], Mapping[str, float]]] = {
-        **{view: (member_weights, {view: 1.0}) for looked in VIEW_GROUPS.values() for view in looked},
+        **{view: (member_weights, {view: 1.0}) for views in VIEW_GROUPS.values() for view in views},
         **{
-            look: (member_weights, {view: weighted[view] for view in looked if view in weighted})
-            for look, looked in VIEW_GROUPS.items()
+            group: (member_weights, {view: weighted[view] for view in views if view in weighted})
+            for group, views in VIEW_GROUPS.items()
         },
         "all views": (member_weights, weighted),
         **{f"member {member}": ({member: 1.0}, weighted) for member in member_weights},
     }
-    found: dict[str, Any] = {}
-    for name, (members, views) in subsets.items():
-        # A manifest may give a view no weight, and the detector then does not read it.
-        if not views or not set(views) <= read:
-            found[name] = None
-            continue
-        rows = combine(frame, members, views)
-        labels = rows["label"].to_numpy()
-        if min(labels.sum(), len(labels) - labels.sum()) < LEAST:
-            found[name] = None
-            continue
-        weights = resamples(rows["group"].to_numpy())
-        found[name] = _estimate(metrics.auroc, labels, rows["logit_0"].to_numpy(), weights)
-    return found
+    # A manifest may give a view no weight, and the detector then does not make it.
+    return {
+        name: _area(combine(frame, members, views)) if views and set(views) <= present else None
+        for name, (members, views) in subsets.items()
+    }
+
+
+def _area(images: pd.DataFrame) -> dict[str, Any] | None:
+    """AUROC, JSON-ready; None where a class has too few images."""
+    y_true = images["label"].to_numpy()
+    if min(y_true.sum(), len(y_true) - y_true.sum()) < LEAST:
+        return None
+    return group_bootstrap(metrics.auroc, y_true, images["logit_0"].to_numpy(), images["group"].to_numpy()).to_dict()
 
 
 def on_lesions(rows: pd.DataFrame) -> dict[str, Any]:
     """How well boxes and heat maps lie on the drawn lesions: means over images with a mask, by class.
 
     Args:
-        rows: one row an image, with the figures of `lesions.on_lesion`, group, label and pathology.
+        rows: one row an image, with the metrics of `lesions.on_lesion`, group, label and pathology.
 
     Returns:
         n; for `all`, `malignant` and `benign` lesions pointing_game, energy_inside, box_iou, box_hit_rate and
@@ -220,50 +215,32 @@ def on_lesions(rows: pd.DataFrame) -> dict[str, Any]:
     if not set(_LESIONS) <= set(rows):
         return {"n": 0}
     drawn = rows[rows["mask_w"].notna()]
-    found: dict[str, Any] = {"n": len(drawn)}
+    by_class: dict[str, Any] = {"n": len(drawn)}
     for name, part in (
         ("all", drawn),
         ("malignant", drawn[drawn["label"] == 1]),
         ("benign", drawn[drawn["label"] == 0]),
     ):
-        if part.empty:
-            continue
-        columns = {
-            "pointing_game": part["pointing_hit"],
-            "energy_inside": part["energy_inside"],
-            "box_iou": part["box_iou"],
-            "box_hit_rate": (part["box_iou"] >= 0.5).astype(float),
-            "box_found": part["box_w"].notna().astype(float),
-        }
-        found[name] = {}
-        for figure, values in columns.items():
-            kept = values.notna()
-            if not kept.any():
-                found[name][figure] = None
-                continue
-            numbers = values[kept].to_numpy(float)
-            groups = part.loc[kept, "group"].to_numpy()
-            # A mean at its end is a rate whose cases all agree.
-            found[name][figure] = _estimate(_mean, numbers, numbers, resamples(groups), groups)
-    empty = rows[rows["pathology"] == "normal"]
-    if len(empty):
-        found["no_box_on_normals"] = round(float(empty["box_w"].isna().mean()), 6)
-    return found
+        if len(part):
+            columns = {
+                "pointing_game": part["pointing_hit"],
+                "energy_inside": part["energy_inside"],
+                "box_iou": part["box_iou"],
+                "box_hit_rate": (part["box_iou"] >= 0.5).astype(float),
+                "box_found": part["box_w"].notna().astype(float),
+            }
+            by_class[name] = {metric: _mean(values, part["group"]) for metric, values in columns.items()}
+    normal = rows[rows["pathology"] == "normal"]
+    if len(normal):
+        by_class["no_box_on_normals"] = round(float(normal["box_w"].isna().mean()), 6)
+    return by_class
 
 
-def _mean(values: np.ndarray, _: np.ndarray, weights: np.ndarray | None = None) -> Any:
-    return float(values.mean()) if weights is None else (weights * values).sum(-1) / weights.sum(-1)
-
-
-def _estimate(
-    statistic: Any,
-    labels: np.ndarray,
-    scores: np.ndarray,
-    weights: list[np.ndarray],
-    counted: np.ndarray | None = None,
-) -> dict[str, Any]:
-    """JSON-ready estimate; `counted` holds the groups of the cases that a rate counts."""
-    value = float(statistic(labels, scores, None))
-    draws = np.concatenate([statistic(labels, scores, chunk) for chunk in weights])
-    found = metrics.Estimate(value, *interval(draws))
-    return (found if counted is None else settled(found, counted)).to_dict()
+def _mean(values: pd.Series, groups: pd.Series) -> dict[str, Any] | None:
+    """Mean of what is known, JSON-ready; None where nothing is."""
+    kept = values.notna()
+    if not kept.any():
+        return None
+    numbers, of_kept = values[kept].to_numpy(float), groups[kept].to_numpy()
+    # A mean at its end is a rate whose cases all agree.
+    return settled(group_bootstrap(metrics.mean_score, numbers, numbers, of_kept), of_kept).to_dict()

@@ -12,10 +12,10 @@ import numpy as np
 
 from bus_hf.errors import BusError
 from bus_hf.evaluation import calibration, metrics
-from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, interval, numbered, settled
+from bus_hf.evaluation.bootstrap import RESAMPLES, counted, group_bootstrap, interval, numbered, rates, settled
 
 _DESCRIPTION = """\
-Discrimination, calibration and operating points of a reader that gives each case a probability of disease, every figure
+Discrimination, calibration and operating points of a model that gives each case a probability of disease, every metric
 with its 95 % interval by bootstrap of groups (patients, near-duplicates)."""
 
 _INPUTS = """\
@@ -24,7 +24,7 @@ Args:
     references: 1 for diseased, 0 for healthy.
     groups: group of each case (a patient, say), resampled as a whole, by texts or numbers (1, 1.0 and "1" are one); a
         case whose group is not known (None, NaN, "", "nan") is its own, as every case is where no groups are given.
-    threshold: probability from which a case counts as called (0.5).
+    threshold: probability from which a case is predicted positive (0.5).
     sensitivities: for each, the specificity at the highest threshold that reaches it (0.9, 0.95, 0.975).
     prevalence: share of diseased that PPV and NPV are stated for; that of the references where it is not given.
     resamples: of the bootstrap (2000).
@@ -33,17 +33,17 @@ Args:
 Returns:
     A flat dict of floats: auroc, auprc, brier, ece, sensitivity, specificity, ppv, npv, f1, accuracy and
     specificity_at_0.95 (and so on), each with _low and _high; and n, n_positive, n_groups, threshold, prevalence. A
-    figure that is not defined is NaN.
+    metric that is not defined is NaN.
 
 Examples:
     >>> metric = evaluate.load("metrics/bus_screening")
-    >>> found = metric.compute(predictions=[0.9, 0.2, 0.7, 0.1], references=[1, 0, 1, 0], groups=["a", "b", "c", "c"])
-    >>> found["auroc"]
+    >>> result = metric.compute(predictions=[0.9, 0.2, 0.7, 0.1], references=[1, 0, 1, 0], groups=["a", "b", "c", "c"])
+    >>> result["auroc"]
     1.0"""
 
 
 class BusScreening(evaluate.Metric):
-    """Figures of a binary reader with intervals by group bootstrap; `compute` is described in `inputs_description`."""
+    """Metrics of a binary classifier with intervals by group bootstrap; `inputs_description` describes `compute`."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -79,13 +79,13 @@ def screening(
     n: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Figures of a binary reader; arguments and result as `BusScreening` describes them.
+    """Metrics of a binary classifier; arguments and result as `BusScreening` describes them.
 
     Raises:
         BusError: lengths differ, a class is missing, a value lies outside its bounds or is of another kind.
     """
-    labels, chances = _numbers("reference", references), _numbers("prediction", predictions)
-    of = np.arange(len(labels)) if groups is None else numbered(_listed("groups", groups))
+    y_true, y_score = _numbers("reference", references), _numbers("prediction", predictions)
+    place = np.arange(len(y_true)) if groups is None else numbered(_listed("groups", groups))
     for what, value in (("threshold", threshold), ("prevalence", prevalence if prevalence is not None else 0.5)):
         _number(what, value)
     sensitivities = _listed("sensitivities", sensitivities)
@@ -94,45 +94,57 @@ def screening(
     for what, count in (("number of resamples", n), ("seed", seed)):
         if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 0:
             raise BusError(f"the {what} is {count!r}", where="bus_screening", remedy="give a whole number of 0 or more")
-    _check(labels, chances, of, threshold, sensitivities, prevalence, n)
-    labels = labels.astype(int)
-    called = chances >= threshold
-    share = float(labels.mean()) if prevalence is None else prevalence
-    found: dict[str, float] = {}
-
-    def add(name: str, estimate: metrics.Estimate) -> None:
-        found.update(zip((name, f"{name}_low", f"{name}_high"), map(float, estimate), strict=True))
-
-    for name, statistic in (
-        ("auroc", metrics.auroc),
-        ("auprc", metrics.auprc),
-        ("brier", metrics.brier),
-        ("ece", metrics.ece),
-    ):
-        add(name, group_bootstrap(statistic, labels, chances, of, n, seed))
-    for name, rate, among in (
-        ("sensitivity", metrics.sensitivity, labels == 1),
-        ("specificity", metrics.specificity, labels == 0),
-        ("accuracy", metrics.accuracy, np.ones(len(labels), bool)),
-    ):
-        add(name, settled(group_bootstrap(rate, labels, called, of, n, seed), of[among]))
-    add("f1", group_bootstrap(metrics.f1, labels, called, of, n, seed))
-    for place, name in enumerate(("ppv", "npv")):
-        stated = group_bootstrap(metrics.predictive_value(share, place), labels, called, of, n, seed)
-        # At another share than the references' own it is no rate of these cases, which Wilson could speak of.
-        add(name, stated if prevalence is not None else settled(stated, of[called if name == "ppv" else ~called]))
+    _check(y_true, y_score, place, threshold, sensitivities, prevalence, n)
+    y_true = y_true.astype(int)
+    estimates = _estimates(y_true, y_score, place, threshold, prevalence, n, seed)
     for target in sensitivities:
-        at = calibration.threshold_for_sensitivity(labels, chances, target)
-        draws = calibration.refitted_specificities(labels, chances, of, target, n, seed)
-        value = float(metrics.specificity(labels, chances >= at))
-        add(f"specificity_at_{target:g}", settled(metrics.Estimate(value, *interval(draws)), of[labels == 0]))
-    return found | {
-        "n": len(labels),
-        "n_positive": int(labels.sum()),
-        "n_groups": len(np.unique(of)),
-        "threshold": float(threshold),
-        "prevalence": float(share),
+        at = calibration.threshold_for_sensitivity(y_true, y_score, target)
+        draws = calibration.refitted_specificities(y_true, y_score, place, target, n, seed)
+        specificity = metrics.Estimate(float(metrics.specificity(y_true, y_score >= at)), *interval(draws))
+        estimates[f"specificity_at_{target:g}"] = settled(specificity, place[y_true == 0])
+    flat = {
+        f"{name}{end}": float(number)
+        for name, estimate in estimates.items()
+        for end, number in zip(("", "_low", "_high"), estimate, strict=True)
     }
+    return flat | {
+        "n": len(y_true),
+        "n_positive": int(y_true.sum()),
+        "n_groups": len(np.unique(place)),
+        "threshold": float(threshold),
+        "prevalence": float(y_true.mean() if prevalence is None else prevalence),
+    }
+
+
+def _estimates(
+    y_true: np.ndarray,
+    y_score: np.ndarray,
+    groups: np.ndarray,
+    threshold: float,
+    prevalence: float | None,
+    n: int,
+    seed: int,
+) -> dict[str, metrics.Estimate]:
+    """Scores of the probabilities, then rates of the predictions at the threshold."""
+    y_pred = y_score >= threshold
+    estimates = {
+        name: group_bootstrap(metric, y_true, y_score, groups, n, seed)
+        for name, metric in (
+            ("auroc", metrics.auroc),
+            ("auprc", metrics.auprc),
+            ("brier", metrics.brier),
+            ("ece", metrics.ece),
+        )
+    }
+    estimates |= rates(y_true, y_pred, groups, ("sensitivity", "specificity", "accuracy"), n, seed)
+    estimates["f1"] = group_bootstrap(metrics.f1, y_true, y_pred, groups, n, seed)
+    share = float(y_true.mean()) if prevalence is None else prevalence
+    for place, name in enumerate(("ppv", "npv")):
+        stated = group_bootstrap(metrics.predictive_value(share, place), y_true, y_pred, groups, n, seed)
+        # At another share than the references' own it is no rate of these cases, which Wilson could speak of.
+        among = counted(name, y_true, y_pred)
+        estimates[name] = stated if prevalence is not None else settled(stated, groups[among])
+    return estimates
 
 
 def _listed(what: str, values: Any) -> list[Any]:
@@ -151,21 +163,21 @@ def _number(what: str, value: Any) -> None:
 def _numbers(what: str, values: Sequence[Any]) -> np.ndarray:
     """Values as float (n,): numbers, bools, numbers written as text; BusError for anything else."""
     try:
-        found = np.array([float(value) for value in values])
+        numbers = np.array([float(value) for value in values])
     except (TypeError, ValueError):
         raise BusError(f"a {what} is no number", where="bus_screening", remedy=f"give one number a {what}") from None
-    if not np.isfinite(found).all():
+    if not np.isfinite(numbers).all():
         raise BusError(
             f"a {what} is not finite (NaN or infinite)",
             where="bus_screening",
             remedy="leave the case out, or find out why it has no value",
         )
-    return found
+    return numbers
 
 
 def _check(
-    labels: np.ndarray,
-    chances: np.ndarray,
+    y_true: np.ndarray,
+    y_score: np.ndarray,
     groups: np.ndarray,
     threshold: float,
     sensitivities: Sequence[float],
@@ -173,13 +185,13 @@ def _check(
     n: int,
 ) -> None:
     wrong = None
-    if not len(labels) == len(chances) == len(groups):
-        wrong = f"there are {len(chances)} predictions, {len(labels)} references and {len(groups)} groups"
-    elif not np.isin(labels, (0, 1)).all():
+    if not len(y_true) == len(y_score) == len(groups):
+        wrong = f"there are {len(y_score)} predictions, {len(y_true)} references and {len(groups)} groups"
+    elif not np.isin(y_true, (0, 1)).all():
         wrong = "a reference is neither 0 nor 1"
-    elif len(np.unique(labels)) < 2:
+    elif len(np.unique(y_true)) < 2:
         wrong = "the references hold one class only"
-    elif not ((chances >= 0) & (chances <= 1)).all():
+    elif not ((y_score >= 0) & (y_score <= 1)).all():
         wrong = "a prediction is no probability from 0 to 1"
     elif not 0 <= threshold <= 1:
         wrong = f"the threshold is {threshold:g}"

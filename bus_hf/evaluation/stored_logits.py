@@ -1,4 +1,4 @@
-"""Stored out-of-fold logits, read strictly: what is not finite is an error and no figure."""
+"""Stored out-of-fold logits, read strictly: what is not finite is an error and no metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model cards: words around figures that all come from a report and a run's record."""
+"""Model cards: words around metrics that all come from a report and a run's record."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from bus_hf.evaluation import no_lesion
 from bus_hf.evaluation.evidence import ENSEMBLE
 from bus_hf.evaluation.report import WITHOUT_NORMALS
 from bus_hf.reporting import provenance, tables
+from bus_hf.reporting.markdown import estimate
 
 PLOTS_NOTE = (
-    "Out-of-fold. Votes, temperature, bias and thresholds of the plots are those that ship, fitted on these images; "
+    "Out-of-fold. Weights, temperature, bias and thresholds of the plots are those that ship, fitted on these images; "
     "the tables say what is cross-fitted."
 )
 _MEMBER_PLOTS_NOTE = (
@@ -22,49 +23,42 @@ _MEMBER_PLOTS_NOTE = (
 )
 # Plots that `assemble.describe` draws of an ensemble and of each member, with what they show.
 PLOTS = {
-    "roc_curve": "ROC curve of the ensemble with its 95 % band, and of each member",
+    "roc_curve": "ROC curve of the ensemble with its 95 % confidence band, and of each member",
     "reliability": "Predicted probability against the observed share of malignant images",
     "decision_curve": "Decision curve: net benefit against the threshold probability",
     "confusion_matrix": "Confusion matrix at the default operating point",
 }
 _FITTED = (
     "Weights of members and views, temperature, bias and thresholds that ship were fitted on the held-out images. In "
-    "the readers' tables calibration and thresholds are cross-fitted (fitted on other groups than they are read on); "
-    'the votes are not, and what that flatters an ensemble of several stands under "Votes". Strata and plots are read '
-    "at the shipped calibration and threshold."
+    "the tables of models calibration and thresholds are cross-fitted (fitted on other groups than they are measured "
+    'on); the weights are not, and what that flatters an ensemble of several stands under "Weights". Strata and plots '
+    "are those at the shipped calibration and threshold."
 )
 _MEMBER_FITTED = (
     "Temperature, bias and thresholds that ship are the ensemble's, fitted on the held-out images. Those of this "
     "member alone are cross-fitted in the tables that say so, and fitted on the images that are shown in the plots."
 )
-# A vote below this changes no answer that anybody would notice.
+# A weight below this changes no answer that anybody would notice.
 _NEAR_ZERO = 0.02
 
 
 def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str, lone: bool = False) -> str:
-    """README of a member: front matter that the Hub reads, then the card, with the figures of this member alone.
+    """README of a member: front matter that the Hub reads, then the card, with the metrics of this member alone.
 
     `lone` says that it is of no ensemble, and `report` of it alone.
     """
-    reader = name if name in report["readers"] else ENSEMBLE
-    parts = report["readers"][reader]
-    vote = report["member_weights"][name]
+    model = name if name in report["models"] else ENSEMBLE
+    parts = report["models"][model]
+    weight = report["member_weights"][name]
     summary = (
         f"A plain timm `{record['architecture']}` checkpoint, {record['input_size']} x {record['input_size']} pixels, "
         f"grey repeated to three channels. Load it with `timm.create_model('local-dir:FOLDER', pretrained=True)`; its "
         f"one logit is that of malignancy. Images are letterboxed, never stretched."
     )
     if not lone:
-        summary += f"\n\nIts vote in the ensemble is {vote:.3f}. {tables.adds_text(report, name)}".rstrip()
-    if vote < _NEAR_ZERO:
-        summary += " **That is near zero: the ensemble reads no better with this member than without it.**"
-    lines = [
-        "| images | n (malignant, groups) | AUROC | AUPRC | Brier | calibration error |",
-        "|---|---|---|---|---|---|",
-    ]
-    for part, row in parts.items():
-        figures = " | ".join(tables.estimate(row[key]) for key in ("auroc", "auprc", "brier", "ece"))
-        lines.append(f"| {part} | {row['n']} ({row['n_malignant']}, {row['n_groups']}) | {figures} |")
+        summary += f"\n\nIts weight in the ensemble is {weight:.3f}. {tables.adds_text(report, name)}".rstrip()
+    if weight < _NEAR_ZERO:
+        summary += " **That is near zero: the ensemble is no better with this member than without it.**"
     kept = {source: {"auroc": row["auroc"], "auprc": row["auprc"]} for source, row in parts.items() if source != "all"}
     counted = {source: parts[source]["n"] for source in kept}
     if not kept:
@@ -78,11 +72,11 @@ def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str,
         data=_data(record),
         start=_start(record),
         training=_training(record),
-        figures="This member alone, its calibration cross-fitted (fitted on other groups than it is read on):\n\n"
-        + "\n".join(lines),
+        metrics="This member alone, its calibration cross-fitted (fitted on other groups than it is measured on):\n\n"
+        + tables.scores_table(parts),
         points=(
-            f"This member alone, at thresholds of its own, cross-fitted:\n\n{tables.rates_table(report, reader)}\n\n"
-            "This member alone as the detector reads it (`members=[...]`), at the calibration and thresholds that "
+            f"This member alone, at thresholds of its own, cross-fitted:\n\n{tables.rates_table(report, model)}\n\n"
+            "This member alone as the detector uses it (`members=[...]`), at the calibration and thresholds that "
             f"ship, which were fitted on these images:\n\n{tables.points_table(report, name)}"
         ),
         calibration=(
@@ -98,7 +92,7 @@ def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str,
         plots=_plots(
             report,
             PLOTS_NOTE if lone else _MEMBER_PLOTS_NOTE,
-            {"roc_curve": "ROC curve with its 95 % band", "training_history": "Training, epoch by epoch"},
+            {"roc_curve": "ROC curve with its 95 % confidence band", "training_history": "Training, epoch by epoch"},
         ),
         held_out=_held_out(record),
         fitted=_FITTED if lone else _MEMBER_FITTED,
@@ -109,7 +103,7 @@ def member_card(report: Mapping[str, Any], record: Mapping[str, Any], name: str,
 
 def _boxes(record: Mapping[str, Any], lone: bool) -> str:
     if not lone:
-        return "The boxes are those that the ensemble's light member found."
+        return "The boxes are those that the ensemble's light member predicts."
     return (
         "The boxes are another member's." if record["config"].get("boxes") else "The boxes are of its own lesion map."
     )
@@ -118,20 +112,20 @@ def _boxes(record: Mapping[str, Any], lone: bool) -> str:
 def ensemble_card(report: Mapping[str, Any], name: str, members: Mapping[str, Mapping[str, Any]]) -> str:
     """README of an ensemble folder from its report and the records of its members' training."""
     record = next(iter(members.values()))
-    votes = report["member_weights"]
-    silent = [f"`{member}`" for member, vote in votes.items() if vote < _NEAR_ZERO]
+    weights = report["member_weights"]
+    silent = [f"`{member}`" for member, weight in weights.items() if weight < _NEAR_ZERO]
     summary = (
-        f"{_counted(len(votes), 'timm member')} behind one manifest: `ensemble.json` holds the weights of members and "
-        f'views, the temperature and the bias, the operating points and the band of "not sure". Read it with '
-        f"`bus_hf.BreastCancerDetector.from_pretrained(FOLDER)`."
+        f"{_counted(len(weights), 'timm member')} behind one manifest: `ensemble.json` holds the weights of members "
+        "and views, the temperature and the bias, the operating points and the abstention interval. Load it with "
+        "`bus_hf.BreastCancerDetector.from_pretrained(FOLDER)`."
     )
     if silent:
-        summary += f" The vote of {', '.join(silent)} is near zero: it ships, and changes no answer."
+        summary += f" The weight of {', '.join(silent)} is near zero: it ships, and changes no answer."
     calibration = (
         f"Temperature {report['temperature']:.3f}, bias {report['bias']:.3f}. {tables.abstention_text(report)}"
     )
     calibration += f"\n\n{tables.no_lesion_text(report)}\n\n{tables.disagreement_text(report)}"
-    readers = f"{tables.readers_title(report)}\n\n{tables.readers_table(report)}"
+    models = f"{tables.models_title(report)}\n\n{tables.models_table(report)}"
     return _card(
         title=name,
         name=name,
@@ -141,13 +135,13 @@ def ensemble_card(report: Mapping[str, Any], name: str, members: Mapping[str, Ma
         data="\n\n".join(f"`{member}`: {_data(one)}" for member, one in members.items()),
         start="\n".join(f"- `{member}`: {_start(one)}" for member, one in members.items()),
         training="\n".join(f"- `{member}`: {_training(one)}" for member, one in members.items()),
-        figures=f"{tables.figures_table(report)}\n\n{readers}",
+        metrics=f"{tables.metrics_table(report)}\n\n{models}",
         points=f"{tables.POINTS_NOTE}\n\n{tables.points_table(report)}\n\n{tables.rates_table(report)}",
         calibration=calibration,
         heat=(
-            "Heat maps are measured member by member; the one that is shown is their mean, weighted by the votes, and "
+            "Heat maps are measured member by member; the one that is shown is their weighted mean, and "
             f"has not been measured itself.\n\n{tables.heat_table(report)}"
-            if len(votes) > 1
+            if len(weights) > 1
             else tables.heat_table(report)
         ),
         evidence=evidence(report),
@@ -190,10 +184,10 @@ def _plots(report: Mapping[str, Any], note: str, others: Mapping[str, str]) -> s
 def evidence(report: Mapping[str, Any], level: str = "##") -> str:
     """What a reviewer asks next, under headings of the given level."""
     parts: tuple[tuple[str, str], ...] = (
-        ("Votes", tables.weights_text(report)),
+        ("Weights", tables.weights_text(report)),
         ("Ensemble against the best single member", tables.comparison_text(report)),
         (
-            "What each view, look and member adds",
+            "What each view, group of views and member adds",
             f"{tables.views_table(report)}\n\n{tables.leave_out_table(report)}\n\n{tables.leave_out_text(report)}",
         ),
         (
@@ -212,11 +206,11 @@ def replace_between(text: str, marker: str, content: str) -> str:
     pattern = re.compile(rf"(<!-- {marker}:start -->\n).*?(<!-- {marker}:end -->)", re.DOTALL)
     if not pattern.search(text):
         raise ValueError(f"there is no <!-- {marker}:start --> ... <!-- {marker}:end -->")
-    return pattern.sub(lambda found: f"{found[1]}{content.rstrip()}\n{found[2]}", text)
+    return pattern.sub(lambda match: f"{match[1]}{content.rstrip()}\n{match[2]}", text)
 
 
 def unmeasured_card(record: Mapping[str, Any], name: str, why: str) -> str:
-    """README of a member whose held-out images are too few for any figure; `why` says so in a sentence."""
+    """README of a member whose held-out images are too few for any metric; `why` says so in a sentence."""
     from huggingface_hub import ModelCard
 
     parts = (
@@ -224,7 +218,7 @@ def unmeasured_card(record: Mapping[str, Any], name: str, why: str) -> str:
         "For research and teaching. It is no medical device and must not decide about a patient.",
         f"A plain timm `{record['architecture']}` checkpoint, {record['input_size']} x {record['input_size']} pixels. "
         "Load it with `timm.create_model('local-dir:FOLDER', pretrained=True)`.",
-        f"## Figures\n\nNone: {why}",
+        f"## Metrics\n\nNone: {why}",
         f"## Data\n\n{_data(record)}",
         f"## Training\n\n{_start(record)} {_training(record)}",
     )
@@ -256,8 +250,8 @@ def _card(
 ) -> str:
     from huggingface_hub import EvalResult, ModelCard
 
-    figures, counted = results
-    measured = [
+    by_source, counted = results
+    evaluated = [
         EvalResult(
             task_type="image-classification",
             dataset_type=source.removesuffix(WITHOUT_NORMALS),
@@ -265,14 +259,14 @@ def _card(
             dataset_config=WITHOUT_NORMALS.strip() if source.endswith(WITHOUT_NORMALS) else None,
             dataset_name=f"{source}, out-of-fold, {counted[source]} images",
             metric_type=metric,
-            metric_name=f"{metric.upper()} {tables.estimate(figure)}, 95 % interval by group",
-            metric_value=figure["value"],
+            metric_name=f"{metric.upper()} {estimate(entry)}, 95 % interval by group",
+            metric_value=entry["value"],
         )
-        for source, row in figures.items()
-        for metric, figure in row.items()
-        if figure is not None
+        for source, row in by_source.items()
+        for metric, entry in row.items()
+        if entry is not None
     ]
-    front = _front(name, library, measured or None)
+    front = _front(name, library, evaluated or None)
     return str(
         ModelCard.from_template(
             front,
@@ -290,18 +284,18 @@ def _card(
 
 
 def _measured(report: Mapping[str, Any]) -> str:
-    """On what the figures were measured, and what does not follow from that."""
+    """On what the metrics were measured, and what does not follow from that."""
     sources = provenance.names(report)
     if provenance.generated(sources):
         return "generated pictures alone: nothing follows for images of patients."
     devices = _counted(len(report["by_device"]), "known scanner setting")
-    return f"{_counted(len(sources), 'source')}, with {devices}: other hospitals and devices will read differently."
+    return f"{_counted(len(sources), 'source')}, with {devices}: results on other hospitals and devices will differ."
 
 
 def _peak(report: Mapping[str, Any]) -> str:
     """Where the peak of the lesion map from which a lesion counts as found comes from."""
-    found = report.get("no_lesion")
-    if found and no_lesion.fitted(found):
+    measured = report.get("no_lesion")
+    if measured and no_lesion.fitted(measured):
         return "The peak of the lesion map from which a lesion counts as found was fitted on these images."
     return (
         "The peak of the lesion map from which a lesion counts as found was set beforehand, not fitted on these images."
@@ -310,8 +304,8 @@ def _peak(report: Mapping[str, Any]) -> str:
 
 def _by_source(report: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
     rows = report["by_source"]
-    figures = {source: {"auroc": row["auroc"], "auprc": row["auprc"]} for source, row in rows.items()}
-    return figures, {source: row["n"] for source, row in rows.items()}
+    areas = {source: {"auroc": row["auroc"], "auprc": row["auprc"]} for source, row in rows.items()}
+    return areas, {source: row["n"] for source, row in rows.items()}
 
 
 def _data(record: Mapping[str, Any]) -> str:
@@ -319,7 +313,7 @@ def _data(record: Mapping[str, Any]) -> str:
     return (
         f"trained on {record['n_train']} images ({counts}); {record['n_held_out']} images held out (fold "
         f"{record['fold']} of {record['folds']}); {record['near_duplicate_pairs']} near-duplicate pairs joined, "
-        f"{record['n_left_out']} images of conflicting groups left out."
+        f"{record['n_left_out']} images of conflicting groups excluded."
     )
 
 
@@ -327,11 +321,14 @@ def _start(record: Mapping[str, Any]) -> str:
     start = record["start"]
     if start.get("earlier_run"):
         return f"{_start(start['earlier_run'])} Trained on from the last weights of that run."
-    text = f"{start['source']}; licence: {start['licence']}. {start['taken']} tensors taken, {start['fresh']} fresh."
+    text = f"{start['source']}; licence: {start['licence']}. {start['taken']} tensors taken, "
+    text += f"{start['fresh']} newly initialised."
     if start["kind"] == "checkpoint":
-        text += " What that member learned from is not known here: if it saw images of this data, the figures flatter."
-    taught = record["config"].get("teacher")
-    return text if not taught else f"{text} Taught by the probabilities and feature maps of another member ({taught})."
+        text += " What that member learned from is not known here: if it saw images of this data, the metrics flatter."
+    teacher = record["config"].get("teacher")
+    return (
+        text if not teacher else f"{text} Distilled from probabilities and feature maps of another member ({teacher})."
+    )
 
 
 def _training(record: Mapping[str, Any]) -> str:

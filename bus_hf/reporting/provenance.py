@@ -24,12 +24,12 @@ _KNOWN = {
     "busi": Collection(
         "**BUSI** (Cairo; women of 25 to 75 years, LOGIQ E9 systems, images of lesions and of normal breasts), "
         "collected before this project and published for research",
-        'BUSI: by its radiologists; its normal breasts count as "no cancer", and figures are given with and '
+        'BUSI: by its radiologists; its normal breasts count as "no cancer", and metrics are given with and '
         "without them",
         "BUSI holds near-duplicates by the hundred, lesions in two classes, axilla images and burned-in marks "
-        "(Pawłowska et al., Data in Brief 2023). Near-duplicates are grouped, conflicting groups left out. "
+        "(Pawłowska et al., Data in Brief 2023). Near-duplicates are grouped, conflicting groups excluded. "
         "Images that pass as different and are of one patient cannot be found, since BUSI has no patient "
-        "numbers: its figures may flatter. Corners are blacked out at random in training, so that little can be "
+        "numbers: its metrics may flatter. Corners are blacked out at random in training, so that little can be "
         "learned from burned-in text.",
         'W. Al-Dhabyani, M. Gomaa, H. Khaled, A. Fahmy, "Dataset of breast ultrasound images", Data in Brief '
         "28:104863, "
@@ -52,13 +52,13 @@ _KNOWN = {
         "11:148, 2024.",
     ),
     _PHANTOMS: Collection(
-        "**phantoms**: generated pictures, which show no patient; figures on them say nothing of real images",
+        "**phantoms**: generated pictures, which show no patient; metrics on them say nothing of real images",
         "phantoms: by how they were made",
         "",
         "",
     ),
 }
-# The figures of the project's predecessor stand beside those of ensembles of its own two collections alone.
+# The metrics of the project's predecessor stand beside those of ensembles of its own two collections alone.
 _OWN = {"busi", "busbra"}
 
 
@@ -74,13 +74,13 @@ def own(report: Mapping[str, Any]) -> bool:
 
 def words(sources: Iterable[str]) -> dict[str, str | None]:
     """Parts of a card on its collections: participants, outcomes, leaks and citations, None for what there is not."""
-    told = {name: _KNOWN.get(name, _unknown(name)) for name in sources}
-    cites = [f"- {one.cite}" for one in told.values() if one.cite]
-    patients = [name for name in told if name != _PHANTOMS]
+    known = {name: _KNOWN.get(name, _unknown(name)) for name in sources}
+    cites = [f"- {one.cite}" for one in known.values() if one.cite]
+    patients = [name for name in known if name != _PHANTOMS]
     return {
-        "participants": "\n".join(f"- {one.about}." for one in told.values()),
-        "outcomes": "; ".join(one.outcome for one in told.values()),
-        "leaks": "\n\n".join(one.leaks for one in told.values() if one.leaks) or None,
+        "participants": "\n".join(f"- {one.about}." for one in known.values()),
+        "outcomes": "; ".join(one.outcome for one in known.values()),
+        "leaks": "\n\n".join(one.leaks for one in known.values() if one.leaks) or None,
         "cites": "\n".join(cites) or None,
         "ethics": (
             "Only published, de-identified images were used, under their own terms; none is in this repository. The "
@@ -101,10 +101,10 @@ def generated(sources: Iterable[str]) -> bool:
 
 def images(sources: Iterable[str]) -> str:
     """What to call the labelled images that a calibration was fitted on; a table's images have the source "site"."""
-    found = sorted(sources)
-    if generated(found):
+    ordered = sorted(sources)
+    if generated(ordered):
         return "generated pictures (phantoms), which show no patient"
-    return f"labelled images of {', '.join('this site' if name == 'site' else name for name in found)}"
+    return f"labelled images of {', '.join('this site' if name == 'site' else name for name in ordered)}"
 
 
 def _unknown(name: str) -> Collection:

@@ -1,4 +1,4 @@
-"""Reports and records of an ensemble folder as they may be told: bounded, and plain words and numbers alone."""
+"""Reports and records of an ensemble folder as they may be shown: bounded, and plain words and numbers alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def plain(value: Any) -> Any:
     """JSON-ready value with every text, keys too, in harmless signs; numbers that are not finite become None."""
     if isinstance(value, str):
         # A sign is replaced, not escaped: names are looked up, and stand in code too.
-        return _LINK.sub(lambda found: found[0][:-1] + " ", _ODD.sub(" ", value[:_MOST_LETTERS]))
+        return _LINK.sub(lambda match: match[0][:-1] + " ", _ODD.sub(" ", value[:_MOST_LETTERS]))
     if isinstance(value, dict):
         return {plain(str(key)): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

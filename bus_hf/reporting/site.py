@@ -1,4 +1,4 @@
-"""A site's calibration in words: its card and what the page tells of it, from `calibration.json` alone."""
+"""A site's calibration in words: its card and what the page says of it, from `calibration.json` alone."""
 
 from __future__ import annotations
 
@@ -7,30 +7,34 @@ from typing import Any
 
 from bus_hf.evaluation.calibration import POINTS
 from bus_hf.reporting import provenance
-from bus_hf.reporting.tables import estimate
+from bus_hf.reporting.markdown import estimate, estimates, markdown_table
 
 
-def tables(found: Mapping[str, Any]) -> str:
+def tables(calibration: Mapping[str, Any]) -> str:
     """Markdown: on how many cases, calibration before and after, and the rates of every operating point."""
-    lines = [
-        f"{found['n']} images, {found['n_malignant']} malignant, {found['n_groups']} groups; "
-        f"AUROC {estimate(found['auroc'])}; in brackets {found['interval']}.",
-        "",
-        "| | temperature | bias | Brier | calibration error |",
-        "|---|---|---|---|---|",
-    ]
-    for when in ("before", "after"):
-        row = found[when]
-        cells = f"{row['temperature']:.3f} | {row['bias']:.3f} | {estimate(row['brier'])} | {estimate(row['ece'])}"
-        lines.append(f"| {when} | {cells} |")
-    lines += ["", "| operating point | | threshold | sensitivity | specificity |", "|---|---|---|---|---|"]
-    for when in ("before", "after"):
-        for name, row in found[when]["operating_points"].items():
-            rates = f"{estimate(row['sensitivity'])} | {estimate(row['specificity'])}"
-            lines.append(f"| {name} | {when} | {row['threshold']:.3f} | {rates} |")
-    default, old = found["default_operating_point"], found["before"]["default_operating_point"]
-    told = f"The default operating point is {default}, as before" if default == old else changed_default(old, default)
-    return "\n".join([*lines, "", f"{told[0].upper()}{told[1:]}."])
+    fits = [(when, calibration[when]) for when in ("before", "after")]
+    summary = (
+        f"{calibration['n']} images, {calibration['n_malignant']} malignant, {calibration['n_groups']} groups; "
+        f"AUROC {estimate(calibration['auroc'])}; in brackets {calibration['interval']}."
+    )
+    scales = markdown_table(
+        ("", "temperature", "bias", "Brier", "calibration error"),
+        [
+            (when, f"{row['temperature']:.3f}", f"{row['bias']:.3f}", *estimates(row, ("brier", "ece")))
+            for when, row in fits
+        ],
+    )
+    points = markdown_table(
+        ("operating point", "", "threshold", "sensitivity", "specificity"),
+        [
+            (name, when, f"{rates['threshold']:.3f}", *estimates(rates, ("sensitivity", "specificity")))
+            for when, row in fits
+            for name, rates in row["operating_points"].items()
+        ],
+    )
+    default, old = calibration["default_operating_point"], calibration["before"]["default_operating_point"]
+    change = f"The default operating point is {default}, as before" if default == old else changed_default(old, default)
+    return "\n\n".join((summary, scales, points, f"{change[0].upper()}{change[1:]}."))
 
 
 def changed_default(old: str, new: str) -> str:
@@ -43,43 +47,45 @@ def changed_default(old: str, new: str) -> str:
     )
 
 
-def text(found: Mapping[str, Any]) -> str:
-    """`tables` with what the probabilities assume, the band of "not sure", and what the cases could not show."""
+def text(calibration: Mapping[str, Any]) -> str:
+    """`tables` with what the probabilities assume, the abstention interval, and what the cases could not show."""
     parts = [
         "The networks are those of the ensemble that was calibrated; temperature, bias and thresholds were fitted on "
-        f"{found['n']} {provenance.images(found['sources'])}, {found['n_malignant']} of them malignant, in "
-        f"{found['n_groups']} groups (patients, near-duplicates). Images of one group and one label count as one. "
-        f"Probabilities assume that {100 * found['prevalence']:.0f} % are malignant, as among these.",
-        tables(found),
+        f"{calibration['n']} {provenance.images(calibration['sources'])}, {calibration['n_malignant']} of them "
+        f"malignant, in {calibration['n_groups']} groups (patients, near-duplicates). Images of one group and one "
+        f"label count as one. Probabilities assume that {100 * calibration['prevalence']:.0f} % are malignant, as "
+        "among these.",
+        tables(calibration),
     ]
-    without = found["no_lesion"]
+    without = calibration["no_lesion"]
     if without["n"]:
         parts.append(
             f"No lesion was found in {without['n']} of these images, which takes more to be predicted malignant. With "
-            f"this rule {found['default_operating_point']} has a sensitivity of {estimate(without['sensitivity'])} and "
-            f"a specificity of {estimate(without['specificity'])}."
+            f"this rule {calibration['default_operating_point']} has a sensitivity of "
+            f"{estimate(without['sensitivity'])} and a specificity of {estimate(without['specificity'])}."
         )
-    band = found["abstain"]
-    if band:
+    interval = calibration["abstain"]
+    if interval:
         parts.append(
-            f'Probabilities from {band["low"]:.3f} to {band["high"]:.3f} are answered "not sure, refer", '
-            f"as is what the default operating point or the lesion map contradicts: {100 * band['coverage']:.1f} % of "
-            f"these cases get another answer, and {100 * band['error']:.1f} % of those a wrong one ({band['method']})."
+            f"Abstention interval: probabilities from {interval['low']:.3f} to {interval['high']:.3f} are answered "
+            '"not sure, refer", as is what the default operating point or the lesion map contradicts: '
+            f"{100 * interval['coverage']:.1f} % of these cases get another answer, and "
+            f"{100 * interval['error']:.1f} % of those a wrong one ({interval['method']})."
         )
-    warnings = found["warnings"]
+    warnings = calibration["warnings"]
     if warnings:
         parts.append("What these cases cannot show:\n\n" + "\n".join(f"- {warning}." for warning in warnings))
     return "\n\n".join(parts)
 
 
-def card(name: str, version: str, found: Mapping[str, Any]) -> str:
+def card(name: str, version: str, calibration: Mapping[str, Any]) -> str:
     """README of a calibrated ensemble folder."""
     return "\n\n".join(
         (
             f"# {name} {version}",
-            f"Calibrated by `bus-hf calibrate` on {provenance.images(found['sources'])}; "
+            f"Calibrated by `bus-hf calibrate` on {provenance.images(calibration['sources'])}; "
             "nothing here names one of them.",
-            text(found),
+            text(calibration),
             "For research and teaching. This is not a medical device and must not decide about a patient.\n",
         )
     )

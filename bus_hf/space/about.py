@@ -118,12 +118,12 @@ def _points(report: Any) -> str:
 _PARTS: tuple[Callable[[Any], str], ...] = (
     lambda report: (
         f"On {report['overall']['n']} images whose patients and near-duplicates the networks never saw; in brackets "
-        f"95 % intervals by bootstrap of groups.\n\n{tables.figures_table(report)}"
+        f"95 % intervals by bootstrap of groups.\n\n{tables.metrics_table(report)}"
     ),
     _points,
     tables.rates_table,
     tables.light_text,
-    lambda report: f"### Members and ensemble\n\n{tables.readers_title(report)}\n\n{tables.readers_table(report)}",
+    lambda report: f"### Members and ensemble\n\n{tables.models_title(report)}\n\n{tables.models_table(report)}",
     tables.abstention_text,
     tables.disagreement_text,
     lambda report: f"### Where the evidence lies\n\n{tables.heat_table(report)}",

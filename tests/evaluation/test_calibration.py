@@ -117,7 +117,7 @@ def test_cross_fits_share_no_group():
 
 def test_band_keeps_its_promise_on_new_cases():
     labels, true = reader(2000)
-    found = abstention.band(labels, true, np.arange(2000))
+    found = abstention.fit(labels, true, np.arange(2000))
     assert found["low_logit"] < found["high_logit"]
     new_labels, new_true = reader(50_000, seed=3)
     # Of the malignant ones, at most 5 % lie below the band; of the benign ones at most 10 % above it.
@@ -132,7 +132,7 @@ def test_band_keeps_its_promise_on_new_cases():
 def test_answers_by_class_add_up_to_the_band():
     labels, true = reader(600)
     groups = np.arange(600) // 2
-    found = abstention.band(labels, true, groups)
+    found = abstention.fit(labels, true, groups)
     answers = abstention.cross_fitted(labels, true, groups)
     by_class = abstention.answered(labels, answers, groups)
     given = sum(row["n_answered"] for row in by_class.values())
@@ -148,7 +148,7 @@ def test_answers_by_class_add_up_to_the_band():
 
 def test_a_perfect_reader_still_has_an_ordered_band():
     labels = np.repeat([0, 1], 50)
-    found = abstention.band(labels, labels * 0.8 + 0.1, np.arange(100))
+    found = abstention.fit(labels, labels * 0.8 + 0.1, np.arange(100))
     assert found["low_logit"] <= found["high_logit"]
     assert found["error"] <= 0.05
 

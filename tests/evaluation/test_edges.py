@@ -87,9 +87,9 @@ def test_one_rule_says_how_many_cases_each_statement_takes(malignant, benign, po
         == list(calibration.POINTS)[:points]
         == list(calibration.supported(labels, groups))
     )
-    assert (abstention.band(labels, logits, groups) is not None) == bool(band)
+    assert (abstention.fit(labels, logits, groups) is not None) == bool(band)
     # Images of one patient are one.
-    assert abstention.band(np.repeat(labels, 3), np.repeat(logits, 3), np.repeat(groups, 3)) is None or band
+    assert abstention.fit(np.repeat(labels, 3), np.repeat(logits, 3), np.repeat(groups, 3)) is None or band
 
 
 def test_ties_do_not_flatter_the_specificity():
@@ -98,15 +98,21 @@ def test_ties_do_not_flatter_the_specificity():
         assert point["specificity"] == [0.0, 0.0, 0.0]
 
 
-def test_the_band_is_ordered_for_readers_of_every_strength():
-    for seed, strength in enumerate((0.0, 0.3, 1.0, 3.0, 30.0, -3.0)):
-        rng = np.random.default_rng(seed)
-        labels = rng.integers(0, 2, 150)
-        logits = strength * (labels - 0.5) + rng.normal(size=150)
-        found = abstention.band(labels, logits, np.arange(150))
-        assert found["low_logit"] <= found["high_logit"]
-        assert 0 <= found["error"] <= 1
-        assert "0.05 for malignant and 0.1 for benign" in found["method"]
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0, 3.0, 30.0, -3.0])
+def test_an_answer_is_given_where_the_prediction_set_holds_that_class_alone(strength):
+    rng = np.random.default_rng(int(10 * abs(strength)))
+    labels = rng.integers(0, 2, 150)
+    logits = strength * (labels - 0.5) + rng.normal(size=150)
+    interval = abstention.fit(labels, logits, np.arange(150))
+    assert "0.05 for malignant and 0.1 for benign" in interval["method"]
+    ordered = np.sort(logits)
+    new = np.r_[ordered[0] - 1, (ordered[1:] + ordered[:-1]) / 2, ordered[-1] + 1]
+    # A class is in the set of a new case unless too few of its own cases lie as far towards the other class.
+    malignant = np.array([1 + (logits[labels == 1] <= at).sum() for at in new]) / (1 + labels.sum()) > 0.05
+    benign = np.array([1 + (logits[labels == 0] >= at).sum() for at in new]) / (1 + (1 - labels).sum()) > 0.10
+    expected = np.where(malignant == benign, abstention.NOT_SURE, malignant.astype(int))
+    assert abstention.answer(new, interval["low_logit"], interval["high_logit"]).tolist() == expected.tolist()
+    assert {0, 1, abstention.NOT_SURE} == set(expected)
 
 
 def test_rates_are_cross_fitted_not_those_of_the_fitted_threshold():

@@ -37,84 +37,86 @@ def logits(members=MEMBERS, shuffled=False, n=240):
     return pd.DataFrame(rows)
 
 
-def read_of(frame, members=MEMBERS):
-    return weighting.readings(frame, list(members), list(VIEWS))
+def held_out_of(frame, members=MEMBERS):
+    return weighting.held_out_logits(frame, list(members), list(VIEWS))
 
 
 @pytest.fixture(scope="module")
-def read():
-    return read_of(logits())
+def held_out():
+    return held_out_of(logits())
 
 
 @pytest.fixture(scope="module")
-def found(read):
-    return evidence.evidence(read, MEMBERS, VIEW_WEIGHTS, POINT)
+def found(held_out):
+    return evidence.evidence(held_out, MEMBERS, VIEW_WEIGHTS, POINT)
 
 
 @pytest.fixture(scope="module")
 def chance():
-    return evidence.evidence(read_of(logits(shuffled=True)), MEMBERS, VIEW_WEIGHTS, POINT)
+    return evidence.evidence(held_out_of(logits(shuffled=True)), MEMBERS, VIEW_WEIGHTS, POINT)
 
 
-def combined(read, members=MEMBERS, views=VIEW_WEIGHTS):
+def combined(held_out, members=MEMBERS, views=VIEW_WEIGHTS):
     m, v = (
         np.array([weights.get(name, 0) for name in names])
-        for weights, names in ((members, read.members), (views, read.views))
+        for weights, names in ((members, held_out.members), (views, held_out.views))
     )
-    return np.einsum("nmv,m,v->n", read.logits, m / m.sum(), v / v.sum())
+    return np.einsum("nmv,m,v->n", held_out.logits, m / m.sum(), v / v.sum())
 
 
-def test_readers_against_scikit_learn(read, found):
+def test_models_against_scikit_learn(held_out, found):
     for name, members in (("ensemble", MEMBERS), ("good", {"good": 1.0})):
-        scores = combined(read, members)
-        row = found["readers"][name]["all"]
-        assert row["auroc"]["value"] == pytest.approx(roc_auc_score(read.labels, scores), abs=1e-6)
-        assert row["auprc"]["value"] == pytest.approx(average_precision_score(read.labels, scores), abs=1e-6)
-        called = calibration.cross_fitted_calls(read.labels, scores, read.groups, 0.95)
+        scores = combined(held_out, members)
+        row = found["models"][name]["all"]
+        assert row["auroc"]["value"] == pytest.approx(roc_auc_score(held_out.y_true, scores), abs=1e-6)
+        assert row["auprc"]["value"] == pytest.approx(average_precision_score(held_out.y_true, scores), abs=1e-6)
+        called = calibration.cross_fitted_predictions(held_out.y_true, scores, held_out.groups, 0.95)
         rates = row["operating_points"][POINT]
-        assert rates["sensitivity"]["value"] == pytest.approx(recall_score(read.labels, called), abs=1e-6)
-        assert rates["specificity"]["value"] == pytest.approx(recall_score(1 - read.labels, ~called), abs=1e-6)
-        assert rates["ppv"]["value"] == pytest.approx(precision_score(read.labels, called), abs=1e-6)
-        assert rates["npv"]["value"] == pytest.approx(precision_score(1 - read.labels, ~called), abs=1e-6)
-        assert rates["f1"]["value"] == pytest.approx(f1_score(read.labels, called), abs=1e-6)
-        assert rates["missed"] == int(((read.labels == 1) & ~called).sum())
+        assert rates["sensitivity"]["value"] == pytest.approx(recall_score(held_out.y_true, called), abs=1e-6)
+        assert rates["specificity"]["value"] == pytest.approx(recall_score(1 - held_out.y_true, ~called), abs=1e-6)
+        assert rates["ppv"]["value"] == pytest.approx(precision_score(held_out.y_true, called), abs=1e-6)
+        assert rates["npv"]["value"] == pytest.approx(precision_score(1 - held_out.y_true, ~called), abs=1e-6)
+        assert rates["f1"]["value"] == pytest.approx(f1_score(held_out.y_true, called), abs=1e-6)
+        assert rates["missed"] == int(((held_out.y_true == 1) & ~called).sum())
         for figure in (row["auroc"], rates["ppv"], rates["npv"], rates["ppv at"]["0.1"]):
             assert figure["low"] <= figure["value"] <= figure["high"]
 
 
 def test_predictive_values_at_a_share_are_bayes(found):
-    rates = found["readers"]["ensemble"]["all"]["operating_points"][POINT]
+    rates = found["models"]["ensemble"]["all"]["operating_points"][POINT]
     ill, well = 0.1 * rates["sensitivity"]["value"], 0.9 * (1 - rates["specificity"]["value"])
     assert rates["ppv at"]["0.1"]["value"] == pytest.approx(ill / (ill + well), abs=1e-5)
     # The rarer the disease, the less a call means.
     assert rates["ppv at"]["0.005"]["value"] < rates["ppv at"]["0.1"]["value"] < rates["ppv"]["value"]
 
 
-def test_cross_fitted_probabilities_do_not_know_their_own_labels(read):
-    scores = combined(read)
-    chances = calibration.cross_fitted_probabilities(scores, read.labels, read.groups)
-    changed = read.labels.copy()
-    fit, test = calibration.cross_fits(read.labels, read.groups)[0]
+def test_cross_fitted_probabilities_do_not_know_their_own_labels(held_out):
+    scores = combined(held_out)
+    chances = calibration.cross_fitted_probabilities(scores, held_out.y_true, held_out.groups)
+    changed = held_out.y_true.copy()
+    fit, test = calibration.cross_fits(held_out.y_true, held_out.groups)[0]
     # Labels of one part decide nothing about its own probabilities; they do about the others'.
     changed[test] = 1 - changed[test]
-    scale = calibration.fit_scale(scores[fit], read.labels[fit])
+    scale = calibration.fit_scale(scores[fit], held_out.y_true[fit])
     assert chances[test] == pytest.approx(1 / (1 + np.exp(-scores[test] / scale.temperature - scale.bias)))
 
 
-def test_delong_against_its_structure_and_resampling(read):
-    one, other = combined(read, {"good": 1.0}), combined(read, {"fair": 1.0})
-    difference, p = delong.delong(read.labels, one, other)
-    expected = roc_auc_score(read.labels, one) - roc_auc_score(read.labels, other)
+def test_delong_against_its_structure_and_resampling(held_out):
+    one, other = combined(held_out, {"good": 1.0}), combined(held_out, {"fair": 1.0})
+    difference, p = delong.delong(held_out.y_true, one, other)
+    expected = roc_auc_score(held_out.y_true, one) - roc_auc_score(held_out.y_true, other)
     assert difference == pytest.approx(expected, abs=1e-9)
     # Independent of the formula: the spread of the difference over resampled images.
     rng = np.random.default_rng(0)
-    ill, well = np.flatnonzero(read.labels == 1), np.flatnonzero(read.labels == 0)
+    ill, well = np.flatnonzero(held_out.y_true == 1), np.flatnonzero(held_out.y_true == 0)
     draws = []
     for _ in range(1500):
         rows = np.r_[rng.choice(ill, len(ill)), rng.choice(well, len(well))]
-        draws.append(metrics.auroc(read.labels[rows], one[rows]) - metrics.auroc(read.labels[rows], other[rows]))
+        draws.append(
+            metrics.auroc(held_out.y_true[rows], one[rows]) - metrics.auroc(held_out.y_true[rows], other[rows])
+        )
     assert p == pytest.approx(2 * stats.norm.sf(abs(expected) / np.std(draws)), rel=0.5, abs=0.01)
-    assert delong.delong(read.labels, one, one) == (0.0, 1.0)
+    assert delong.delong(held_out.y_true, one, one) == (0.0, 1.0)
 
 
 def test_the_ensemble_beats_its_best_single_member(found):
@@ -125,21 +127,21 @@ def test_the_ensemble_beats_its_best_single_member(found):
     assert max(row["p_bootstrap"], row["p_delong"]) < 0.05
 
 
-def test_leaving_out_the_best_costs_and_the_blind_nothing(found, read):
+def test_leaving_out_the_best_costs_and_the_blind_nothing(found, held_out):
     left = found["leave_out"]
     assert left["member good"]["all"]["adds"]["low"] > 0
     assert abs(left["member blind"]["all"]["adds"]["value"]) < 0.01
-    without = combined(read, {"fair": 0.43, "blind": 0.02})
-    assert left["member good"]["all"]["without"] == pytest.approx(roc_auc_score(read.labels, without), abs=1e-6)
+    without = combined(held_out, {"fair": 0.43, "blind": 0.02})
+    assert left["member good"]["all"]["without"] == pytest.approx(roc_auc_score(held_out.y_true, without), abs=1e-6)
     assert {"global views", "lesion crops", *(f"view {view}" for view in VIEWS)} < set(left)
 
 
-def test_thresholds_of_the_other_source(found, read):
-    scores = combined(read)
-    one, two = read.sources == "one", read.sources == "two"
-    threshold = calibration.threshold_for_sensitivity(read.labels[two], scores[two], 0.95)
+def test_thresholds_of_the_other_source(found, held_out):
+    scores = combined(held_out)
+    one, two = held_out.sources == "one", held_out.sources == "two"
+    threshold = calibration.threshold_for_sensitivity(held_out.y_true[two], scores[two], 0.95)
     row = found["across_sources"]["one"][POINT]
-    expected = recall_score(read.labels[one], scores[one] >= threshold)
+    expected = recall_score(held_out.y_true[one], scores[one] >= threshold)
     assert row["sensitivity"]["value"] == pytest.approx(expected, abs=1e-6)
 
 
@@ -152,8 +154,8 @@ def test_disagreement_is_compared_with_closeness(found):
 
 
 def test_shuffled_labels_destroy_every_figure(found, chance):
-    assert found["readers"]["ensemble"]["all"]["auroc"]["low"] > 0.8
-    for name, parts in chance["readers"].items():
+    assert found["models"]["ensemble"]["all"]["auroc"]["low"] > 0.8
+    for name, parts in chance["models"].items():
         for part, row in parts.items():
             assert row["auroc"]["low"] < 0.5 < row["auroc"]["high"], (name, part)
             rates = row["operating_points"][POINT]
@@ -167,9 +169,9 @@ def test_shuffled_labels_destroy_every_figure(found, chance):
 
 
 def test_one_member_has_nothing_to_compare_and_says_so():
-    read = read_of(logits({"good": 1.0}), {"good": 1.0})
-    found = evidence.evidence(read, {"good": 1.0}, VIEW_WEIGHTS, POINT)
-    assert list(found["readers"]) == ["ensemble"]
+    held_out = held_out_of(logits({"good": 1.0}), {"good": 1.0})
+    found = evidence.evidence(held_out, {"good": 1.0}, VIEW_WEIGHTS, POINT)
+    assert list(found["models"]) == ["ensemble"]
     assert found["comparison"] is found["disagreement"] is None
     assert "one member" in tables.comparison_text(found)
     assert "one member" in tables.disagreement_text(found)
@@ -177,10 +179,10 @@ def test_one_member_has_nothing_to_compare_and_says_so():
 
 
 @pytest.fixture(scope="module")
-def whole(found, read):
+def whole(found, held_out):
     points = [{"name": name, "logit": 0.0} for name in calibration.POINTS]
     points = [point | {"sensitivity": [0.9, 0.8, 1.0], "specificity": [0.5, 0.4, 0.6]} for point in points]
-    weights = {"how": "by separation", **weighting.gain(read, VIEW_WEIGHTS)}
+    weights = {"how": "by d'", **weighting.gain(held_out, VIEW_WEIGHTS)}
     band = {"low": 0.1, "high": 0.4, "coverage": 0.7, "error": 0.1, "method": "conformal"}
     made = report.report(logits(), MEMBERS, VIEW_WEIGHTS, calibration.PLAIN, points) | found
     return json.loads(json.dumps(made | {"weights": weights, "abstain": band, "default_operating_point": POINT}))
@@ -204,8 +206,8 @@ RECORD = {
 }
 
 
-def test_rates_carry_wilsons_intervals_too(read, found):
-    row = found["readers"]["ensemble"]["all"]
+def test_rates_carry_wilsons_intervals_too(held_out, found):
+    row = found["models"]["ensemble"]["all"]
     for rates in row["operating_points"].values():
         missed, n = rates["missed"], row["n_malignant"]
         theirs = stats.binomtest(n - missed, n).proportion_ci(method="wilson")
@@ -219,14 +221,14 @@ def test_what_members_add_is_said_in_words(whole):
     adds = {name: row["all"]["adds"] for name, row in whole["leave_out"].items()}
     assert adds["member good"]["low"] > 0
     assert f"shown for `good` ({tables.signed(adds['member good'])})" in text
-    assert f"smallest vote is that of `blind`, which adds {tables.signed(adds['member blind'])}" in text
+    assert f"smallest weight is that of `blind`, which adds {tables.signed(adds['member blind'])}" in text
     none = json.loads(json.dumps(whole))
     for name in ("good", "fair", "blind"):
         none["leave_out"][f"member {name}"]["all"]["adds"] = {"value": -0.01, "low": -0.02, "high": 0.01}
     none["leave_out"]["member fair"]["all"]["adds"]["high"] = -0.001
     text = tables.leave_out_text(none)
     assert "shown for none of them" in text
-    assert "Without `fair` (-0.010 (-0.020 to -0.001)) they are read better, by one of 3 such intervals" in text
+    assert "Without `fair` (-0.010 (-0.020 to -0.001)) the AUROC is higher, by one of 3 such intervals" in text
 
 
 def test_thresholds_that_do_not_travel_are_named(whole):
@@ -241,15 +243,15 @@ def test_thresholds_that_do_not_travel_are_named(whole):
     assert "is not shown" not in tables.across_verdict(travels)
     travels["across_sources"]["two"]["miss_10_in_100"]["sensitivity"] = {"value": 0.6, "low": 0.5, "high": 0.7}
     text = tables.across_verdict(travels)
-    assert "wanted 0.9, found 0.600 (0.500–0.700) on two" in text
-    assert "for a sensitivity of 0.95 finds 0.970 (0.960–0.990) on one and" in text
+    assert "wanted 0.9, measured 0.600 (0.500–0.700) on two" in text
+    assert "for a sensitivity of 0.95 reaches 0.970 (0.960–0.990) on one and" in text
     assert "bus-hf calibrate" in text
     assert "one source" in tables.across_verdict(whole | {"across_sources": {}})
 
 
-def test_a_member_card_tells_its_own_figures_and_its_vote(whole):
+def test_a_member_card_tells_its_own_metrics_and_its_weight(whole):
     card = ModelCard(cards.member_card(whole, RECORD, "fair"))
-    assert "vote in the ensemble is 0.430. It adds " in card.text
+    assert "weight in the ensemble is 0.430. It adds " in card.text
     assert tables.points_table(whole, "fair") in card.text
     assert "near zero" not in card.text
     for plot in (*cards.PLOTS, "training_history"):
@@ -259,7 +261,7 @@ def test_a_member_card_tells_its_own_figures_and_its_vote(whole):
     assert cards.PLOTS_NOTE in alone
     assert "of its own lesion map" in alone
     values = {result.metric_value for result in card.data.eval_results}
-    assert whole["readers"]["fair"]["one"]["auroc"]["value"] in values
+    assert whole["models"]["fair"]["one"]["auroc"]["value"] in values
     assert whole["by_source"]["one"]["auroc"]["value"] not in values
 
 
@@ -269,9 +271,9 @@ def test_what_a_member_adds_is_told_with_whether_it_is_shown(whole):
     assert tables.adds_text(shown, "fair") == "It adds +0.020 (+0.010 to +0.030) to the AUROC of the others."
     shown["leave_out"]["member fair"]["all"]["adds"]["low"] = -0.01
     assert "No gain from this member is shown" in tables.adds_text(shown, "fair")
-    assert "read better" not in tables.adds_text(shown, "fair")
+    assert "AUROC is higher" not in tables.adds_text(shown, "fair")
     shown["leave_out"]["member fair"]["all"]["adds"] |= {"low": -0.02, "high": -0.001}
-    assert "Without it they are read better, by one of 3 such intervals" in tables.adds_text(shown, "fair")
+    assert "Without it the AUROC is higher, by one of 3 such intervals" in tables.adds_text(shown, "fair")
     assert tables.adds_text(shown, "unknown") == ""
 
 
@@ -285,12 +287,12 @@ def test_a_silent_member_is_called_silent(whole):
 def test_the_ensemble_card_holds_every_table(whole):
     text = cards.ensemble_card(whole, "bus", dict.fromkeys(MEMBERS, RECORD))
     for table in (
-        tables.readers_table(whole),
+        tables.models_table(whole),
         tables.rates_table(whole),
         tables.comparison_text(whole),
         tables.leave_out_table(whole),
         tables.leave_out_text(whole),
-        tables.readers_title(whole),
+        tables.models_title(whole),
         tables.across_text(whole),
         tables.across_verdict(whole),
         tables.abstention_text(whole),

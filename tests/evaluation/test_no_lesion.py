@@ -8,7 +8,7 @@ from bus_hf.reporting import tables
 def test_the_peak_leaves_out_five_in_a_hundred_lesions_at_most():
     rng = np.random.default_rng(0)
     peaks, has_lesion = rng.uniform(0.5, 1, 400), np.arange(400) % 4 != 0
-    found = no_lesion.found_peak(peaks, has_lesion, 0.3)
+    found = no_lesion.fit_found_peak(peaks, has_lesion, 0.3)
     assert (peaks[has_lesion] < found).mean() <= 0.05
     # A little higher would be too many.
     assert (peaks[has_lesion] < found + 0.02).mean() > 0.05
@@ -16,7 +16,7 @@ def test_the_peak_leaves_out_five_in_a_hundred_lesions_at_most():
 
 @pytest.mark.parametrize(("n", "peak"), [(10, 0.99), (400, 0.2)])
 def test_the_peak_is_never_lower_than_that_of_the_box(n, peak):
-    assert no_lesion.found_peak(np.full(n, peak), np.ones(n, bool), 0.6) == 0.6
+    assert no_lesion.fit_found_peak(np.full(n, peak), np.ones(n, bool), 0.6) == 0.6
 
 
 def test_an_image_without_a_lesion_needs_more_to_be_predicted_malignant():
@@ -33,7 +33,7 @@ def test_the_measure_counts_what_the_rule_changes():
     peaks = np.array([0.99, 0.3, 0.99, 0.3, 0.3, 0.99])
     kinds = np.array(["malignant", "malignant", "benign", "normal", "normal", "benign"])
     measured = no_lesion.measure(
-        y_true, logits, peaks, kinds, np.arange(6), found=0.8, threshold=-1.0, without_lesion=1.0
+        y_true, logits, peaks, kinds, np.arange(6), found_peak=0.8, threshold=-1.0, without_lesion=1.0
     )
     assert measured["pathologies"]["normal"] == {
         "n": 2,
@@ -54,9 +54,9 @@ def test_words_hold_without_normals_with_few_lesions_and_without_a_band(n, fitte
     y_true, logits, peaks = np.arange(n + normals) % 2, rng.normal(size=n + normals), rng.uniform(0, 1, n + normals)
     kinds = np.where(y_true == 1, "malignant", "benign")
     kinds[n:], y_true[n:] = "normal", 0
-    found = no_lesion.found_peak(peaks, kinds != "normal", 0.02)
+    found = no_lesion.fit_found_peak(peaks, kinds != "normal", 0.02)
     measured = no_lesion.measure(
-        y_true, logits, peaks, kinds, np.arange(len(kinds)), found=found, threshold=-1.0, without_lesion=1.0
+        y_true, logits, peaks, kinds, np.arange(len(kinds)), found_peak=found, threshold=-1.0, without_lesion=1.0
     )
     assert no_lesion.fitted(measured) == fitted
     assert (found == 0.02) == (not fitted)

@@ -131,14 +131,6 @@ def test_joined_logits_are_looked_at_again(tmp_path):
         fold_report.stored(tmp_path / "report")
 
 
-def test_a_trial_that_diverged_is_in_no_table(tmp_path, capsys):
-    (tmp_path / "baseline").mkdir()
-    (tmp_path / "baseline" / "change.txt").write_text("none\n")
-    logits(logit_0=np.nan).to_parquet(tmp_path / "baseline" / "s.parquet")
-    assert main(["trials", str(tmp_path)]) == 2
-    assert "not finite" in capsys.readouterr().err
-
-
 def test_a_history_that_is_not_finite_is_refused(tmp_path):
     (tmp_path / "history.json").write_text('[{"loss": NaN}]')
     with pytest.raises(BusError, match=r"\[0\]\.loss is NaN"):

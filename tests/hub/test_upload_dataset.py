@@ -140,7 +140,7 @@ def test_training_streams_from_the_hub_and_pushes_its_member(pushed, hub, client
     assert yaml.safe_load(card.split("---")[1])["library_name"] == "timm"
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert f"trained on {record['n_train']} images" in card
-    assert "vote in the ensemble" not in card
+    assert "weight in the ensemble" not in card
     # So few held-out images carry no figure, and the card says so.
     assert re.search(r"None: there are \d+ malignant patients or lesions, and a calibration needs 10", card)
     assert "AUROC" not in card

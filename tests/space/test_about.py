@@ -35,7 +35,7 @@ def test_the_whole_is_told(beside):
         "What it was trained on",
         "What was measured",
         "Operating points",
-        "Votes",
+        "Weights",
         "Lesion-type classifier",
     ):
         assert f"# {heading}" in text
@@ -66,7 +66,7 @@ def test_a_partial_report_stops_nothing(beside, name):
 
 def test_what_is_left_of_a_partial_report_is_told(beside):
     report = json.loads((beside / "report.json").read_text())
-    del report["readers"], report["disagreement"]
+    del report["models"], report["disagreement"]
     (beside / "report.json").write_text(json.dumps(report))
     text = about(str(beside))
     assert "### Operating points" in text
