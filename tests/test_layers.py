@@ -30,7 +30,7 @@ ROOMS = (
     ("views",),
     ("config",),
     ("labels", "probabilities", "tensors"),
-    ("strict_json", "files", "text", "filenames"),
+    ("strict_json", "files", "text", "filenames", "hub_errors"),
     ("errors",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
