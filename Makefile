@@ -62,17 +62,17 @@ format: $(EVERYTHING) ## put the code in the project's format
 figures: $(EVERYTHING) ## every figure, plot and card again from the stored out-of-fold logits, without training
 	@$(MAKE) --no-print-directory -j 2 figures-ensemble figures-reports figures-log
 	@# README.md is written by one after the other.
-	@$(BIN)/python -m bus_hf.cli folds --again reports/lite0-folds --readme README.md > /dev/null
+	@$(BIN)/python -m bus_hf.cli build report --again reports/lite0-folds --readme README.md > /dev/null
 	@$(BIN)/python -m bus_hf.cli trials --thresholds steps-lesion5 --log README.md > /dev/null
 	@echo "[figures] done"
 
 figures-ensemble: $(EVERYTHING)
 	@echo "[figures] checkpoints/ and README.md"
-	@$(BIN)/python -m bus_hf.cli figures checkpoints --readme README.md > /dev/null
+	@$(BIN)/python -m bus_hf.cli build figures checkpoints --readme README.md > /dev/null
 
 figures-reports: $(EVERYTHING)
 	@echo "[figures] reports/"
-	@for report in $(filter-out reports/lite0-folds/, $(wildcard reports/*/)); do $(BIN)/python -m bus_hf.cli folds --again "$$report" > /dev/null || exit; done
+	@for report in $(filter-out reports/lite0-folds/, $(wildcard reports/*/)); do $(BIN)/python -m bus_hf.cli build report --again "$$report" > /dev/null || exit; done
 
 figures-log: $(EVERYTHING)
 	@echo "[figures] tables of LOG.md"
@@ -91,7 +91,7 @@ docs: $(EVERYTHING) ## docs/hub.md again, with what its commands print
 	@$(BIN)/python -m tests.hub.document
 
 ensemble: $(EVERYTHING) ## train every member of configs/ensemble.yaml on DATA and write the ensemble: hours, goes on where it stopped
-	@$(BIN)/python -m bus_hf.cli ensemble configs/ensemble.yaml --data $(DATA) $(ARGS)
+	@$(BIN)/python -m bus_hf.cli build ensemble configs/ensemble.yaml --data $(DATA) $(ARGS)
 
 reports: $(EVERYTHING) ## train the networks of reports/ once a fold on DATA and measure them: hours, goes on where it stopped
 	@for name in lite0-folds busi3; do \
@@ -99,7 +99,7 @@ reports: $(EVERYTHING) ## train the networks of reports/ once a fold on DATA and
 	    test -f runs/$$name-$$fold/run.json || $(BIN)/accelerate launch train_accelerate.py --config configs/$$name.yaml \
 	      --data $(DATA) --fold $$fold --output runs/$$name-$$fold || exit; \
 	  done; \
-	  $(BIN)/python -m bus_hf.cli folds $$(echo runs/$$name-[0-4]) --to reports/$$name || exit; \
+	  $(BIN)/python -m bus_hf.cli build report $$(echo runs/$$name-[0-4]) --to reports/$$name || exit; \
 	done
 
 setup: $(EVERYTHING) ## install everything for serving, training, tests and lint

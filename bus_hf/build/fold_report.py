@@ -119,7 +119,7 @@ def counted(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
 def stored(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
     """Logits, but for images `left_out`, and records that `join` wrote into `folder`; BusError where there are none."""
     if not (folder / LOGITS).is_file() or not (folder / TRAINING).is_file():
-        raise BusError("there is no report here", where=folder, remedy="give a folder that bus-hf folds wrote")
+        raise BusError("there is no report here", where=folder, remedy="give a folder that bus-hf build report wrote")
     return counted(stored_logits.read(folder / LOGITS), folder), _told(folder / TRAINING)
 
 

@@ -7,9 +7,10 @@ import logging
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bus_hf.errors import BusError
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 _BY_LESION = "where a patient has lesions of both labels, name the lesion of each image in a column lesion"
 
-# Without a terminal, progress is told so often.
-_SECONDS = 10
-
 
 def subcommand(commands: Any, name: str, summary: str, examples: str, notes: str) -> argparse.ArgumentParser:
     """Add a subcommand whose help shows `summary`, its flags, `examples` as they are and `notes` as a paragraph."""
@@ -36,6 +34,14 @@ def subcommand(commands: Any, name: str, summary: str, examples: str, notes: str
         epilog=f"examples:\n{examples}\n\n{textwrap.fill(notes, 96)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def group(commands: Any, name: str, summary: str, examples: str, notes: str, members: Mapping[str, ModuleType]) -> None:
+    """Add a group of subcommands, such as `push`, with a help as in `subcommand`; each member module has an `add`."""
+    command = subcommand(commands, name, summary, examples, notes)
+    below = command.add_subparsers(title="commands", metavar="WHAT", dest="what", required=True)
+    for module in members.values():
+        module.add(below)
 
 
 def ensemble_flags(command: argparse.ArgumentParser) -> None:
@@ -171,19 +177,26 @@ class _Notes(logging.Handler):
 Item = TypeVar("Item")
 
 
-def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """Hand on items, showing how many of the images are done: as a bar on a terminal, else as a line now and then."""
+def progress(items: Iterable[Item], total: int, what: str, every: float = 10) -> Iterator[Item]:
+    """Hand on items, showing how many of the images are done: as a bar on a terminal, else as a line now and then.
+
+    Args:
+        items: one an image.
+        total: their number.
+        what: what is being done with them, as "reading".
+        every: seconds between two lines.
+    """
     from tqdm import tqdm
 
     if sys.stderr.isatty():
         yield from tqdm(items, total=total, desc=what, unit="image")
         return
     print(f"{what} {total} images ...", file=sys.stderr, flush=True)
-    told = time.monotonic()
+    last = time.monotonic()
     for count, item in enumerate(items, start=1):
         yield item
-        if time.monotonic() - told > _SECONDS and count < total:
-            told = time.monotonic()
+        if time.monotonic() - last > every and count < total:
+            last = time.monotonic()
             print(f"{what}: {count} of {total} images", file=sys.stderr, flush=True)
 
 

@@ -207,7 +207,7 @@ def parse(data: Any) -> Ensemble:
     if isinstance(schema, int) and not isinstance(schema, bool) and schema < SCHEMA:
         raise BusError(
             f"schema {schema} is older than this bus_hf reads ({SCHEMA})",
-            remedy="write the ensemble again with bus-hf assemble, or read it with the version that wrote it",
+            remedy="write the ensemble again with bus-hf build ensemble, or read it with the version that wrote it",
         )
     ensemble = typed(data, Ensemble, "")
     _check(ensemble)

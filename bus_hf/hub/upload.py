@@ -98,7 +98,7 @@ def push(
     *,
     private: bool = False,
     revision: str | None = None,
-    said: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> tuple[Pushed, ...]:
     """Push an ensemble folder: its members, then the manifest that pins them. What is there already is not sent again.
 
@@ -107,7 +107,7 @@ def push(
         repo_id: as for `plan`.
         private: make new repositories private; those that exist stay as they are.
         revision: branch to push to, made where it is missing; None: main.
-        said: told a line before each upload.
+        report: called with a line before each upload.
 
     Returns:
         The commit of each repository, the ensemble's last.
@@ -120,8 +120,8 @@ def push(
     manifest = read_manifest(folder)
     done = []
     for upload in uploads[:-1]:
-        if said:
-            said(f"{upload.repo_id}: {len(upload.files)} files, {upload.size / 1e6:.1f} MB")
+        if report:
+            report(f"{upload.repo_id}: {len(upload.files)} files, {upload.size / 1e6:.1f} MB")
         done.append(send(upload, private, revision))
     kept = [
         dataclasses.replace(member, path=None, repo_id=pushed.repo_id, revision=pushed.commit)
@@ -135,8 +135,8 @@ def push(
     )
     text = json.dumps(dataclasses.asdict(pinned), indent=2, ensure_ascii=False) + "\n"
     last = dataclasses.replace(uploads[-1], files=uploads[-1].files | {MANIFEST: text.encode()})
-    if said:
-        said(f"{last.repo_id}: {len(last.files)} files, {last.size / 1e6:.1f} MB")
+    if report:
+        report(f"{last.repo_id}: {len(last.files)} files, {last.size / 1e6:.1f} MB")
     return (*done, send(last, private, revision))
 
 

@@ -1,4 +1,4 @@
-"""A data set to the Hub: Parquet shards with groups and folds, and a card whose figures come from the data."""
+"""A data set to the Hub: Parquet shards with groups and folds, and a card whose counts come from the data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bus_hf.errors import BusError
-from bus_hf.hub.outgoing import require_outgoing, require_own_files
+from bus_hf.hub.outgoing import require_own_files
+from bus_hf.hub.project import HOME, project_files
 from bus_hf.hub.upload import Pushed, Upload, checked, send
 
 if TYPE_CHECKING:
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 # The source whose own licence allows to pass it on; only its layout tells patients and BI-RADS.
 _FREE = "busbra"
 FOLDS = 5
-_SHARD_BYTES = 400_000_000
+_CARD = "dataset_card/README.md"
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
 def prepare(*roots: str | Path, label_set: str = "malignancy") -> tuple[datasets.DatasetDict, Audit]:
-    """Read data, join near-duplicates into groups and deal folds.
+    """Read data, join near-duplicates into groups and assign folds.
 
     Args:
         roots: as for `bus_hf.data.dataset.load`.
@@ -83,7 +84,8 @@ def plan(
     *,
     label_set: str = "malignancy",
     may_redistribute: bool = False,
-    root: Path | None = None,
+    shard_bytes: int = 400_000_000,
+    home: Path = HOME,
 ) -> Upload:
     """What a push of a data set uploads; shards are written into `folder`, and nothing is sent.
 
@@ -93,17 +95,14 @@ def plan(
         folder: an empty one for the shards; it has to outlast the push.
         label_set: as for `prepare`.
         may_redistribute: the caller says that every source may be passed on.
-        root: a clone of this project, for the card; None: the one that this package lies in.
+        shard_bytes: most bytes of a Parquet shard, before compression.
+        home: the folder that holds the package, a clone or site-packages, for the card.
 
     Raises:
         BusError: no Hub id, data that cannot be read, or a source whose terms do not allow to pass it on, unconfirmed.
     """
     checked(repo_id)
-    root = root or Path(__file__).resolve().parents[2]
-    card = root / "dataset_card" / "README.md"
-    require_outgoing(root, "dataset_card/README.md")
-    if not card.is_file():
-        raise BusError("it is not here", where=card, remedy="push the data set from a clone of the project")
+    card = project_files([_CARD], home)[_CARD]
     splits, result = prepare(*roots, label_set=label_set)
     bound = sorted(
         {
@@ -121,7 +120,7 @@ def plan(
         )
     files: dict[str, Path | bytes] = {}
     for name, part in splits.items():
-        count = max(1, -(-_bytes(part) // _SHARD_BYTES))
+        count = max(1, -(-_bytes(part) // shard_bytes))
         for number in range(count):
             path = folder / f"{name}-{number:05d}-of-{count:05d}.parquet"
             part.shard(count, number, contiguous=True).to_parquet(path)
@@ -152,7 +151,7 @@ def _bytes(part: datasets.Dataset) -> int:
 
 
 _INTRO = """\
-Breast-ultrasound images with lesion masks, labels, groups and folds, as `bus-hf push-dataset` wrote them.
+Breast-ultrasound images with lesion masks, labels, groups and folds, as `bus-hf push dataset` wrote them.
 
 ```python
 from datasets import load_dataset

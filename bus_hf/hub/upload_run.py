@@ -18,7 +18,7 @@ from bus_hf.hub.upload import Pushed, push_member
 from bus_hf.reporting import cards, multiclass
 
 # All that a push reads of a run.
-_FILES = (
+FILES = (
     RUN,
     HISTORY,
     LOGITS,
@@ -70,7 +70,7 @@ def push_run(output: str | Path, repo_id: str, *, private: bool = False) -> Push
 
 def _copied(run: Path, target: Path) -> Path:
     """Copy the files of a run that a push reads, and no other; what is no regular file is a BusError."""
-    for name, path in outgoing(run, (), _FILES).items():
+    for name, path in outgoing(run, (), FILES).items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target / name, follow_symlinks=False)
     return target
