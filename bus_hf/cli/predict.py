@@ -19,6 +19,7 @@ from bus_hf.text import csv_cell, printable
 if TYPE_CHECKING:
     from bus_hf.inference.detector import BreastCancerDetector
     from bus_hf.inference.prediction import Failure, Prediction
+    from bus_hf.views import Box
 
 _EXAMPLES = """\
   bus-hf predict scan.png
@@ -172,9 +173,7 @@ def _results(
         yield result
 
 
-def _one(
-    detector: BreastCancerDetector, path: Path, roi: Sequence[float], settings: dict[str, Any]
-) -> Prediction | Failure:
+def _one(detector: BreastCancerDetector, path: Path, roi: Box, settings: dict[str, Any]) -> Prediction | Failure:
     from bus_hf.data.images import read_image
     from bus_hf.inference.prediction import Failure
 

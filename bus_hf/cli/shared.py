@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bus_hf.data.dataset import Case
+    from bus_hf.views import Box
 
 _BY_LESION = "where a patient has lesions of both labels, name the lesion of each image in a column lesion"
 
@@ -65,15 +66,14 @@ def open_detector(given: argparse.Namespace) -> Any:
     )
 
 
-def box(text: str) -> tuple[float, ...]:
-    """Parse `left,top,width,height`."""
+def box(text: str) -> Box:
+    """The lesion box of a flag, `left,top,width,height`."""
+    from bus_hf.views import parse_box
+
     try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) != 4:
-        raise argparse.ArgumentTypeError(f"'{text}' is no box; give left,top,width,height in pixels, as 120,80,60,40")
-    return values
+        return parse_box(text)
+    except BusError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def labels_flag(command: argparse.ArgumentParser) -> None:

@@ -92,10 +92,9 @@ def _mask(given: argparse.Namespace, shape: tuple[int, ...]) -> np.ndarray | Non
 def _lesion(given: argparse.Namespace, image: np.ndarray, mask: np.ndarray | None) -> tuple[Box | None, str]:
     """The lesion's box and a word on where it is from."""
     from bus_hf.training.augmentation import mask_box
-    from bus_hf.views import Box
 
     if given.roi is not None:
-        asked = Box(*given.roi).clipped((image.shape[0], image.shape[1]))
+        asked = given.roi.clipped((image.shape[0], image.shape[1]))
         if asked is None:
             raise BusError(
                 "the box of --roi lies outside of the image",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bus_hf import views
 from bus_hf.data.images import Scan, read_scan
 from bus_hf.ensemble.manifest import OperatingPoint
 from bus_hf.errors import BusError
@@ -207,16 +208,6 @@ def parse_box(given: object) -> Box | None:
     if given is None or (isinstance(given, str) and not given.strip()):
         return None
     try:
-        if isinstance(given, str):
-            left, top, width, height = map(float, given.replace(";", ",").split(","))
-        elif isinstance(given, list) and not any(isinstance(one, bool | str) for one in given):
-            left, top, width, height = map(float, given)
-        else:
-            raise TypeError
-    except (TypeError, ValueError, OverflowError):
-        said = f"'{str(given)[:40]}'" if isinstance(given, str | list) else "what stands there"
-        raise WrongRequestError(
-            f"{said} is no lesion box",
-            remedy="write left, top, width and height in pixels, such as 120, 80, 60, 40, or leave it empty",
-        ) from None
-    return Box(left, top, width, height)
+        return views.parse_box(given)
+    except BusError as error:
+        raise WrongRequestError(error.what, remedy=f"{error.remedy}, or leave it empty") from None
