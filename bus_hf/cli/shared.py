@@ -52,7 +52,9 @@ def ensemble_flags(command: argparse.ArgumentParser) -> None:
         metavar="FOLDER_OR_ID",
         help="ensemble folder or Hub id (default: $BUS_HF_ENSEMBLE, else the embedded checkpoints)",
     )
-    command.add_argument("--light", action="store_true", help="let only the ensemble's light member vote: quicker")
+    command.add_argument(
+        "--light", action="store_true", help="run inference with the ensemble's light member alone: quicker"
+    )
     command.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
 
 
@@ -92,7 +94,7 @@ def load_cases(
     """Decode every image of folders or Hub data sets, or of one folder whose labels stand in a table.
 
     Returns:
-        All cases, those of a test split too, and whether images were left out; what is odd is told on stderr.
+        All cases, those of a test split too, and whether images were excluded; what is odd is told on stderr.
     """
     if table is not None and len(data) != 1:
         raise BusError(
@@ -102,10 +104,10 @@ def load_cases(
     logger = logging.getLogger("bus_hf.data")
     logger.addHandler(notes)
     try:
-        found = _labelled_folders(data, label_set) if table is None else _labelled_by(Path(data[0]), table)
+        cases = _labelled_folders(data, label_set) if table is None else _labelled_by(Path(data[0]), table)
     finally:
         logger.removeHandler(notes)
-    return found, notes.left_out
+    return cases, notes.left_out
 
 
 def _labelled_folders(data: Sequence[str], label_set: str) -> list[Case]:
@@ -128,11 +130,11 @@ def _labelled_by(folder: Path, table: Path) -> list[Case]:
 def grouped(cases: Sequence[Case], keep_conflicts: bool = False) -> list[tuple[Case, str]]:
     """Cases with their groups: patients and near-duplicates.
 
-    A lesion, or a patient whose lesions are not told apart, with both labels is left out, and that is told on stderr.
+    A lesion, or a patient whose lesions are not told apart, with both labels is excluded, and that is told on stderr.
     A patient may have lesions of both labels, and is one group all the same.
 
     Raises:
-        BusError: every case is left out.
+        BusError: every case is excluded.
     """
     from bus_hf.data.duplicates import Pair, conflicting, join_groups, near_duplicates
 
@@ -156,7 +158,7 @@ def grouped(cases: Sequence[Case], keep_conflicts: bool = False) -> list[tuple[C
         )
     if len(kept) < len(cases):
         print(
-            f"bus-hf: {len(cases) - len(kept)} images are left out: {len(contradicting)} patients, lesions or sets of "
+            f"bus-hf: {len(cases) - len(kept)} images are excluded: {len(contradicting)} patients, lesions or sets of "
             f"near-duplicates have both labels; {_BY_LESION}.",
             file=sys.stderr,
         )
@@ -222,18 +224,18 @@ def images_in(folder: Path, without: Path | None = None) -> Found:
     masks: list[Path] = []
     lost: list[BusError] = []
     packed: list[BusError] = []
-    for found in walk(folder, lambda below: below.resolve() != skipped):
-        files = [path for path in found.files if is_image_name(path)]
-        within = found.path.relative_to(folder).parts
-        own, beside = ([], files) if any(mask_folder(name) is not None for name in within) else sort_out(files)
-        images += own
+    for entry in walk(folder, lambda below: below.resolve() != skipped):
+        files = [path for path in entry.files if is_image_name(path)]
+        within = entry.path.relative_to(folder).parts
+        kept, beside = ([], files) if any(mask_folder(name) is not None for name in within) else sort_out(files)
+        images += kept
         masks += beside
         packed += [
             BusError("this is a packed folder", where=path, remedy="unzip it")
-            for path in found.files
+            for path in entry.files
             if is_archive(path)
         ]
-        lost += [BusError(_broken(path), where=path, remedy="mend or delete it") for path in found.broken]
+        lost += [BusError(_broken(path), where=path, remedy="mend or delete it") for path in entry.broken]
     notes = []
     if masks:
         named = ", ".join(str(path.relative_to(folder)) for path in masks[:3])

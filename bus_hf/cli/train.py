@@ -76,7 +76,7 @@ def run(given: argparse.Namespace) -> int:
     try:
         if member:
             if path:
-                raise BusError("a member is read by its own settings", where="--reread", remedy="leave out --config")
+                raise BusError("a member brings its own settings", where="--reread", remedy="leave out --config")
             from bus_hf.training.rerun import reread
 
             print(f"written: {reread(member, settings)}")

@@ -77,12 +77,12 @@ def plan(folder: str | Path, repo_id: str) -> tuple[Upload, ...]:
     for member in everything:
         home = f"{member.path}/"
         # A lesion head that is not the ensemble's goes too: training can start from it.
-        found = outgoing(
+        sent = outgoing(
             folder,
             [home + name for name in member_files(manifest, member)],
             [home + name for name in ("README.md", manifest.lesion_map.file, *plots)],
         )
-        files: dict[str, Path | bytes] = {name.removeprefix(home): path for name, path in found.items()}
+        files: dict[str, Path | bytes] = {name.removeprefix(home): path for name, path in sent.items()}
         uploads.append(
             Upload(f"{repo_id}-{member.name}", f"{member.name} of {manifest.name} {manifest.version}", files)
         )
@@ -127,11 +127,11 @@ def push(
         dataclasses.replace(member, path=None, repo_id=pushed.repo_id, revision=pushed.commit)
         for member, pushed in zip(parts(manifest, None), done, strict=True)
     ]
-    count, second = len(manifest.members), manifest.lesion_type
+    count, classifier = len(manifest.members), manifest.lesion_type
     pinned = dataclasses.replace(
         manifest,
         members=tuple(kept[:count]),
-        lesion_type=dataclasses.replace(second, member=kept[count]) if second else None,
+        lesion_type=dataclasses.replace(classifier, member=kept[count]) if classifier else None,
     )
     text = json.dumps(dataclasses.asdict(pinned), indent=2, ensure_ascii=False) + "\n"
     last = dataclasses.replace(uploads[-1], files=uploads[-1].files | {MANIFEST: text.encode()})

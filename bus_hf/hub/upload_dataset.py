@@ -50,29 +50,29 @@ def prepare(*roots: str | Path, label_set: str = "malignancy") -> tuple[datasets
         here = root.expanduser()
         if here.is_dir():
             require_own_files(here)
-    found = load(*roots, label_set=label_set)
-    if "train" not in found:
+    loaded = load(*roots, label_set=label_set)
+    if "train" not in loaded:
         raise BusError("there are no images to train on", where=str(roots[0]), remedy="give a training_set too")
-    everything = [case for part in found.values() for case in cases(part)]
+    everything = [case for part in loaded.values() for case in cases(part)]
     result = audit(everything)
-    splits = [name for name, part in found.items() for _ in range(len(part))]
-    apart = {group for group, split in zip(result.groups, splits, strict=True) if split != "train"}
-    out = apart | result.conflicts
-    dealt = [row for row, split in enumerate(splits) if split == "train" and result.groups[row] not in out]
-    groups = [result.groups[row] for row in dealt]
-    strata = [f"{everything[row].source} {everything[row].pathology}" for row in dealt]
-    folds = grouped_folds([everything[row].label for row in dealt], groups, strata, FOLDS)
+    splits = [name for name, part in loaded.items() for _ in range(len(part))]
+    held_out = {group for group, split in zip(result.groups, splits, strict=True) if split != "train"}
+    excluded = held_out | result.conflicts
+    assigned = [row for row, split in enumerate(splits) if split == "train" and result.groups[row] not in excluded]
+    groups = [result.groups[row] for row in assigned]
+    strata = [f"{everything[row].source} {everything[row].pathology}" for row in assigned]
+    folds = grouped_folds([everything[row].label for row in assigned], groups, strata, FOLDS)
     assert_disjoint(folds, groups)
-    of_row: list[int | None] = [None] * len(everything)
-    for row, fold in zip(dealt, folds.tolist(), strict=True):
-        of_row[row] = fold
+    fold_of_row: list[int | None] = [None] * len(everything)
+    for row, fold in zip(assigned, folds.tolist(), strict=True):
+        fold_of_row[row] = fold
     wanted, start, parts = features(label_set), 0, {}
-    for name, part in found.items():
+    for name, part in loaded.items():
         rows = slice(start, start + len(part))
         start += len(part)
         changed = part.remove_columns(["group", "fold"])
         changed = changed.add_column("group", list(result.groups[rows]), feature=wanted["group"])
-        changed = changed.add_column("fold", of_row[rows], feature=wanted["fold"])
+        changed = changed.add_column("fold", fold_of_row[rows], feature=wanted["fold"])
         parts[name] = changed.select_columns(list(wanted)).cast(wanted)
     return datasets.DatasetDict(parts), result
 
@@ -166,7 +166,7 @@ _COLUMNS = {
 
 
 def _card(text: str, repo_id: str, splits: datasets.DatasetDict, result: Audit, files: dict[str, Path | bytes]) -> str:
-    """The project's card of the data with front matter, columns, terms and figures of these splits."""
+    """The project's card of the data with front matter, columns, terms and counts of these splits."""
     from datasets import DatasetInfo, SplitDict, SplitInfo
     from datasets.info import DatasetInfosDict
     from huggingface_hub import DatasetCard
@@ -212,8 +212,8 @@ def _terms(text: str, result: Audit) -> str:
     head, rule, *rows = text[start:end].strip().splitlines()[1:]
     kept = []
     for source in dict.fromkeys(source for source, _ in result.counts):
-        own = [row for row in rows if row.split("|")[1].strip().lower().replace("-", "") == source]
-        kept += own or [
+        known = [row for row in rows if row.split("|")[1].strip().lower().replace("-", "") == source]
+        kept += known or [
             f"| {source} | not known to this project: whoever pushed it says that it may be passed on | – |"
         ]
     return "\n".join([head, rule, *kept])

@@ -436,7 +436,7 @@ def test_evaluate_measures_what_predict_says(tiny_ensemble, collection, tmp_path
     out, err = capsys.readouterr()
     found = json.loads(out)
     # 36 phantoms; the copied one and its twin contradict each other.
-    assert "2 images are left out: 1 patients, lesions or sets of near-duplicates have both labels" in err
+    assert "2 images are excluded: 1 patients, lesions or sets of near-duplicates have both labels" in err
     assert (found["overall"]["n"], found["overall"]["n_malignant"]) == (35, 12)
     assert list(found["by_source"]) == ["hospital-b", "hospital-b without normals"]
     assert sorted(path.name for path in plots.iterdir()) == [

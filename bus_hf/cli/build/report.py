@@ -39,14 +39,14 @@ def run(given: argparse.Namespace) -> int:
 
     if bool(given.runs) == bool(given.again) or bool(given.runs) != bool(given.to):
         raise BusError("build report takes either RUN... with --to, or --again", remedy="see its --help")
-    found, text, records = fold_report.write(given.to or given.again, given.runs)
+    metrics, text, records = fold_report.write(given.to or given.again, given.runs)
     if given.runs:
         print(f"written: {given.to}", file=sys.stderr)
     if given.readme:
         from bus_hf.reporting.cross_validation import first_fold_text
 
-        if "folds" not in found:
+        if "folds" not in metrics:
             raise BusError("metrics of several classes have no such sentence", remedy="leave --readme out")
-        shared.replace_figures(given.readme, first_fold_text(found, records), "folds")
-    print(json.dumps(found, indent=1) if given.json else text)
+        shared.replace_figures(given.readme, first_fold_text(metrics, records), "folds")
+    print(json.dumps(metrics, indent=1) if given.json else text)
     return 0

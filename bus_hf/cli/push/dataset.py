@@ -16,7 +16,7 @@ _EXAMPLES = """\
   bus-hf push dataset DATA/busi DATA/busbra --to owner/breast-ultrasound --private --may-redistribute"""
 _NOTES = """\
 Sent are Parquet shards (image and mask as they are, label, group, fold and what the source knows) and a card whose
-figures come from the data. Near-duplicates are joined into groups before folds are assigned; groups whose classes
+counts come from the data. Near-duplicates are joined into groups before folds are assigned; groups whose classes
 contradict each other get no fold. Sources whose terms do not say that anybody may pass them on need
 --may-redistribute. load_dataset("owner/name") and --data owner/name in training read it back."""
 
