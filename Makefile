@@ -48,9 +48,9 @@ format: $(EVERYTHING) ## put the code in the project's format
 
 figures: $(EVERYTHING) ## every table, plot and card again from the stored logits, without training
 	@echo "[figures] checkpoints/, reports/, research/ and README.md"
-	@$(BIN)/python -m bus_hf.cli figures checkpoints --readme README.md > /dev/null
-	@$(BIN)/python -m bus_hf.cli folds --again reports/lite0-folds --readme README.md > /dev/null
-	@$(BIN)/python -m bus_hf.cli folds --again reports/busi3 > /dev/null
+	@$(BIN)/python -m bus_hf.cli build figures checkpoints --readme README.md > /dev/null
+	@$(BIN)/python -m bus_hf.cli build report --again reports/lite0-folds --readme README.md > /dev/null
+	@$(BIN)/python -m bus_hf.cli build report --again reports/busi3 > /dev/null
 	@$(BIN)/python -m research tables --readme README.md
 	@echo "[figures] done"
 
@@ -59,7 +59,7 @@ docs: $(EVERYTHING) ## README.md and docs/ again, with what their commands print
 	@$(BIN)/python -m tests.pages
 
 ensemble: $(EVERYTHING) ## train every member of configs/ensemble.yaml on DATA and write the ensemble: hours, goes on where it stopped
-	@$(BIN)/python -m bus_hf.cli ensemble configs/ensemble.yaml --data $(DATA) $(ARGS)
+	@$(BIN)/python -m bus_hf.cli build ensemble configs/ensemble.yaml --data $(DATA) $(ARGS)
 
 reports: $(EVERYTHING) ## train the networks of reports/ once a fold on DATA and measure them: hours, goes on where it stopped
 	@for name in lite0-folds busi3; do \
@@ -67,7 +67,7 @@ reports: $(EVERYTHING) ## train the networks of reports/ once a fold on DATA and
 	    test -f runs/$$name-$$fold/run.json || $(BIN)/accelerate launch train_accelerate.py --config configs/$$name.yaml \
 	      --data $(DATA) --fold $$fold --output runs/$$name-$$fold || exit; \
 	  done; \
-	  $(BIN)/python -m bus_hf.cli folds $$(echo runs/$$name-[0-4]) --to reports/$$name || exit; \
+	  $(BIN)/python -m bus_hf.cli build report $$(echo runs/$$name-[0-4]) --to reports/$$name || exit; \
 	done
 
 setup: $(EVERYTHING) ## install everything for serving, training, tests and lint

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from bus_hf.errors import BusError
+
 GLOBAL_VIEWS = ("whole", "flip", "wider")
 LESION_CROPS = ("lesion", "around")
 VIEWS = GLOBAL_VIEWS + LESION_CROPS
@@ -49,6 +51,25 @@ class Box(NamedTuple):
         if right - left < 1 or bottom - top < 1:
             return None
         return Box(left, top, right - left, bottom - top)
+
+
+def parse_box(given: object) -> Box:
+    """The box that somebody wrote: "left, top, width, height" in pixels of the image, or a list of these four numbers.
+
+    Raises:
+        BusError: it is something else.
+    """
+    try:
+        if isinstance(given, str):
+            return Box(*map(float, given.replace(";", ",").split(",")))
+        if isinstance(given, list) and not any(isinstance(side, bool | str) for side in given):
+            return Box(*map(float, given))
+    except (TypeError, ValueError, OverflowError):
+        pass
+    shown = f"'{str(given)[:40]}'" if isinstance(given, str | list) else "this"
+    raise BusError(
+        f"{shown} is no lesion box", remedy="write left, top, width and height in pixels, such as 120, 80, 60, 40"
+    )
 
 
 @dataclass(frozen=True)

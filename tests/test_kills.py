@@ -126,7 +126,7 @@ def read_again(home, output):
 
 def folds(home):
     runs = [str(home / "two"), str(home / "third")]
-    return main(["folds", *runs, "--to", str(home / "report"), "--readme", str(home / "README.md")])
+    return main(["build", "report", *runs, "--to", str(home / "report"), "--readme", str(home / "README.md")])
 
 
 def of(*arguments):

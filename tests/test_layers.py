@@ -32,7 +32,7 @@ ROOMS = (
     ("views",),
     ("config",),
     ("labels", "probabilities", "tensors"),
-    ("validation", "files", "text", "filenames"),
+    ("validation", "files", "text", "filenames", "hub_errors"),
     ("errors",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

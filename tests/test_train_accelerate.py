@@ -66,7 +66,7 @@ def test_a_run_ends_with_the_command_that_goes_on(flags, tmp_path, monkeypatch, 
 
 def test_the_run_whose_boxes_were_taken_comes_first(tmp_path):
     told = training._what_next(TrainConfig(output="runs/b c", boxes="runs/light/out_of_fold.parquet"))
-    assert "next: bus-hf assemble runs/light 'runs/b c' --to my_ensemble " in told
+    assert "next: bus-hf build ensemble runs/light 'runs/b c' --to my_ensemble " in told
 
 
 @pytest.mark.parametrize("epochs", [0, 1])

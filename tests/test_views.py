@@ -7,7 +7,20 @@ import cv2
 import numpy as np
 import pytest
 
-from bus_hf.views import GLOBAL_VIEWS, LESION_CROPS, VIEWS, Box, Window, cut, find_box, merge, uncut, window
+from bus_hf.errors import BusError
+from bus_hf.views import (
+    GLOBAL_VIEWS,
+    LESION_CROPS,
+    VIEWS,
+    Box,
+    Window,
+    cut,
+    find_box,
+    merge,
+    parse_box,
+    uncut,
+    window,
+)
 
 SHAPES = [(240, 320), (321, 200), (97, 97), (33, 400), (40, 37)]
 BOX = Box(60.0, 50.0, 70.0, 40.0)
@@ -282,3 +295,16 @@ def test_clipped_boxes_stay_inside_and_vanish_outside():
     assert Box(10, 10, 20, 20).clipped((100, 50)) == Box(10, 10, 20, 20)
     assert Box(60, 10, 20, 20).clipped((100, 50)) is None
     assert Box(-19.5, 10, 20, 20).clipped((100, 50)) is None
+
+
+@pytest.mark.parametrize("given", ["120,80,60,40", " 120; 80; 60 ;40", [120, 80, 60, 40.0]])
+def test_a_box_is_parsed(given):
+    assert parse_box(given) == Box(120, 80, 60, 40)
+
+
+@pytest.mark.parametrize(
+    "given", ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", [1, 2, 3], [1, 2, 3, True], [1, 2, 3, 10**400], 0]
+)
+def test_what_is_no_box_is_one_sentence(given):
+    with pytest.raises(BusError, match="is no lesion box; write left, top, width and height in pixels"):
+        parse_box(given)

@@ -105,7 +105,7 @@ def counted(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
 def stored(folder: Path) -> tuple[pd.DataFrame, tuple[RunRecord, ...]]:
     """Logits, but for images `excluded`, and records that `join` wrote into `folder`; BusError where there are none."""
     if not (folder / LOGITS).is_file() or not (folder / TRAINING).is_file():
-        raise BusError("there is no report here", where=folder, remedy="give a folder that bus-hf folds wrote")
+        raise BusError("there is no report here", where=folder, remedy="give a folder that bus-hf build report wrote")
     return counted(stored_logits.read(folder / LOGITS), folder), read_folds(folder)
 
 

@@ -25,7 +25,7 @@ _EXAMPLES = """\
   bus-hf audit DATA/busi --no-sheet --card dataset_card/README.md"""
 _NOTES = """\
 Near-duplicates are images of one scan that were exported, cropped, marked or saved more than once. Training keeps them
-in one fold, and leaves out groups whose images contradict each other's class. The contact sheet shows the pairs side by
+in one fold, and excludes groups whose images contradict each other's class. The contact sheet shows the pairs side by
 side, best first, for you to judge."""
 
 _SHOWN = 20
@@ -58,10 +58,10 @@ def add(commands: Any) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Audit the joined data; 1 where images were left out, which is told on stderr."""
+    """Audit the joined data; 1 where images were excluded, which is told on stderr."""
     from bus_hf.data.duplicates import audit, contact_sheet, counts_table
 
-    everything, left_out = shared.load_cases(given.data, table=given.labels)
+    everything, incomplete = shared.load_cases(given.data, table=given.labels)
     print("comparing the images ...", file=sys.stderr)
     result = audit(everything)
     if given.csv:
@@ -78,7 +78,7 @@ def run(given: argparse.Namespace) -> int:
         for path in (given.csv, given.sheet if result.pairs and not given.no_sheet else None):
             if path:
                 print(f"written: {path}", file=sys.stderr)
-    return 1 if left_out else 0
+    return 1 if incomplete else 0
 
 
 def _report(result: Audit, limit: int) -> list[str]:
@@ -99,7 +99,7 @@ def _report(result: Audit, limit: int) -> list[str]:
         f"{len(result.identical)} sets of images are the same to the bit",
     ]
     for group in sorted(result.conflicts):
-        members = ", ".join(result.names[row] for row, own in enumerate(result.groups) if own == group)
+        members = ", ".join(result.names[row] for row, other in enumerate(result.groups) if other == group)
         lines.append(f"  classes contradict each other: {members}")
     if result.pairs:
         lines += ["", "likeness  pair"]
@@ -126,7 +126,7 @@ def _as_json(result: Audit) -> dict[str, Any]:
         ],
         "near_duplicate_groups": [[result.names[row] for row in rows] for rows in paired_groups(result).values()],
         "conflicting_groups": [
-            [result.names[row] for row, own in enumerate(result.groups) if own == group]
+            [result.names[row] for row, other in enumerate(result.groups) if other == group]
             for group in sorted(result.conflicts)
         ],
         "identical": [list(names) for names in result.identical],

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bus_hf.cli import shared
-from bus_hf.ensemble.folder import read_manifest
 from bus_hf.errors import BusError
 
 if TYPE_CHECKING:
@@ -49,6 +48,7 @@ def run(given: argparse.Namespace) -> int:
 
     from bus_hf.build import site_calibration
     from bus_hf.ensemble import download
+    from bus_hf.ensemble.folder import read_manifest
     from bus_hf.inference.detector import BreastCancerDetector
     from bus_hf.reporting import site
     from bus_hf.space.shared_detector import default_ensemble

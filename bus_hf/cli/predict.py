@@ -19,6 +19,7 @@ from bus_hf.text import csv_cell, printable
 if TYPE_CHECKING:
     from bus_hf.inference.detector import BreastCancerDetector
     from bus_hf.inference.prediction import Failure, Prediction
+    from bus_hf.views import Box
 
 _EXAMPLES = """\
   bus-hf predict scan.png
@@ -141,12 +142,12 @@ def _expand(inputs: Sequence[str], heatmaps: Path | None) -> tuple[list[Path], d
         if not given.is_dir():
             paths[given] = None
             continue
-        found = shared.images_in(given, heatmaps)
-        paths |= dict.fromkeys(found.images)
-        for note in found.notes:
+        listed = shared.images_in(given, heatmaps)
+        paths |= dict.fromkeys(listed.images)
+        for note in listed.notes:
             print(f"bus-hf: {printable(note)}", file=sys.stderr)
-        failed |= {sentence: sentence for sentence in found.lost}
-        if not found.images and not found.lost:
+        failed |= {sentence: sentence for sentence in listed.lost}
+        if not listed.images and not listed.lost:
             error = BusError(
                 "the folder holds no images", where=given, remedy="give PNG, JPEG, TIFF, BMP or WebP files"
             )
@@ -172,9 +173,7 @@ def _results(
         yield result
 
 
-def _one(
-    detector: BreastCancerDetector, path: Path, roi: Sequence[float], settings: dict[str, Any]
-) -> Prediction | Failure:
+def _one(detector: BreastCancerDetector, path: Path, roi: Box, settings: dict[str, Any]) -> Prediction | Failure:
     from bus_hf.data.images import read_image
     from bus_hf.inference.prediction import Failure
 
@@ -203,17 +202,17 @@ def _show(row: dict[str, Any], as_json: bool) -> None:
         tqdm.write(f"bus-hf: {printable(row['error'])}", file=sys.stderr)
     else:
         box = "no lesion found" if row["box"] is None else "box " + ",".join(f"{side:.0f}" for side in row["box"])
-        chance, name = sentences.percent(row["probability"]), printable(row["name"])
+        probability, name = sentences.percent(row["probability"]), printable(row["name"])
         unusual = f"  ({row['note']})" if row["note"] else ""
-        tqdm.write(f"{row['verdict']:<{_WIDEST}}  {chance:>9}  {box:<20}  {name}{unusual}", file=sys.stdout)
+        tqdm.write(f"{row['verdict']:<{_WIDEST}}  {probability:>9}  {box:<20}  {name}{unusual}", file=sys.stdout)
         if row["lesion_type"]:
             tqdm.write(f"          lesion type: {_classes(row['lesion_type'])}", file=sys.stdout)
-    # A reader at the other end of a pipe sees each result as it comes, and Ctrl-C loses none.
+    # Whoever reads the other end of a pipe sees each result as it comes, and Ctrl-C loses none.
     sys.stdout.flush()
 
 
-def _classes(chances: dict[str, float]) -> str:
-    return ", ".join(f"{name} {sentences.percent(chance)}" for name, chance in chances.items())
+def _classes(probabilities: dict[str, float]) -> str:
+    return ", ".join(f"{name} {sentences.percent(value)}" for name, value in probabilities.items())
 
 
 class _HeatNames:

@@ -7,9 +7,10 @@ import logging
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bus_hf.errors import BusError
@@ -20,11 +21,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bus_hf.data.dataset import Case
+    from bus_hf.views import Box
 
 _BY_LESION = "where a patient has lesions of both labels, name the lesion of each image in a column lesion"
-
-# Without a terminal, progress is told so often.
-_SECONDS = 10
 
 
 def subcommand(commands: Any, name: str, summary: str, examples: str, notes: str) -> argparse.ArgumentParser:
@@ -38,6 +37,14 @@ def subcommand(commands: Any, name: str, summary: str, examples: str, notes: str
     )
 
 
+def group(commands: Any, name: str, summary: str, examples: str, notes: str, members: Mapping[str, ModuleType]) -> None:
+    """Add a group of subcommands, such as `push`, with a help as in `subcommand`; each member module has an `add`."""
+    command = subcommand(commands, name, summary, examples, notes)
+    below = command.add_subparsers(title="commands", metavar="WHAT", dest="what", required=True)
+    for module in members.values():
+        module.add(below)
+
+
 def ensemble_flags(command: argparse.ArgumentParser) -> None:
     """Add the flags that choose an ensemble and where it runs."""
     command.add_argument(
@@ -45,7 +52,9 @@ def ensemble_flags(command: argparse.ArgumentParser) -> None:
         metavar="FOLDER_OR_ID",
         help="ensemble folder or Hub id (default: $BUS_HF_ENSEMBLE, else the embedded checkpoints)",
     )
-    command.add_argument("--light", action="store_true", help="let only the ensemble's light member vote: quicker")
+    command.add_argument(
+        "--light", action="store_true", help="run inference with the ensemble's light member alone: quicker"
+    )
     command.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU where there is one)")
 
 
@@ -59,15 +68,14 @@ def open_detector(given: argparse.Namespace) -> Any:
     )
 
 
-def box(text: str) -> tuple[float, ...]:
-    """Parse `left,top,width,height`."""
+def box(text: str) -> Box:
+    """The lesion box of a flag, `left,top,width,height`."""
+    from bus_hf.views import parse_box
+
     try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) != 4:
-        raise argparse.ArgumentTypeError(f"'{text}' is no box; give left,top,width,height in pixels, as 120,80,60,40")
-    return values
+        return parse_box(text)
+    except BusError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def labels_flag(command: argparse.ArgumentParser) -> None:
@@ -86,7 +94,7 @@ def load_cases(
     """Decode every image of folders or Hub data sets, or of one folder whose labels stand in a table.
 
     Returns:
-        All cases, those of a test split too, and whether images were left out; what is odd is told on stderr.
+        All cases, those of a test split too, and whether images were excluded; what is odd is told on stderr.
     """
     if table is not None and len(data) != 1:
         raise BusError(
@@ -96,10 +104,10 @@ def load_cases(
     logger = logging.getLogger("bus_hf.data")
     logger.addHandler(notes)
     try:
-        found = _labelled_folders(data, label_set) if table is None else _labelled_by(Path(data[0]), table)
+        cases = _labelled_folders(data, label_set) if table is None else _labelled_by(Path(data[0]), table)
     finally:
         logger.removeHandler(notes)
-    return found, notes.left_out
+    return cases, notes.left_out
 
 
 def _labelled_folders(data: Sequence[str], label_set: str) -> list[Case]:
@@ -122,11 +130,11 @@ def _labelled_by(folder: Path, table: Path) -> list[Case]:
 def grouped(cases: Sequence[Case], keep_conflicts: bool = False) -> list[tuple[Case, str]]:
     """Cases with their groups: patients and near-duplicates.
 
-    A lesion, or a patient whose lesions are not told apart, with both labels is left out, and that is told on stderr.
+    A lesion, or a patient whose lesions are not told apart, with both labels is excluded, and that is told on stderr.
     A patient may have lesions of both labels, and is one group all the same.
 
     Raises:
-        BusError: every case is left out.
+        BusError: every case is excluded.
     """
     from bus_hf.data.duplicates import Pair, conflicting, join_groups, near_duplicates
 
@@ -150,7 +158,7 @@ def grouped(cases: Sequence[Case], keep_conflicts: bool = False) -> list[tuple[C
         )
     if len(kept) < len(cases):
         print(
-            f"bus-hf: {len(cases) - len(kept)} images are left out: {len(contradicting)} patients, lesions or sets of "
+            f"bus-hf: {len(cases) - len(kept)} images are excluded: {len(contradicting)} patients, lesions or sets of "
             f"near-duplicates have both labels; {_BY_LESION}.",
             file=sys.stderr,
         )
@@ -171,19 +179,26 @@ class _Notes(logging.Handler):
 Item = TypeVar("Item")
 
 
-def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """Hand on items, showing how many of the images are done: as a bar on a terminal, else as a line now and then."""
+def progress(items: Iterable[Item], total: int, what: str, every: float = 10) -> Iterator[Item]:
+    """Hand on items, showing how many of the images are done: as a bar on a terminal, else as a line now and then.
+
+    Args:
+        items: one an image.
+        total: their number.
+        what: what is being done with them, as "reading".
+        every: seconds between two lines.
+    """
     from tqdm import tqdm
 
     if sys.stderr.isatty():
         yield from tqdm(items, total=total, desc=what, unit="image")
         return
     print(f"{what} {total} images ...", file=sys.stderr, flush=True)
-    told = time.monotonic()
+    last = time.monotonic()
     for count, item in enumerate(items, start=1):
         yield item
-        if time.monotonic() - told > _SECONDS and count < total:
-            told = time.monotonic()
+        if time.monotonic() - last > every and count < total:
+            last = time.monotonic()
             print(f"{what}: {count} of {total} images", file=sys.stderr, flush=True)
 
 
@@ -209,18 +224,18 @@ def images_in(folder: Path, without: Path | None = None) -> Found:
     masks: list[Path] = []
     lost: list[BusError] = []
     packed: list[BusError] = []
-    for found in walk(folder, lambda below: below.resolve() != skipped):
-        files = [path for path in found.files if is_image_name(path)]
-        within = found.path.relative_to(folder).parts
-        own, beside = ([], files) if any(mask_folder(name) is not None for name in within) else sort_out(files)
-        images += own
+    for entry in walk(folder, lambda below: below.resolve() != skipped):
+        files = [path for path in entry.files if is_image_name(path)]
+        within = entry.path.relative_to(folder).parts
+        kept, beside = ([], files) if any(mask_folder(name) is not None for name in within) else sort_out(files)
+        images += kept
         masks += beside
         packed += [
             BusError("this is a packed folder", where=path, remedy="unzip it")
-            for path in found.files
+            for path in entry.files
             if is_archive(path)
         ]
-        lost += [BusError(_broken(path), where=path, remedy="mend or delete it") for path in found.broken]
+        lost += [BusError(_broken(path), where=path, remedy="mend or delete it") for path in entry.broken]
     notes = []
     if masks:
         named = ", ".join(str(path.relative_to(folder)) for path in masks[:3])

@@ -1,4 +1,4 @@
-"""`bus-hf views`: a contact sheet of what training and reading make of one image."""
+"""`bus-hf views`: a contact sheet of what training and inference make of one image."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ _EXAMPLES = """\
   bus-hf views scan.png --roi 120,80,60,40 --seed 3
   bus-hf views scan.png --ensemble checkpoints"""
 _NOTES = """\
-The upper rows show each training transform alone, then some draws of all together. The lower rows show the views that
-are read: three of the whole image, two of the lesion. The lesion is where --roi says, else where the mask is, else
+The upper rows show each training transform alone, then some draws of all together. The lower rows show the views of
+inference: three of the whole image, two of the lesion. The lesion is where --roi says, else where the mask is, else
 where the ensemble named by --ensemble finds it, else in the middle."""
 
 
 def add(commands: Any) -> None:
     """Add the subcommand."""
-    command = shared.subcommand(commands, "views", "draw what training and reading make of an image", _EXAMPLES, _NOTES)
+    command = shared.subcommand(
+        commands, "views", "draw what training and inference make of an image", _EXAMPLES, _NOTES
+    )
     command.add_argument("image", type=Path, metavar="IMAGE")
     command.add_argument(
         "--mask",
@@ -92,26 +94,25 @@ def _mask(given: argparse.Namespace, shape: tuple[int, ...]) -> np.ndarray | Non
 def _lesion(given: argparse.Namespace, image: np.ndarray, mask: np.ndarray | None) -> tuple[Box | None, str]:
     """The lesion's box and a word on where it is from."""
     from bus_hf.training.augmentation import mask_box
-    from bus_hf.views import Box
 
     if given.roi is not None:
-        asked = Box(*given.roi).clipped((image.shape[0], image.shape[1]))
-        if asked is None:
+        box = given.roi.clipped((image.shape[0], image.shape[1]))
+        if box is None:
             raise BusError(
                 "the box of --roi lies outside of the image",
                 where=given.image,
                 remedy=f"give one inside {image.shape[1]} x {image.shape[0]} pixels",
             )
-        return asked, "lesion: the box given"
+        return box, "lesion: the box given"
     drawn = mask_box(mask)
     if drawn is not None:
         return drawn, "lesion: from the mask"
     if given.ensemble is not None:
         from bus_hf.inference.detector import BreastCancerDetector
 
-        found = BreastCancerDetector.from_pretrained(given.ensemble, members=["light"]).predict(image).box
-        return found, "lesion: found by the ensemble" if found else "no lesion was found: the middle is read"
-    return None, "no lesion is known: the middle is read; give --roi, --mask or --ensemble"
+        box = BreastCancerDetector.from_pretrained(given.ensemble, members=["light"]).predict(image).box
+        return box, "lesion: found by the ensemble" if box else "no lesion was found: the middle is taken"
+    return None, "no lesion is known: the middle is taken; give --roi, --mask or --ensemble"
 
 
 def _views_sheet(image: np.ndarray, lesion: Box | None, size: int) -> np.ndarray:
@@ -126,6 +127,11 @@ def _views_sheet(image: np.ndarray, lesion: Box | None, size: int) -> np.ndarray
     if lesion is not None:
         left, top, right, bottom = (round(v) for v in (lesion.x, lesion.y, lesion.x + lesion.w, lesion.y + lesion.h))
         cv2.rectangle(colour, (left, top), (right, bottom), (255, 200, 0), max(1, max(height, width) // 150))
-    tiles = [("read: lesion box" if lesion else "read: no lesion", cut(colour, window("whole", (height, width)), size))]
+    tiles = [
+        (
+            "lesion box" if lesion else "no lesion",
+            cut(colour, window("whole", (height, width)), size),
+        )
+    ]
     tiles += [(f"view: {name}", cut(image, window(name, (height, width), lesion), size)) for name in VIEWS]
     return tile_sheet(tiles)

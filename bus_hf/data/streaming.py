@@ -19,7 +19,7 @@ def stream(repo_id: str, label_set: str = "malignancy") -> list[Case]:
     """Decode every training row as it arrives; rows that the label set has no class for are excluded with a note.
 
     Args:
-        repo_id: `owner/name` of a data set with the columns of `columns.features`, as `bus-hf push-dataset` writes it.
+        repo_id: `owner/name` of a data set with the columns of `columns.features`, as `bus-hf push dataset` writes it.
         label_set: malignancy, busi3 or histology; labels are read anew from the columns pathology and histology.
 
     Raises:
@@ -66,5 +66,5 @@ def _rows(repo_id: str, label_set: str) -> tuple[datasets.Features, list[dict[st
     raise BusError(
         f"the data set has no column {', '.join(lacking)}; its columns are {', '.join(present)}",
         where=repo_id,
-        remedy="write it with bus-hf push-dataset, or read it without streaming",
+        remedy="write it with bus-hf push dataset, or read it without streaming",
     )

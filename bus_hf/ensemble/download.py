@@ -10,8 +10,8 @@ from bus_hf.ensemble.folder import member_files, parts, read_manifest
 from bus_hf.ensemble.manifest import Ensemble
 from bus_hf.errors import BusError
 from bus_hf.filenames import CALIBRATION, MANIFEST, PLOTS, REPORT, TRAINING
+from bus_hf.hub_errors import hub_errors
 
-# Plots that the page shows.
 # What the page tells about an ensemble, beside the manifest.
 TOLD = (REPORT, TRAINING, CALIBRATION, "lesion_type/report.json", *PLOTS)
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -71,30 +71,6 @@ def manifest(repo_id: str, revision: str | None = None) -> tuple[Ensemble, str]:
 def _snapshot(repo_id: str, revision: str | None, files: list[str]) -> Path:
     """Fetch `files` of a repository (from the cache where they lie there); what is not there is left out."""
     import huggingface_hub
-    from huggingface_hub import errors
 
-    at = f"{repo_id}@{revision}" if revision else repo_id
-    try:
+    with hub_errors(f"{repo_id}@{revision}" if revision else repo_id):
         return Path(huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=files))
-    except errors.GatedRepoError:
-        what, remedy = "access to this repository must be granted", "ask for it on its page, then run 'hf auth login'"
-    except errors.RepositoryNotFoundError:
-        what = "it is neither a folder here nor a repository that you can read"
-        remedy = "check the name, or run 'hf auth login' if the repository is private"
-    except errors.RevisionNotFoundError:
-        what, remedy = "the repository has no such revision", "give a branch, tag or commit that it has"
-    except errors.HFValidationError:
-        what, remedy = "this is no Hub id", "write owner/name"
-    # Incomplete cache, offline mode, no network, proxy, time-out, server error: all say that the Hub is out of reach.
-    except (errors.LocalEntryNotFoundError, errors.HTTPError, ConnectionError) as error:
-        what = "it is no folder here, and the Hub cannot be reached"
-        remedy = "check the network, or give an ensemble folder of this machine"
-        if _unauthorised(error) or _unauthorised(error.__cause__):
-            what, remedy = "the Hub does not accept your token", "run 'hf auth login' again, or unset HF_TOKEN"
-    except OSError as error:
-        what, remedy = f"it cannot be stored ({error.strerror})", "make room, or set HF_HOME to another folder"
-    raise BusError(what, where=at, remedy=remedy)
-
-
-def _unauthorised(error: BaseException | None) -> bool:
-    return getattr(getattr(error, "response", None), "status_code", None) == 401

@@ -7,13 +7,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bus_hf.ensemble.download import REPO
 from bus_hf.ensemble.folder import member_files, parts, read_manifest, verify
 from bus_hf.errors import BusError
 from bus_hf.filenames import CALIBRATION, CONFIG, LESION_HEAD, MANIFEST, PLOTS, REPORT, TRAINING, WEIGHTS
 from bus_hf.hub.outgoing import outgoing
+from bus_hf.hub_errors import hub_errors
 
 _MEMBER_FILES = ("README.md", CONFIG, WEIGHTS)
 _ENSEMBLE_FILES = ("README.md",)
@@ -77,12 +77,12 @@ def plan(folder: str | Path, repo_id: str) -> tuple[Upload, ...]:
     for member in everything:
         home = f"{member.path}/"
         # A lesion head that is not the ensemble's goes too: training can start from it.
-        found = outgoing(
+        sent = outgoing(
             folder,
             [home + name for name in member_files(manifest, member)],
             [home + name for name in ("README.md", manifest.lesion_map.file, *plots)],
         )
-        files: dict[str, Path | bytes] = {name.removeprefix(home): path for name, path in found.items()}
+        files: dict[str, Path | bytes] = {name.removeprefix(home): path for name, path in sent.items()}
         uploads.append(
             Upload(f"{repo_id}-{member.name}", f"{member.name} of {manifest.name} {manifest.version}", files)
         )
@@ -98,7 +98,7 @@ def push(
     *,
     private: bool = False,
     revision: str | None = None,
-    said: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> tuple[Pushed, ...]:
     """Push an ensemble folder: its members, then the manifest that pins them. What is there already is not sent again.
 
@@ -107,7 +107,7 @@ def push(
         repo_id: as for `plan`.
         private: make new repositories private; those that exist stay as they are.
         revision: branch to push to, made where it is missing; None: main.
-        said: told a line before each upload.
+        report: called with a line before each upload.
 
     Returns:
         The commit of each repository, the ensemble's last.
@@ -120,23 +120,23 @@ def push(
     manifest = read_manifest(folder)
     done = []
     for upload in uploads[:-1]:
-        if said:
-            said(f"{upload.repo_id}: {len(upload.files)} files, {upload.size / 1e6:.1f} MB")
+        if report:
+            report(f"{upload.repo_id}: {len(upload.files)} files, {upload.size / 1e6:.1f} MB")
         done.append(send(upload, private, revision))
     kept = [
         dataclasses.replace(member, path=None, repo_id=pushed.repo_id, revision=pushed.commit)
         for member, pushed in zip(parts(manifest, None), done, strict=True)
     ]
-    count, second = len(manifest.members), manifest.lesion_type
+    count, classifier = len(manifest.members), manifest.lesion_type
     pinned = dataclasses.replace(
         manifest,
         members=tuple(kept[:count]),
-        lesion_type=dataclasses.replace(second, member=kept[count]) if second else None,
+        lesion_type=dataclasses.replace(classifier, member=kept[count]) if classifier else None,
     )
     text = json.dumps(dataclasses.asdict(pinned), indent=2, ensure_ascii=False) + "\n"
     last = dataclasses.replace(uploads[-1], files=uploads[-1].files | {MANIFEST: text.encode()})
-    if said:
-        said(f"{last.repo_id}: {len(last.files)} files, {last.size / 1e6:.1f} MB")
+    if report:
+        report(f"{last.repo_id}: {len(last.files)} files, {last.size / 1e6:.1f} MB")
     return (*done, send(last, private, revision))
 
 
@@ -201,7 +201,8 @@ def send(
         if isinstance(file, Path) and (file.is_symlink() or not file.is_file()):
             raise BusError("it is no regular file any more", where=file, remedy="put the file itself there")
 
-    def sent(api: HfApi) -> Pushed:
+    api = HfApi()
+    with hub_errors(upload.repo_id, writing=True):
         kind = sdk if upload.kind == "space" else None
         api.create_repo(upload.repo_id, repo_type=upload.kind, private=private, exist_ok=True, space_sdk=kind)
         if revision is not None:
@@ -229,36 +230,3 @@ def send(
         for name, value in (variables or {}).items():
             api.add_space_variable(upload.repo_id, name, value)
         return Pushed(upload.repo_id, str(made.oid), made.oid != before)
-
-    return _told(sent, upload.repo_id)
-
-
-def _told(call: Callable[[Any], Pushed], repo_id: str) -> Pushed:
-    """What `call` returns, its errors each as one sentence."""
-    from huggingface_hub import HfApi, errors
-
-    again = "the same command goes on"
-    try:
-        return call(HfApi())
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else None
-        if status == 401:
-            what, remedy = "the Hub does not know you", "run 'hf auth login' with a token that may write"
-        elif status == 403:
-            what, remedy = "you may not write to this repository", "ask its owner, or push to a name of your own"
-        elif status == 404:
-            what, remedy = "there is no such owner, repository or branch", "check the name and the revision"
-        elif status == 412:
-            what, remedy = "someone else pushed at the same time", again
-        elif status == 429:
-            what, remedy = "the Hub asks to wait (too many calls)", f"wait a few minutes; {again}"
-        else:
-            what, remedy = f"the Hub answered with an error ({status})", f"try later; {again}"
-    except errors.LocalTokenNotFoundError:
-        what, remedy = "the Hub does not know you", "run 'hf auth login' with a token that may write"
-    except (errors.HTTPError, ConnectionError, TimeoutError):
-        what, remedy = "the connection to the Hub broke off or cannot be made", f"check the network; {again}"
-    except RuntimeError as error:
-        # huggingface_hub wraps what broke an LFS upload.
-        what, remedy = f"an upload did not come to its end ({type(error.__cause__ or error).__name__})", again
-    raise BusError(what, where=repo_id, remedy=remedy)

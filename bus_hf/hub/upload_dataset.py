@@ -1,4 +1,4 @@
-"""A data set to the Hub: Parquet shards with groups and folds, and a card whose figures come from the data."""
+"""A data set to the Hub: Parquet shards with groups and folds, and a card whose counts come from the data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bus_hf.errors import BusError
-from bus_hf.hub.outgoing import require_outgoing, require_own_files
+from bus_hf.hub.outgoing import require_own_files
+from bus_hf.hub.project import HOME, project_files
 from bus_hf.hub.upload import Pushed, Upload, checked, send
 
 if TYPE_CHECKING:
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 # The source whose own licence allows to pass it on; only its layout tells patients and BI-RADS.
 _FREE = "busbra"
 FOLDS = 5
-_SHARD_BYTES = 400_000_000
+_CARD = "dataset_card/README.md"
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
 def prepare(*roots: str | Path, label_set: str = "malignancy") -> tuple[datasets.DatasetDict, Audit]:
-    """Read data, join near-duplicates into groups and deal folds.
+    """Read data, join near-duplicates into groups and assign folds.
 
     Args:
         roots: as for `bus_hf.data.dataset.load`.
@@ -49,29 +50,29 @@ def prepare(*roots: str | Path, label_set: str = "malignancy") -> tuple[datasets
         here = root.expanduser()
         if here.is_dir():
             require_own_files(here)
-    found = load(*roots, label_set=label_set)
-    if "train" not in found:
+    loaded = load(*roots, label_set=label_set)
+    if "train" not in loaded:
         raise BusError("there are no images to train on", where=str(roots[0]), remedy="give a training_set too")
-    everything = [case for part in found.values() for case in cases(part)]
+    everything = [case for part in loaded.values() for case in cases(part)]
     result = audit(everything)
-    splits = [name for name, part in found.items() for _ in range(len(part))]
-    apart = {group for group, split in zip(result.groups, splits, strict=True) if split != "train"}
-    out = apart | result.conflicts
-    dealt = [row for row, split in enumerate(splits) if split == "train" and result.groups[row] not in out]
-    groups = [result.groups[row] for row in dealt]
-    strata = [f"{everything[row].source} {everything[row].pathology}" for row in dealt]
-    folds = grouped_folds([everything[row].label for row in dealt], groups, strata, FOLDS)
+    splits = [name for name, part in loaded.items() for _ in range(len(part))]
+    held_out = {group for group, split in zip(result.groups, splits, strict=True) if split != "train"}
+    excluded = held_out | result.conflicts
+    assigned = [row for row, split in enumerate(splits) if split == "train" and result.groups[row] not in excluded]
+    groups = [result.groups[row] for row in assigned]
+    strata = [f"{everything[row].source} {everything[row].pathology}" for row in assigned]
+    folds = grouped_folds([everything[row].label for row in assigned], groups, strata, FOLDS)
     assert_disjoint(folds, groups)
-    of_row: list[int | None] = [None] * len(everything)
-    for row, fold in zip(dealt, folds.tolist(), strict=True):
-        of_row[row] = fold
+    fold_of_row: list[int | None] = [None] * len(everything)
+    for row, fold in zip(assigned, folds.tolist(), strict=True):
+        fold_of_row[row] = fold
     wanted, start, parts = features(label_set), 0, {}
-    for name, part in found.items():
+    for name, part in loaded.items():
         rows = slice(start, start + len(part))
         start += len(part)
         changed = part.remove_columns(["group", "fold"])
         changed = changed.add_column("group", list(result.groups[rows]), feature=wanted["group"])
-        changed = changed.add_column("fold", of_row[rows], feature=wanted["fold"])
+        changed = changed.add_column("fold", fold_of_row[rows], feature=wanted["fold"])
         parts[name] = changed.select_columns(list(wanted)).cast(wanted)
     return datasets.DatasetDict(parts), result
 
@@ -83,7 +84,8 @@ def plan(
     *,
     label_set: str = "malignancy",
     may_redistribute: bool = False,
-    root: Path | None = None,
+    shard_bytes: int = 400_000_000,
+    home: Path = HOME,
 ) -> Upload:
     """What a push of a data set uploads; shards are written into `folder`, and nothing is sent.
 
@@ -93,17 +95,14 @@ def plan(
         folder: an empty one for the shards; it has to outlast the push.
         label_set: as for `prepare`.
         may_redistribute: the caller says that every source may be passed on.
-        root: a clone of this project, for the card; None: the one that this package lies in.
+        shard_bytes: most bytes of a Parquet shard, before compression.
+        home: the folder that holds the package, a clone or site-packages, for the card.
 
     Raises:
         BusError: no Hub id, data that cannot be read, or a source whose terms do not allow to pass it on, unconfirmed.
     """
     checked(repo_id)
-    root = root or Path(__file__).resolve().parents[2]
-    card = root / "dataset_card" / "README.md"
-    require_outgoing(root, "dataset_card/README.md")
-    if not card.is_file():
-        raise BusError("it is not here", where=card, remedy="push the data set from a clone of the project")
+    card = project_files([_CARD], home)[_CARD]
     splits, result = prepare(*roots, label_set=label_set)
     bound = sorted(
         {
@@ -121,7 +120,7 @@ def plan(
         )
     files: dict[str, Path | bytes] = {}
     for name, part in splits.items():
-        count = max(1, -(-_bytes(part) // _SHARD_BYTES))
+        count = max(1, -(-_bytes(part) // shard_bytes))
         for number in range(count):
             path = folder / f"{name}-{number:05d}-of-{count:05d}.parquet"
             part.shard(count, number, contiguous=True).to_parquet(path)
@@ -152,7 +151,7 @@ def _bytes(part: datasets.Dataset) -> int:
 
 
 _INTRO = """\
-Breast-ultrasound images with lesion masks, labels, groups and folds, as `bus-hf push-dataset` wrote them.
+Breast-ultrasound images with lesion masks, labels, groups and folds, as `bus-hf push dataset` wrote them.
 
 ```python
 from datasets import load_dataset
@@ -167,7 +166,7 @@ _COLUMNS = {
 
 
 def _card(text: str, repo_id: str, splits: datasets.DatasetDict, result: Audit, files: dict[str, Path | bytes]) -> str:
-    """The project's card of the data with front matter, columns, terms and figures of these splits."""
+    """The project's card of the data with front matter, columns, terms and counts of these splits."""
     from datasets import DatasetInfo, SplitDict, SplitInfo
     from datasets.info import DatasetInfosDict
     from huggingface_hub import DatasetCard
@@ -213,8 +212,8 @@ def _terms(text: str, result: Audit) -> str:
     head, rule, *rows = text[start:end].strip().splitlines()[1:]
     kept = []
     for source in dict.fromkeys(source for source, _ in result.counts):
-        own = [row for row in rows if row.split("|")[1].strip().lower().replace("-", "") == source]
-        kept += own or [
+        known = [row for row in rows if row.split("|")[1].strip().lower().replace("-", "") == source]
+        kept += known or [
             f"| {source} | not known to this project: whoever pushed it says that it may be passed on | – |"
         ]
     return "\n".join([head, rule, *kept])

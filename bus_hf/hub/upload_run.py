@@ -1,4 +1,4 @@
-"""A finished training run to the Hub: its member with a card of its own out-of-fold figures."""
+"""A finished training run to the Hub: its member with a card of its out-of-fold metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bus_hf.hub.upload import Pushed, push_member
 from bus_hf.reporting import cards, multiclass
 
 # All that a push reads of a run.
-_FILES = (
+FILES = (
     RUN,
     HISTORY,
     LOGITS,
@@ -29,7 +29,7 @@ _FILES = (
 
 
 def push_run(output: str | Path, repo_id: str, *, private: bool = False) -> Pushed:
-    """Push the member of a finished run, with a card of its figures on the fold that it left out.
+    """Push the member of a finished run, with a card of its metrics on the fold that it held out.
 
     Args:
         output: output folder of `train_accelerate.py`.
@@ -57,8 +57,8 @@ def push_run(output: str | Path, repo_id: str, *, private: bool = False) -> Push
                 return push_member(run / "checkpoint", repo_id, private=private)
             assemble([run], folder / "ensemble")
             home = folder / "ensemble" / record["architecture"]
-            figures = json.loads((folder / "ensemble" / REPORT).read_text(encoding="utf-8"))
-            card = cards.member_card(figures, record, record["architecture"], lone=True)
+            metrics = json.loads((folder / "ensemble" / REPORT).read_text(encoding="utf-8"))
+            card = cards.member_card(metrics, record, record["architecture"], lone=True)
             (home / "README.md").write_text(card, encoding="utf-8")
             return push_member(home, repo_id, points=list(calibration.POINTS), private=private)
         shutil.copytree(run / "checkpoint", folder / "member")
@@ -70,7 +70,7 @@ def push_run(output: str | Path, repo_id: str, *, private: bool = False) -> Push
 
 def _copied(run: Path, target: Path) -> Path:
     """Copy the files of a run that a push reads, and no other; what is no regular file is a BusError."""
-    for name, path in outgoing(run, (), _FILES).items():
+    for name, path in outgoing(run, (), FILES).items():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target / name, follow_symlinks=False)
     return target

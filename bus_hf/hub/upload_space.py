@@ -1,4 +1,4 @@
-"""Spaces on the Hub: the page, as exactly the files that it imports, with the ensemble it preloads; and the metric."""
+"""The page to the Hub: exactly the files that it imports, and a card with the ensemble that it preloads."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 
 from bus_hf.ensemble import download
 from bus_hf.ensemble.folder import member_files, parts
-from bus_hf.errors import BusError
 from bus_hf.filenames import MANIFEST
 from bus_hf.hub.outgoing import outgoing
+from bus_hf.hub.project import HOME, from_wheel, project_files
 from bus_hf.hub.upload import Pushed, Upload, checked, send
 from bus_hf.reporting.cards import replace_between
 
 VARIABLE, REVISION = "BUS_HF_ENSEMBLE", "BUS_HF_REVISION"
-_TOP = ("app.py", "requirements.txt", "LICENSE", "CITATION.cff")
+_APP, _CARD = "app.py", "README.md"
+_TOP = (_APP, "requirements.txt", "LICENSE", "CITATION.cff")
 _PACKAGE = "bus_hf"
-_METRIC = "bus_screening"
 
 
 def plan(
-    repo_id: str, ensemble: str, *, datasets: Sequence[str] = (), revision: str | None = None, root: Path | None = None
+    repo_id: str, ensemble: str, *, datasets: Sequence[str] = (), revision: str | None = None, home: Path = HOME
 ) -> Upload:
     """What a push of the Space uploads; the Hub is asked for the ensemble's manifest, and nothing is sent.
 
@@ -30,22 +30,18 @@ def plan(
         ensemble: `owner/name` of the ensemble that it serves.
         datasets: Hub ids of the data sets that the ensemble learned from, for the front matter.
         revision: branch, tag or commit of the ensemble that is served; None: its newest at this moment.
-        root: a clone of this project; None: the one that this package lies in.
+        home: the folder that holds the package, a clone or site-packages.
 
     Raises:
-        BusError: no Hub id, no such ensemble, or no clone to take the files from.
+        BusError: no Hub id, no such ensemble, or a file is missing.
     """
     checked(repo_id)
     checked(ensemble)
-    root = root or Path(__file__).resolve().parents[2]
-    missing = [name for name in (*_TOP, "README.md") if not (root / name).is_file()]
-    if missing:
-        raise BusError(f"{missing[0]} is not here", where=root, remedy="push the Space from a clone of the project")
-    outgoing(root, (*_TOP, "README.md"))
-    files: dict[str, Path | bytes] = {**outgoing(root, [*_TOP, *(_below(path, root) for path in imported(root))])}
-    return Upload(
-        repo_id, f"Serve {ensemble}", files | {"README.md": _readme(root, ensemble, datasets, revision)}, "space"
-    )
+    files: dict[str, Path | bytes] = {**project_files(_TOP, home)}
+    modules = (path.relative_to(home).as_posix() for path in imported(home))
+    files |= outgoing(home, modules, linked=from_wheel(home))
+    files[_CARD] = _card(project_files([_CARD], home)[_CARD], ensemble, datasets, revision)
+    return Upload(repo_id, f"Serve {ensemble}", files, "space")
 
 
 def push(
@@ -55,7 +51,7 @@ def push(
     datasets: Sequence[str] = (),
     revision: str | None = None,
     private: bool = False,
-    root: Path | None = None,
+    home: Path = HOME,
 ) -> Pushed:
     """Push the Space and set the variable that names its ensemble; arguments and errors are those of `plan`.
 
@@ -65,55 +61,28 @@ def push(
         datasets: as for `plan`.
         revision: as for `plan`.
         private: make a new Space private.
-        root: as for `plan`.
+        home: as for `plan`.
     """
     for name in (repo_id, ensemble):
         checked(name)
     # Asked for once: what is preloaded and what is served are of one commit.
     commit = download.manifest(ensemble, revision)[1]
-    upload = plan(repo_id, ensemble, datasets=datasets, revision=commit, root=root)
+    upload = plan(repo_id, ensemble, datasets=datasets, revision=commit, home=home)
     return send(upload, private, None, variables={VARIABLE: ensemble, REVISION: commit})
 
 
-def metric(repo_id: str, root: Path | None = None) -> Upload:
-    """What a push of the metric uploads: the folder that `evaluate.load` reads, under the name of the repository.
-
-    Raises:
-        BusError: no Hub id, another name than the metric's, or no clone to take the files from.
-    """
-    checked(repo_id)
-    root = root or Path(__file__).resolve().parents[2]
-    # evaluate looks for NAME.py in the Space NAME.
-    if repo_id.split("/")[1] != _METRIC:
-        raise BusError("evaluate finds the metric by its name alone", where=repo_id, remedy=f"write owner/{_METRIC}")
-    home = f"metrics/{_METRIC}/"
-    if not (root / home / f"{_METRIC}.py").exists():
-        raise BusError(
-            f"{_METRIC}.py is not here", where=root / home, remedy="push the metric from a clone of the project"
-        )
-    found = outgoing(root, [home + name for name in (f"{_METRIC}.py", "README.md", "requirements.txt")])
-    return Upload(
-        repo_id, f"The metric {_METRIC}", {name.removeprefix(home): path for name, path in found.items()}, "space"
-    )
-
-
-def push_metric(repo_id: str, *, private: bool = False, root: Path | None = None) -> Pushed:
-    """Push the metric; arguments and errors are those of `metric`, `private` makes a new Space private."""
-    return send(metric(repo_id, root), private, None, sdk="static")
-
-
-def imported(root: Path) -> list[Path]:
+def imported(home: Path = HOME) -> list[Path]:
     """Files of the package that `app.py` imports, by whatever way, and those beside them that their code names."""
-    waiting, found = [root / "app.py"], {root / _PACKAGE / "__init__.py"}
-    waiting += found
+    first = home / _PACKAGE / "__init__.py"
+    waiting, modules = [project_files([_APP], home)[_APP], first], {first}
     while waiting:
         path = waiting.pop()
         for module in _modules(path):
-            for file in _sources(root, module):
-                if file not in found:
-                    found.add(file)
+            for file in _sources(home, module):
+                if file not in modules:
+                    modules.add(file)
                     waiting.append(file)
-    return sorted(found | {other for path in found for other in _named(path)})
+    return sorted(modules | {other for path in modules for other in _named(path)})
 
 
 def _named(path: Path) -> list[Path]:
@@ -124,10 +93,6 @@ def _named(path: Path) -> list[Path]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     return [other for other in path.parent.iterdir() if other.name in texts and other.suffix in (".css", ".js", ".md")]
-
-
-def _below(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
 
 
 def _modules(path: Path) -> set[str]:
@@ -141,21 +106,22 @@ def _modules(path: Path) -> set[str]:
     return {name for name in names if name.split(".")[0] == _PACKAGE}
 
 
-def _sources(root: Path, module: str) -> list[Path]:
+def _sources(home: Path, module: str) -> list[Path]:
     """Source of a module and of the packages that it lies in; none where the name is no module."""
     parts = module.split(".")
-    whole = root.joinpath(*parts)
-    own = [path for path in (whole.with_suffix(".py"), whole / "__init__.py") if path.is_file()]
-    above = [root.joinpath(*parts[:k], "__init__.py") for k in range(1, len(parts))]
-    return own + [path for path in above if path.is_file()] if own else []
+    whole = home.joinpath(*parts)
+    source = [path for path in (whole.with_suffix(".py"), whole / "__init__.py") if path.is_file()]
+    above = [home.joinpath(*parts[:k], "__init__.py") for k in range(1, len(parts))]
+    return source + [path for path in above if path.is_file()] if source else []
 
 
-def _readme(root: Path, ensemble: str, datasets: Sequence[str], revision: str | None) -> bytes:
+def _card(path: Path, ensemble: str, datasets: Sequence[str], revision: str | None) -> bytes:
+    """The README at `path` with the front matter of this Space."""
     from huggingface_hub import SpaceCard
 
     manifest, commit = download.manifest(ensemble, revision)
-    link = f"[The card of {ensemble}](https://huggingface.co/{ensemble}) has its figures.\n"
-    text = replace_between((root / "README.md").read_text(encoding="utf-8"), "figures", link)
+    link = f"[The card of {ensemble}](https://huggingface.co/{ensemble}) has its metrics.\n"
+    text = replace_between(path.read_text(encoding="utf-8"), "figures", link)
     card = SpaceCard(text, ignore_metadata_errors=False)
     away = [member for member in parts(manifest, None) if member.repo_id is not None]
     card.data["models"] = [ensemble, *(str(member.repo_id) for member in away)]

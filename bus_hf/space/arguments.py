@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bus_hf import views
+from bus_hf.errors import BusError
 from bus_hf.space.uploads import WrongRequestError
 from bus_hf.views import Box
 
@@ -52,16 +54,6 @@ def parse_box(given: object) -> Box | None:
     if given is None or (isinstance(given, str) and not given.strip()):
         return None
     try:
-        if isinstance(given, str):
-            left, top, width, height = map(float, given.replace(";", ",").split(","))
-        elif isinstance(given, list) and not any(isinstance(number, bool | str) for number in given):
-            left, top, width, height = map(float, given)
-        else:
-            raise TypeError
-    except (TypeError, ValueError, OverflowError):
-        shown = f"'{str(given)[:40]}'" if isinstance(given, str | list) else "what stands there"
-        raise WrongRequestError(
-            f"{shown} is no lesion box",
-            remedy="write left, top, width and height in pixels, such as 120, 80, 60, 40, or leave it empty",
-        ) from None
-    return Box(left, top, width, height)
+        return views.parse_box(given)
+    except BusError as error:
+        raise WrongRequestError(error.what, remedy=f"{error.remedy}, or leave it empty") from None

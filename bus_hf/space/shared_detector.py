@@ -19,8 +19,14 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def default_ensemble() -> str:
-    """`$BUS_HF_ENSEMBLE`, else the folder `checkpoints` beside the package."""
-    return os.environ.get("BUS_HF_ENSEMBLE") or str(_ROOT / "checkpoints")
+    """`$BUS_HF_ENSEMBLE`, else the folder `checkpoints` of a clone; BusError where neither is there."""
+    embedded = _ROOT / "checkpoints"
+    if not os.environ.get("BUS_HF_ENSEMBLE") and not embedded.is_dir():
+        raise BusError(
+            "no ensemble comes with an installed bus-hf",
+            remedy="name a folder or a Hub id with --ensemble or in $BUS_HF_ENSEMBLE",
+        )
+    return os.environ.get("BUS_HF_ENSEMBLE") or str(embedded)
 
 
 class SharedDetector:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bus_hf.errors import BusError
 from bus_hf.filenames import CONFIG, WEIGHTS
+from bus_hf.hub_errors import hub_errors
 from bus_hf.models import create, load_member
 from bus_hf.training.packaged import (
     PACKAGED,
@@ -258,25 +259,6 @@ def _record(model: Any, kind: str, source: str, licence: str, taken: int) -> Pre
 def pulled(name: str) -> Path:
     """Bring a member's repository on the Hub into the cache; BusError where that cannot be."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    try:
+    with hub_errors(name):
         return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS]))
-    except HFValidationError:
-        raise BusError(
-            "there is no such folder, and this is no Hub id", where=name, remedy="give a member's folder or owner/name"
-        ) from None
-    except LocalEntryNotFoundError:
-        raise BusError(
-            "the Hub cannot be reached", where=name, remedy="check the connection or give a folder"
-        ) from None
-    except HfHubHTTPError:
-        raise BusError(
-            "the Hub has no such model, or it is not yours to read", where=name, remedy="check the name, or log in"
-        ) from None
-    except OSError as error:
-        raise BusError(
-            f"the Hub's cache cannot be written ({error.strerror})",
-            where=error.filename or name,
-            remedy="set HF_HOME to a folder that can be written",
-        ) from None

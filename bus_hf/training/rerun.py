@@ -85,7 +85,9 @@ def reread(member: str, given: dict[str, Any]) -> Path:
             with replace_together(output) as part:
                 if not same_run:
                     shutil.copytree(folder, part / "checkpoint")
-                write_run(frame, label_set(config.label_set), plain | {"config": recorded_settings(config)}, history, part)
+                write_run(
+                    frame, label_set(config.label_set), plain | {"config": recorded_settings(config)}, history, part
+                )
         except (OSError, shutil.Error) as error:
             raise BusError(
                 f"it cannot be written ({getattr(error, 'strerror', None) or 'a file cannot be copied'})",

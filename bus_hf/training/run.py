@@ -249,12 +249,12 @@ def _what_next(config: TrainConfig) -> str:
     """Where a finished run lies and the command that comes next."""
     output = Path(config.output)
     if label_set(config.label_set).positive is None:
-        command = ["bus-hf", "folds", str(output), "--to", f"reports/{output.name}"]
+        command = ["bus-hf", "build", "report", str(output), "--to", f"reports/{output.name}"]
         why = "its metrics; name the runs of the other folds too where there are any"
     else:
         # The member whose boxes were taken comes first: it finds the lesion.
         light = [str(Path(config.boxes).parent)] if config.boxes else []
-        command = ["bus-hf", "assemble", *light, str(output), "--to", "my_ensemble"]
+        command = ["bus-hf", "build", "ensemble", *light, str(output), "--to", "my_ensemble"]
         why = "an ensemble that bus-hf predict, serve and push take; name further runs to let them vote too"
     return (
         f"written: {output}: checkpoint/ (the member), out_of_fold.parquet (logits of the held-out images), run.json "

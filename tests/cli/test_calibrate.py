@@ -120,7 +120,7 @@ def test_a_patient_with_lesions_of_both_labels(hospital, tiny_ensemble, tmp_path
         assert found["n"] == left
         # One patient is one group, on one side of every split, however many lesions there are.
         assert found["n_groups"] == left - (name == "lesions")
-        assert ("2 images are left out: 1 patients, lesions or sets" in out.err) == (name == "whole")
+        assert ("2 images are excluded: 1 patients, lesions or sets" in out.err) == (name == "whole")
         assert ("name the lesion of each image in a column lesion" in out.err) == (name == "whole")
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bus_hf.cli import main
+from bus_hf.cli import COMMANDS, main
 from bus_hf.config import TrainConfig, to_mapping
 from bus_hf.data.phantoms import phantom, write_phantoms
 from bus_hf.reporting import sentences
@@ -73,17 +73,57 @@ def test_help_is_quick_and_imports_nothing_heavy():
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3
 
 
-@pytest.mark.parametrize("command", ["predict", "audit", "evaluate", "serve", "views", "assemble", "figures"])
+BELOW = [f"{name} {below}" for name, module in COMMANDS.items() for below in getattr(module, "COMMANDS", {})]
+GROUPS = sorted({command.split()[0] for command in BELOW})
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *BELOW])
 def test_every_command_teaches(command, capsys):
-    assert main([command, "--help"]) == 0
+    assert main([*command.split(), "--help"]) == 0
     assert f"  bus-hf {command}" in capsys.readouterr().out.partition("examples:")[2]
+
+
+def test_help_shows_what_a_beginner_needs_first_and_every_command(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    first, _, rest = shown.partition("begin with:")[2].partition("then:")
+    listed = re.findall(r"^  ([a-z]+(?: [a-z]+)?)  +\S", first, re.MULTILINE)
+    assert listed == ["predict", "serve", "evaluate", "calibrate", "train"]
+    assert all(f"    bus-hf {command} " in f"{first} " or f" bus-hf {command}\n" in first for command in listed)
+    listed += re.findall(r"^  ([a-z]+(?: [a-z]+)?)  +\S", rest, re.MULTILINE)
+    assert set(listed) == {*COMMANDS, *BELOW} - {*GROUPS, "trial", "trials"}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_names_its_commands(group, capsys):
+    assert main([group]) == 2
+    assert "WHAT" in capsys.readouterr().err
+    assert main([group, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(re.search(rf"^ +{name} +\w", shown, re.MULTILINE) for name in COMMANDS[group].COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["predit", "a.png"], "the closest is bus-hf predict"),
+        (["push-space"], "the closest is bus-hf push space"),
+        (["push", "metrics", "--to", "x"], "the closest is bus-hf push metric"),
+        (["nonsense"], "bus-hf --help lists them"),
+        (["build", "house"], "bus-hf build --help lists them"),
+    ],
+)
+def test_an_unknown_command_is_one_sentence_with_the_closest_one(words, remedy, capsys):
+    assert main(words) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("bus-hf: there is no command '")
+    assert remedy in told
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         [],
-        ["nonsense"],
         ["predict"],
         ["predict", "a.png", "--roi", "1,2,3"],
         ["predict", "a.png", "--roi", "a,b,c,d"],
@@ -396,7 +436,7 @@ def test_evaluate_measures_what_predict_says(tiny_ensemble, collection, tmp_path
     out, err = capsys.readouterr()
     found = json.loads(out)
     # 36 phantoms; the copied one and its twin contradict each other.
-    assert "2 images are left out: 1 patients, lesions or sets of near-duplicates have both labels" in err
+    assert "2 images are excluded: 1 patients, lesions or sets of near-duplicates have both labels" in err
     assert (found["overall"]["n"], found["overall"]["n_malignant"]) == (35, 12)
     assert list(found["by_source"]) == ["hospital-b", "hospital-b without normals"]
     assert sorted(path.name for path in plots.iterdir()) == [
@@ -502,7 +542,10 @@ def assembled(tiny_ensemble, tmp_path_factory):
     """An ensemble folder that the command made of a run."""
     folder = tmp_path_factory.mktemp("assembled")
     run = finished_run(folder / "run", tiny_ensemble, "test_efficientnet")
-    assert main(["assemble", str(run), "--to", str(folder / "ensemble"), "--name", "mine", "--version", "2.0.0"]) == 0
+    assert (
+        main(["build", "ensemble", str(run), "--to", str(folder / "ensemble"), "--name", "mine", "--version", "2.0.0"])
+        == 0
+    )
     return folder / "ensemble"
 
 
@@ -559,7 +602,7 @@ def test_figures_writes_the_tables_between_the_markers(assembled, tmp_path, caps
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- figures:start -->\nthe old tables\n<!-- figures:end -->\nafter\n")
     before = (assembled / "report.json").read_text()
-    assert main(["figures", str(assembled), "--readme", str(readme)]) == 0
+    assert main(["build", "figures", str(assembled), "--readme", str(readme)]) == 0
     text = readme.read_text()
     assert text.startswith("before\n<!-- figures:start -->\n| images |")
     assert text.endswith("<!-- figures:end -->\nafter\n")
@@ -569,16 +612,16 @@ def test_figures_writes_the_tables_between_the_markers(assembled, tmp_path, caps
     assert (readme.parent / linked).resolve() == (assembled / "plots" / "roc_curve.png").resolve()
     assert (assembled / "report.json").read_text() == before
     readme.write_text("no markers")
-    assert main(["figures", str(assembled), "--readme", str(readme)]) == 2
+    assert main(["build", "figures", str(assembled), "--readme", str(readme)]) == 2
     assert "figures:start" in capsys.readouterr().err
 
 
 def test_assemble_of_an_unfinished_run_is_one_sentence(tmp_path, capsys):
-    assert main(["assemble", str(tmp_path), "--to", str(tmp_path / "ensemble")]) == 2
+    assert main(["build", "ensemble", str(tmp_path), "--to", str(tmp_path / "ensemble")]) == 2
     err = capsys.readouterr().err.strip()
     assert "run.json" in err
     assert len(err.splitlines()) == 1
-    assert main(["assemble", str(tmp_path), "--to", "x", "--vote", "resnet50"]) == 2
+    assert main(["build", "ensemble", str(tmp_path), "--to", "x", "--weight", "resnet50"]) == 2
 
 
 def test_audit_fills_the_card_of_a_data_set(labelled, tmp_path):

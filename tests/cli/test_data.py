@@ -60,9 +60,8 @@ def test_evaluate_of_a_table_is_that_of_class_folders_and_shows_progress(flat, t
         assert table["overall"][figure] == folders["overall"][figure]
 
 
-def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, capsys):
-    monkeypatch.setattr(shared, "_SECONDS", -1)
-    assert list(shared.progress("abc", 3, "reading")) == ["a", "b", "c"]
+def test_progress_without_a_terminal_is_a_line_now_and_then(capsys):
+    assert list(shared.progress("abc", 3, "reading", every=-1)) == ["a", "b", "c"]
     assert capsys.readouterr().err.splitlines() == [
         "reading 3 images ...",
         "reading: 1 of 3 images",
@@ -140,10 +139,14 @@ def test_predict_tells_of_masks_links_to_nowhere_and_packed_folders(tiny_ensembl
 # ---- flags given twice
 
 
-def parsers():
-    top = parser()
-    (commands,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
-    return {**commands.choices, "train_accelerate.py": train_accelerate.parser()}
+def parsers(top=None, name="bus-hf"):
+    """Every command's parser, by what is typed."""
+    found = {}
+    for action in (top or parser())._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below, command in action.choices.items():
+                found |= {f"{name} {below}": command} | parsers(command, f"{name} {below}")
+    return found
 
 
 def many_valued():

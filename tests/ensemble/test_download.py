@@ -69,35 +69,15 @@ def test_a_repository_without_a_manifest(hub):
         pull("owner/other")
 
 
-def response(status):
-    return httpx2.Response(status, request=httpx2.Request("GET", "https://hub.invalid/api"))
+def test_what_the_hub_refuses_names_the_repository_and_the_revision(monkeypatch):
+    def refuse(*_, **__):
+        raise errors.RevisionNotFoundError(
+            "no", response=httpx2.Response(404, request=httpx2.Request("GET", "http://h"))
+        )
 
-
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (errors.GatedRepoError("no", response=response(403)), "access to this repository must be granted"),
-        (errors.RepositoryNotFoundError("no", response=response(404)), "neither a folder here nor a repository"),
-        (errors.RevisionNotFoundError("no", response=response(404)), "no such revision"),
-        (errors.HfHubHTTPError("no", response=response(503)), "Hub cannot be reached"),
-        (errors.LocalEntryNotFoundError("no"), "Hub cannot be reached"),
-        (errors.OfflineModeIsEnabled("no"), "Hub cannot be reached"),
-        (httpx2.ProxyError("no"), "Hub cannot be reached"),
-        (httpx2.ReadTimeout("no"), "Hub cannot be reached"),
-        (errors.HFValidationError("no"), "this is no Hub id"),
-        (OSError(28, "No space left on device"), "cannot be stored .No space left"),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
-)
-def test_what_goes_wrong_is_one_sentence(monkeypatch, error, message):
-    def fail(*_, **__):
-        raise error
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(BusError, match=message) as caught:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(BusError, match=r"^owner/ensemble@v1: the repository has no such revision"):
         pull("owner/ensemble", "v1")
-    assert str(caught.value).startswith("owner/ensemble@v1: ")
-    assert "\n" not in str(caught.value)
 
 
 def test_offline_the_real_client_says_the_same(monkeypatch, tmp_path):

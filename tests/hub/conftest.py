@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from bus_hf.ensemble import download
+from bus_hf.ensemble.folder import read_manifest
 from tests.hub.loopback import Hub
 
 
@@ -35,6 +37,12 @@ def client(hub, tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def pinned(tiny_ensemble, monkeypatch):
+    """A Hub that holds the manifest of any ensemble."""
+    monkeypatch.setattr(download, "manifest", lambda *_: (read_manifest(tiny_ensemble), "c" * 40))
 
 
 @pytest.fixture(scope="session")

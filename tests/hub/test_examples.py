@@ -23,7 +23,7 @@ EXAMPLES = ROOT / "examples"
 
 @pytest.fixture
 def pushed(client, described):
-    assert client("-m", "bus_hf.cli", "push", described, "--to", "org/tiny").returncode == 0
+    assert client("-m", "bus_hf.cli", "push", "ensemble", described, "--to", "org/tiny").returncode == 0
     return "org/tiny-test_resnet"
 
 

@@ -10,7 +10,7 @@ import pytest
 from bus_hf.cli import main
 from bus_hf.data.phantoms import write_phantoms
 from bus_hf.errors import BusError
-from bus_hf.hub import upload, upload_dataset, upload_run, upload_space
+from bus_hf.hub import upload, upload_dataset, upload_metric, upload_run, upload_space
 from bus_hf.hub.outgoing import outgoing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,7 +103,7 @@ REFUSED = r"(link|pipe, socket or device).*which does not leave the folder"
 def test_an_ensemble_sends_no_links_or_pipes(ensemble, secret, sent, capsys, trick, name):
     trick(ensemble / name, secret)
     for flags in ([], ["--dry-run"]):
-        assert main(["push", str(ensemble), "--to", "org/tiny", *flags]) == 2
+        assert main(["push", "ensemble", str(ensemble), "--to", "org/tiny", *flags]) == 2
         told = capsys.readouterr().err
         assert "which does not leave the folder" in told
         assert str(ensemble / name) in told
@@ -170,11 +170,11 @@ def test_a_member_sends_no_links_or_pipes(ensemble, secret, sent, trick, name):
 
 
 @pytest.mark.parametrize("trick", TRICKS)
-@pytest.mark.parametrize("name", [*upload_run._FILES])
+@pytest.mark.parametrize("name", [*upload_run.FILES])
 def test_a_run_sends_no_links_or_pipes(tmp_path, secret, sent, trick, name):
     run = tmp_path / "run"
     (run / "checkpoint").mkdir(parents=True)
-    for file in upload_run._FILES:
+    for file in upload_run.FILES:
         (run / file).write_text("{}")
     trick(run / name, secret)
     with pytest.raises(BusError, match=REFUSED):
@@ -185,14 +185,14 @@ def test_a_run_sends_no_links_or_pipes(tmp_path, secret, sent, trick, name):
 def test_a_run_is_read_without_what_a_push_does_not_need(tmp_path, secret):
     run = tmp_path / "run"
     (run / "checkpoint").mkdir(parents=True)
-    for file in upload_run._FILES:
+    for file in upload_run.FILES:
         (run / file).write_text("{}")
     (run / "checkpoint" / ".env").write_bytes(SECRET)
     (run / "checkpoint" / "notes.txt").symlink_to(secret)
     os.mkfifo(run / "checkpoint" / "pipe")
     copied = upload_run._copied(run, tmp_path / "copy")
     found = {path.relative_to(copied).as_posix() for path in copied.rglob("*") if path.is_file()}
-    assert found == set(upload_run._FILES)
+    assert found == set(upload_run.FILES)
     with pytest.raises(BusError, match="the run is not finished"):
         upload_run.push_run(tmp_path / "nowhere", "org/one")
 
@@ -212,7 +212,7 @@ def linked_folder(path, secret):
 @pytest.mark.parametrize("name", ["benign/benign (1).png", "malignant/malignant (2)_mask.png"])
 def test_a_data_set_sends_no_links_or_pipes(images, secret, sent, capsys, trick, name):
     trick(images / name, secret)
-    assert main(["push-dataset", str(images), "--to", "org/data", "--may-redistribute"]) == 2
+    assert main(["push", "dataset", str(images), "--to", "org/data", "--may-redistribute"]) == 2
     assert "which does not leave the folder" in capsys.readouterr().err
     assert not sent
 
@@ -241,26 +241,24 @@ def test_a_table_that_names_files_by_path_is_not_sent(images, tmp_path, sent):
 def test_the_card_of_a_data_set_is_no_link(images, clone, secret, tmp_path):
     linked(clone / "dataset_card" / "README.md", secret)
     with pytest.raises(BusError, match=REFUSED):
-        upload_dataset.plan([images], "org/data", tmp_path, may_redistribute=True, root=clone)
+        upload_dataset.plan([images], "org/data", tmp_path, may_redistribute=True, home=clone)
 
 
 @pytest.mark.parametrize("trick", TRICKS)
 @pytest.mark.parametrize("name", ["app.py", "requirements.txt", "LICENSE", "README.md", "bus_hf/space/style.css"])
-def test_a_space_sends_no_links_or_pipes(clone, secret, monkeypatch, trick, name):
-    monkeypatch.setattr(upload_space, "_readme", lambda *_: b"")
+def test_a_space_sends_no_links_or_pipes(clone, secret, pinned, trick, name):
     (clone / "app.py").write_text((clone / "app.py").read_text())
     trick(clone / name, secret)
     with pytest.raises(BusError, match=f"{REFUSED}|is not here"):
-        upload_space.plan("org/page", "org/tiny", root=clone)
+        upload_space.plan("org/page", "org/tiny", home=clone)
 
 
-def test_a_space_sends_what_its_code_names_alone(clone, secret, monkeypatch):
-    monkeypatch.setattr(upload_space, "_readme", lambda *_: b"")
-    before = set(upload_space.plan("org/page", "org/tiny", root=clone).files)
+def test_a_space_sends_what_its_code_names_alone(clone, secret, pinned):
+    before = set(upload_space.plan("org/page", "org/tiny", home=clone).files)
     for name in ("notes.md", ".hidden.css", "patient.js"):
         (clone / "bus_hf" / "space" / name).write_bytes(SECRET)
     (clone / "bus_hf" / "evaluation" / "link.md").symlink_to(secret)
-    assert set(upload_space.plan("org/page", "org/tiny", root=clone).files) == before
+    assert set(upload_space.plan("org/page", "org/tiny", home=clone).files) == before
     assert {"bus_hf/space/style.css", "bus_hf/space/draw.js", "bus_hf/reporting/card.md"} <= before
 
 
@@ -268,13 +266,13 @@ def test_the_metric_sends_its_three_files(clone, secret):
     folder = clone / "metrics" / "bus_screening"
     for name in ("patient.png", ".env.txt", "notes.md"):
         (folder / name).write_bytes(SECRET)
-    files = upload_space.metric("org/bus_screening", clone).files
+    files = upload_metric.plan("org/bus_screening", clone).files
     assert set(files) == {"bus_screening.py", "README.md", "requirements.txt"}
     for trick in TRICKS:
         shutil.copy(ROOT / "metrics" / "bus_screening" / "README.md", folder / "kept")
         trick(folder / "README.md", secret)
         with pytest.raises(BusError, match=REFUSED):
-            upload_space.metric("org/bus_screening", clone)
+            upload_metric.plan("org/bus_screening", clone)
         (folder / "README.md").unlink()
         (folder / "kept").rename(folder / "README.md")
 

@@ -31,7 +31,7 @@ def image(tmp_path_factory):
 @pytest.fixture
 def pull(client, image, hub, described):
     """Push the described ensemble, then return a function that pulls and reads an image, with what it printed."""
-    assert client("-m", "bus_hf.cli", "push", described, "--to", "org/tiny").returncode == 0
+    assert client("-m", "bus_hf.cli", "push", "ensemble", described, "--to", "org/tiny").returncode == 0
 
     def run(name="org/tiny", *revision, **settings):
         done = client("-c", READ, name, image, *revision, **settings)

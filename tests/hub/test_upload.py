@@ -18,7 +18,7 @@ def push(client, described):
     """Return a function that pushes the described ensemble to org/tiny."""
 
     def run(*arguments, folder=described, **settings):
-        return client("-m", "bus_hf.cli", "push", folder, "--to", "org/tiny", *arguments, **settings)
+        return client("-m", "bus_hf.cli", "push", "ensemble", folder, "--to", "org/tiny", *arguments, **settings)
 
     return run
 
@@ -139,12 +139,12 @@ def test_a_hub_out_of_reach(push):
 
 
 def test_dry_run_lists_and_calls_nobody(hub, described, capsys):
-    assert main(["push", str(described), "--to", "org/tiny", "--dry-run"]) == 0
+    assert main(["push", "ensemble", str(described), "--to", "org/tiny", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert shown.index(MEMBERS[0]) < shown.index(MEMBERS[1]) < shown.index("org/tiny (")
     assert "out_of_fold" not in shown
     assert "notes" not in shown
-    assert main(["push", str(described), "--to", "org/tiny", "--dry-run", "--json"]) == 0
+    assert main(["push", "ensemble", str(described), "--to", "org/tiny", "--dry-run", "--json"]) == 0
     assert [one["repo_id"] for one in json.loads(capsys.readouterr().out)] == [*MEMBERS, "org/tiny"]
     assert hub.calls == []
 
@@ -166,7 +166,7 @@ def test_what_cannot_be_pushed_is_one_sentence(described, tmp_path, spoil, to, s
     folder = tmp_path / "spoilt"
     shutil.copytree(described, folder)
     spoil(folder)
-    assert main(["push", str(folder), "--to", to, "--dry-run"]) == 2
+    assert main(["push", "ensemble", str(folder), "--to", to, "--dry-run"]) == 2
     assert sentence in capsys.readouterr().err
 
 

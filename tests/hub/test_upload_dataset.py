@@ -47,7 +47,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def pushed(client, hub, images):
-    done = client("-m", "bus_hf.cli", "push-dataset", images, "--to", "org/data", "--may-redistribute", "--json")
+    done = client("-m", "bus_hf.cli", "push", "dataset", images, "--to", "org/data", "--may-redistribute", "--json")
     assert done.returncode == 0, done.stderr
     return hub.repos["dataset", "org/data"]
 
@@ -93,15 +93,15 @@ def test_the_card_tells_features_splits_and_figures_of_the_data(pushed, images):
 
 def test_the_same_again_makes_no_commit(pushed, client, images):
     before = pushed.head.oid
-    done = client("-m", "bus_hf.cli", "push-dataset", images, "--to", "org/data", "--may-redistribute", "--json")
+    done = client("-m", "bus_hf.cli", "push", "dataset", images, "--to", "org/data", "--may-redistribute", "--json")
     assert json.loads(done.stdout)[0]["changed"] is False
     assert pushed.head.oid == before
 
 
 def test_fewer_shards_leave_none_of_the_earlier_ones(hub, images, tmp_path, client):
     script = (
-        "import sys, pathlib; from bus_hf import publish_dataset as p; p._SHARD_BYTES = int(sys.argv[1]);"
-        "p.push(p.plan([sys.argv[2]], 'org/data', pathlib.Path(sys.argv[3]), may_redistribute=True))"
+        "import sys, pathlib; from bus_hf.hub.upload_dataset import plan, push; _, size, images, folder = sys.argv;"
+        "push(plan([images], 'org/data', pathlib.Path(folder), may_redistribute=True, shard_bytes=int(size)))"
     )
     for size, folder in ((200_000, "many"), (400_000_000, "one")):
         (tmp_path / folder).mkdir()
@@ -168,9 +168,9 @@ def test_what_cannot_be_streamed_is_one_true_sentence(monkeypatch):
 
 
 def test_terms_that_do_not_allow_it_are_asked_about(images, tmp_path, capsys):
-    assert main(["push-dataset", str(images), "--to", "org/data", "--dry-run"]) == 2
+    assert main(["push", "dataset", str(images), "--to", "org/data", "--dry-run"]) == 2
     assert "ask whoever holds the rights" in capsys.readouterr().err
-    assert main(["push-dataset", str(images), "--to", "org/data", "--dry-run", "--may-redistribute", "--json"]) == 0
+    assert main(["push", "dataset", str(images), "--to", "org/data", "--dry-run", "--may-redistribute", "--json"]) == 0
     (listed,) = json.loads(capsys.readouterr().out)
     assert listed["files"] == ["data/train-00000-of-00001.parquet", "README.md", "LICENSE"]
     with pytest.raises(BusError, match="no Hub id"):
@@ -194,9 +194,8 @@ def test_what_stands_in_train_and_test_gets_no_fold(tmp_path):
         upload_dataset.prepare(tmp_path)
 
 
-def test_large_data_are_cut_into_shards(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(upload_dataset, "_SHARD_BYTES", 200_000)
-    upload = upload_dataset.plan([images], "org/data", tmp_path, may_redistribute=True)
+def test_large_data_are_cut_into_shards(images, tmp_path):
+    upload = upload_dataset.plan([images], "org/data", tmp_path, may_redistribute=True, shard_bytes=200_000)
     shards = [name for name in upload.files if name.endswith(".parquet")]
     assert len(shards) > 1
     back = cases(load(tmp_path)["train"])

@@ -43,11 +43,14 @@ assert "7 images (7 of busi), 3 epochs from weights of a test" in shown, "the pa
 """
 
 
+PUSH_SPACE = ["-m", "bus_hf.cli", "push", "space", "--to", "org/page", "--ensemble", "org/tiny", "--datasets", "org/d"]
+
+
 @pytest.fixture
 def space(hub, client, described):
     """The Space org/page as the Hub holds it after a push."""
-    assert client("-m", "bus_hf.cli", "push", described, "--to", "org/tiny").returncode == 0
-    done = client("-m", "bus_hf.cli", "push-space", "--to", "org/page", "--ensemble", "org/tiny", "--datasets", "org/d")
+    assert client("-m", "bus_hf.cli", "push", "ensemble", described, "--to", "org/tiny").returncode == 0
+    done = client(*PUSH_SPACE)
     assert done.returncode == 0, done.stderr
     return hub.repos["space", "org/page"]
 
@@ -71,9 +74,7 @@ def test_the_space_names_its_ensemble_and_preloads_it_at_its_commits(space, hub,
     assert "lesion_head.safetensors" in members[0][1]
     assert "lesion_head.safetensors" not in members[1][1]
     before = space.head.oid
-    again = client(
-        "-m", "bus_hf.cli", "push-space", "--to", "org/page", "--ensemble", "org/tiny", "--datasets", "org/d"
-    )
+    again = client(*PUSH_SPACE)
     assert "unchanged" in again.stdout
     assert space.head.oid == before
 
@@ -165,7 +166,7 @@ def test_every_module_that_the_page_imports_is_sent_and_training_is_not():
 
 
 def test_the_metric_is_loaded_from_its_space(hub, client):
-    pushed = client("-m", "bus_hf.cli", "push-metric", "--to", "org/bus_screening", "--json")
+    pushed = client("-m", "bus_hf.cli", "push", "metric", "--to", "org/bus_screening", "--json")
     assert pushed.returncode == 0, pushed.stderr
     assert json.loads(pushed.stdout)[0]["changed"]
     assert set(hub.repos["space", "org/bus_screening"].head.files) >= {"bus_screening.py", "README.md"}
@@ -175,9 +176,9 @@ def test_the_metric_is_loaded_from_its_space(hub, client):
 
 
 def test_dry_runs_and_wrong_names(capsys):
-    assert main(["push-metric", "--to", "org/bus_screening", "--dry-run"]) == 0
+    assert main(["push", "metric", "--to", "org/bus_screening", "--dry-run"]) == 0
     assert "bus_screening.py" in capsys.readouterr().out
-    assert main(["push-metric", "--to", "org/other", "--dry-run"]) == 2
+    assert main(["push", "metric", "--to", "org/other", "--dry-run"]) == 2
     assert "write owner/bus_screening" in capsys.readouterr().err
-    assert main(["push-space", "--to", "page", "--ensemble", "org/tiny"]) == 2
+    assert main(["push", "space", "--to", "page", "--ensemble", "org/tiny"]) == 2
     assert "no Hub id" in capsys.readouterr().err

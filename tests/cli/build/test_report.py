@@ -33,17 +33,17 @@ def runs(tmp_path_factory):
 
 def test_every_image_is_read_once_and_the_report_comes_again(runs, tmp_path, capsys):
     to = tmp_path / "busi3"
-    assert main(["folds", *(str(runs / f"f{fold}") for fold in range(3)), "--to", str(to)]) == 0
+    assert main(["build", "report", *(str(runs / f"f{fold}") for fold in range(3)), "--to", str(to)]) == 0
     capsys.readouterr()
     before = (to / "report.json").read_bytes(), (to / "README.md").read_bytes()
-    assert main(["folds", "--again", str(to), "--json"]) == 0
+    assert main(["build", "report", "--again", str(to), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["all"]["n"] == 30
     assert ((to / "report.json").read_bytes(), (to / "README.md").read_bytes()) == before
     # A figure that was published for BUSI stands beside BUSI alone.
     assert "Published beside it" not in before[1].decode()
     assert (to / "confusion_matrix.png").stat().st_size > 5000
-    assert main(["folds", "--again", str(to), "--readme", str(to / "README.md")]) == 2
+    assert main(["build", "report", "--again", str(to), "--readme", str(to / "README.md")]) == 2
     assert "no such sentence" in capsys.readouterr().err
 
 
@@ -55,7 +55,7 @@ def test_what_is_no_set_of_folds_is_refused(runs, tmp_path, capsys):
         ([str(runs / "f0")], "either RUN"),
         (["--again", str(tmp_path)], "no report here"),
     ):
-        assert main(["folds", *arguments]) == 2
+        assert main(["build", "report", *arguments]) == 2
         assert sentence in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
@@ -65,7 +65,7 @@ def test_a_member_trained_once_a_fold_is_measured_over_all_images(runs, tmp_path
         trained(runs / "data", tmp_path, fold, folds=2)
     to = tmp_path / "report"
     capsys.readouterr()
-    assert main(["folds", str(tmp_path / "f0"), str(tmp_path / "f1"), "--to", str(to), "--json"]) == 0
+    assert main(["build", "report", str(tmp_path / "f0"), str(tmp_path / "f1"), "--to", str(to), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     frame = pd.read_parquet(to / "out_of_fold.parquet")
     weighted = frame["logit_0"] * frame["view"].map(VIEW_WEIGHTS)
@@ -78,13 +78,13 @@ def test_a_member_trained_once_a_fold_is_measured_over_all_images(runs, tmp_path
     assert found["folds"]["all"]["sd"] == pytest.approx(np.std(by_fold, ddof=1), abs=1e-5)
     before = (to / "README.md").read_text()
     assert f"| 1 | {by_fold[1]:.3f} |" in before
-    assert main(["folds", "--again", str(to)]) == 0
+    assert main(["build", "report", "--again", str(to)]) == 0
     assert (to / "README.md").read_text() == before
     readme = tmp_path / "README.md"
     readme.write_text("<!-- folds:start -->\n<!-- folds:end -->\n")
     name = images.index[0]
     (to / "left_out.csv").write_text(f'name,why\n"{name}",a copy\n')
-    assert main(["folds", "--again", str(to), "--readme", str(readme)]) == 0
+    assert main(["build", "report", "--again", str(to), "--readme", str(readme)]) == 0
     kept = images.drop(name)
     first = roc_auc_score(*(kept.loc[kept["fold"] == 0, column] for column in ("label", "logit")))
     assert f"AUROC on fold 0 against that of all folds (mean ± sd) {first:.3f} against" in readme.read_text()
@@ -93,11 +93,14 @@ def test_a_member_trained_once_a_fold_is_measured_over_all_images(runs, tmp_path
     assert (found["pooled"]["all"]["n"], found["left_out"]) == (29, {name: "a copy"})
     (to / "left_out.csv").write_text("image\nx\n")
     capsys.readouterr()
-    assert main(["folds", "--again", str(to)]) == 2
+    assert main(["build", "report", "--again", str(to)]) == 2
     assert "give a CSV file with the columns name and why" in capsys.readouterr().err
     # Two runs of different settings are not one network.
     trained(runs / "data", tmp_path / "other", 1, folds=2, lr=0.01)
-    assert main(["folds", str(tmp_path / "f0"), str(tmp_path / "other" / "f1"), "--to", str(tmp_path / "x")]) == 2
+    assert (
+        main(["build", "report", str(tmp_path / "f0"), str(tmp_path / "other" / "f1"), "--to", str(tmp_path / "x")])
+        == 2
+    )
     assert "the runs differ in lr" in capsys.readouterr().err
-    assert main(["folds", str(tmp_path / "f0"), str(runs / "f1"), "--to", str(tmp_path / "x")]) == 2
+    assert main(["build", "report", str(tmp_path / "f0"), str(runs / "f1"), "--to", str(tmp_path / "x")]) == 2
     assert "the runs differ in label_set" in capsys.readouterr().err

@@ -1,38 +1,27 @@
-"""`bus-hf ensemble`: from data to an ensemble folder, by one file that names the members."""
+"""From data to finished runs, by one YAML file that names the members of an ensemble."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bus_hf.cli import shared
 from bus_hf.errors import BusError
 from bus_hf.filenames import RUN
 from bus_hf.files import settle
 
-_EXAMPLES = """\
-  bus-hf ensemble configs/ensemble.yaml --data DATA/busi DATA/busbra
-  bus-hf ensemble configs/ensemble.yaml --data DATA/busi DATA/busbra --dry-run"""
-_NOTES = """\
-Each member's training is a call of accelerate launch train_accelerate.py, printed before it starts. Members whose run
-is finished are not trained again, and one that was stopped goes on, so that the same command, given again, brings it
-all to its end. Starts are trained first: runs that members go on or learn from. The first member is the
-light one: it finds the lesion, and the others read its boxes. A lesion-type classifier is trained once a fold, for its
-metrics; the network that left out the first fold ships."""
-
-_TRAIN = "train_accelerate.py"
-
 
 @dataclass(frozen=True)
 class Plan:
-    """What `configs/ensemble.yaml` says: training configs of starts and members, the light one first, of a second
-    reading (None: there is none), and what to write."""
+    """What `configs/ensemble.yaml` says.
+
+    Training configs: `starts` are trained first, for members to go on or to learn from; the first of `members` is the
+    light one; `lesion_type` is the lesion-type classifier's (None: there is none). `to`, `name` and `version` are those
+    of the ensemble folder.
+    """
 
     starts: tuple[Path, ...]
     members: tuple[Path, ...]
@@ -41,36 +30,30 @@ class Plan:
     name: str
     version: str
 
+    @property
+    def member_runs(self) -> list[Path]:
+        """Output folder of each member's run, the light one first."""
+        return [_output(config) for config in self.members]
 
-def add(commands: Any) -> None:
-    """Add the subcommand."""
-    command = shared.subcommand(
-        commands, "ensemble", "train every member of an ensemble and assemble them", _EXAMPLES, _NOTES
-    )
-    command.add_argument(
-        "plan",
-        type=Path,
-        metavar="FILE",
-        help="YAML: starts, members, lesion_type (training configs), to, name, version",
-    )
-    command.add_argument(
-        "--data", nargs="+", action="extend", required=True, metavar="DATA", help="folders or Hub ids to train on"
-    )
-    command.add_argument("--to", metavar="FOLDER", help="ensemble folder to write (default: that of the file)")
-    command.add_argument("--dry-run", action="store_true", help="print what would be done, and stop")
-    command.set_defaults(run=run)
+    @property
+    def lesion_type_runs(self) -> list[Path]:
+        """Output folder of each fold's run of the lesion-type classifier."""
+        return list(_folds(self.lesion_type).values()) if self.lesion_type else []
 
 
-def run(given: argparse.Namespace) -> int:
-    """Train what is not finished, then assemble; 1 where a training failed."""
-    from bus_hf.build.assemble import assemble
-    from bus_hf.build.readme import readme_metrics
+def train(plan: Plan, data: Sequence[str], dry_run: bool) -> bool:
+    """Train what is not finished, each run in a process of its own; whether all came to their ends.
 
-    plan = read_plan(given.plan)
-    target = Path(given.to or plan.to)
-    outputs = [_output(config) for config in plan.members]
+    Args:
+        plan: what is to be trained.
+        data: folders or Hub ids.
+        dry_run: print the commands only.
+
+    Raises:
+        BusError: members learned from different data: one that was finished before is not trained again.
+    """
     folds = _folds(plan.lesion_type) if plan.lesion_type else {}
-    trainings: list[tuple[Any, Path, list[str]]] = [
+    trainings: list[tuple[Path | None, Path, list[str]]] = [
         *((config, _output(config), []) for config in (*plan.starts, *plan.members)),
         *((plan.lesion_type, output, ["--fold", str(fold), "--output", str(output)]) for fold, output in folds.items()),
     ]
@@ -79,20 +62,28 @@ def run(given: argparse.Namespace) -> int:
         if (output / RUN).is_file():
             print(f"{output}: finished before", file=sys.stderr)
             continue
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", _TRAIN]
-        command += ["--config", str(config), "--data", *given.data, *flags]
-        print(" ".join(["accelerate", "launch", *command[3:]]), file=sys.stderr, flush=True)
-        if not given.dry_run and subprocess.run(command, check=False).returncode:
+        command = [
+            "accelerate",
+            "launch",
+            "-m",
+            "bus_hf.cli",
+            "train",
+            "--config",
+            str(config),
+            "--data",
+            *data,
+            *flags,
+        ]
+        print(" ".join(command), file=sys.stderr, flush=True)
+        if dry_run:
+            continue
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *command[2:]]
+        if subprocess.run(launch, check=False).returncode:
             print(f"bus-hf: the training of {output} stopped; the same command goes on.", file=sys.stderr)
-            return 1
-    second = list(folds.values())
-    also = ["--lesion-type", *map(str, second)] if second else []
-    print(" ".join(["bus-hf assemble", *map(str, outputs), *also, "--to", str(target)]), file=sys.stderr)
-    if not given.dry_run:
-        _require_same_data(outputs)
-        assemble(outputs, target, name=plan.name, version=plan.version, lesion_type_runs=second)
-        print(readme_metrics(target))
-    return 0
+            return False
+    if not dry_run:
+        _require_same_data(plan.member_runs)
+    return True
 
 
 def _require_same_data(outputs: Sequence[Path]) -> None:
@@ -124,8 +115,8 @@ def read_plan(path: Path) -> Plan:
     if not isinstance(values, dict) or set(values) - {"lesion_type"} != set(keys):
         raise BusError(f"the file does not hold {', '.join(keys)} and nothing else", where=path, remedy="correct it")
     starts, members, texts = values["starts"], values["members"], [values[key] for key in keys[2:]]
-    second = values.get("lesion_type")
-    also = [] if second is None else [second]
+    classifier = values.get("lesion_type")
+    also = [] if classifier is None else [classifier]
     listed = isinstance(starts, list) and isinstance(members, list) and members
     if not listed or not all(isinstance(text, str) for text in [*starts, *members, *texts, *also]):
         raise BusError(

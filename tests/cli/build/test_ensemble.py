@@ -7,13 +7,13 @@ import pytest
 import yaml
 
 from bus_hf.cli import main
-from bus_hf.cli.ensemble import read_plan
+from bus_hf.cli.build.plan import read_plan
 from bus_hf.config import TrainConfig, from_yaml, to_mapping
 from bus_hf.data.phantoms import write_phantoms
 from bus_hf.ensemble.folder import read_manifest
 from bus_hf.errors import BusError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def planned(tmp_path):
 def test_one_command_trains_assembles_and_does_nothing_twice(planned, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(ROOT)
     write_phantoms(tmp_path / "data", 33, 0)
-    command = ["ensemble", str(planned), "--data", str(tmp_path / "data")]
+    command = ["build", "ensemble", str(planned), "--data", str(tmp_path / "data")]
     assert main([*command, "--dry-run"]) == 0
     assert not (tmp_path / "runs").exists()
     assert main(command) == 0
@@ -58,7 +58,7 @@ def test_one_command_trains_assembles_and_does_nothing_twice(planned, tmp_path, 
 
 def test_a_training_that_fails_stops_before_assembling(planned, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(ROOT)
-    assert main(["ensemble", str(planned), "--data", str(tmp_path / "nothing")]) == 1
+    assert main(["build", "ensemble", str(planned), "--data", str(tmp_path / "nothing")]) == 1
     assert "the same command goes on" in capfd.readouterr().err
     assert not (tmp_path / "made").exists()
 
@@ -76,7 +76,7 @@ def test_a_wrong_plan_is_one_sentence(planned, change, sentence):
     planned.write_text(yaml.safe_dump(yaml.safe_load(planned.read_text()) | change))
     with pytest.raises(BusError, match=sentence):
         read_plan(planned)
-    assert main(["ensemble", str(planned), "--data", "x"]) == 2
+    assert main(["build", "ensemble", str(planned), "--data", "x"]) == 2
 
 
 def test_shipped_plan_names_the_five_and_the_light_member_and_shares_a_split():
