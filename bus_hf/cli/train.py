@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
 
 
 def add_settings(command: argparse.ArgumentParser) -> None:
-    """Add one flag a setting, in groups, with help and default; a flag that is not given is absent from the namespace."""
+    """Add one flag a setting, in groups; a flag that is not given is absent from the namespace."""
     from bus_hf.config import settings_by_group
 
     for group, settings in settings_by_group().items():
