@@ -174,8 +174,8 @@ def _check(cases: SiteCases) -> None:
 def _band(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> Abstain:
     """The site's band, its rates not yet measured."""
     # Of a part with few cases an end may be infinite.
-    ends = np.clip(abstention.ends(labels, logits, weights), -LARGEST_LOGIT, LARGEST_LOGIT)
-    return Abstain(*ends, 0.0, 0.0, abstention.METHOD)
+    low, high = np.clip(abstention.ends(labels, logits, weights), -LARGEST_LOGIT, LARGEST_LOGIT)
+    return Abstain(low, high, 0.0, 0.0, abstention.METHOD)
 
 
 def _answers(after: Ensemble, cases: SiteCases, logits: np.ndarray, kept: bool) -> np.ndarray:
