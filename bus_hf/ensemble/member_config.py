@@ -68,7 +68,7 @@ class _TimmConfig:
     num_classes: int
     pretrained_cfg: _PretrainedConfig
     label_names: tuple[str, ...] | None = None
-    model_args: _ModelArgs = _ModelArgs()
+    model_args: _ModelArgs = Field(default_factory=_ModelArgs)
 
 
 def member_config(folder: str | Path) -> MemberConfig:
