@@ -9,8 +9,8 @@ Examples:
   accelerate launch train_accelerate.py --config configs/lite0.yaml --data owner/breast-ultrasound --streaming \\
       --push_to_hub owner/lite0
 
-The same command goes on where a run was stopped, on the same data. A finished member's held-out images are read again,
-in other boxes, without training it:
+The same command goes on where a run was stopped, on the same data. Inference on a finished member's held-out images is
+run again, with other boxes and without training it:
 
   python train_accelerate.py --reread checkpoints/resnet50 --data DATA/busi DATA/busbra \\
       --boxes runs/lite0/out_of_fold.parquet --output runs/resnet50
@@ -45,7 +45,8 @@ def parser() -> argparse.ArgumentParser:
         "--reread",
         metavar="MEMBER",
         default=None,
-        help="train nothing: read again what this member left out (folder checkpoint of a run, or one of an ensemble)",
+        help="train nothing: run inference again on what this member (checkpoint of a run, or folder of an ensemble) "
+        "held out",
     )
     for group, settings in settings_by_group().items():
         section = flags.add_argument_group(group)
