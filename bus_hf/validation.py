@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic.fields import FieldInfo
 
 from bus_hf.errors import BusError
@@ -160,8 +159,9 @@ def _field(kind: Any, place: Sequence[int | str]) -> FieldInfo:
     field = _not_none(FieldInfo.from_annotation(kind))
     for key in place:
         kinds = typing.get_args(field.annotation)
-        if is_pydantic_dataclass(field.annotation):  # type: ignore[arg-type]
-            entry = field.annotation.__pydantic_fields__[str(key)]
+        fields = getattr(field.annotation, "__pydantic_fields__", None)
+        if fields:
+            entry = fields[key]
         elif isinstance(key, int) and kinds:
             entry = FieldInfo.from_annotation(kinds[0] if kinds[-1] is Ellipsis else kinds[min(key, len(kinds) - 1)])
         else:

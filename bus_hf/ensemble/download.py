@@ -9,11 +9,11 @@ from pathlib import Path, PurePosixPath
 from bus_hf.ensemble.folder import member_files, parts, read_manifest
 from bus_hf.ensemble.manifest import Ensemble
 from bus_hf.errors import BusError
-from bus_hf.filenames import CALIBRATION, MANIFEST, PLOTS, REPORT, TRAINING
+from bus_hf.filenames import CALIBRATION, LESION_TYPE, MANIFEST, PLOTS, REPORT, TRAINING
 from bus_hf.hub_errors import hub_errors
 
-# What the page tells about an ensemble, beside the manifest.
-TOLD = (REPORT, TRAINING, CALIBRATION, "lesion_type/report.json", *PLOTS)
+# What the page says about an ensemble, beside the manifest.
+SHOWN = (REPORT, TRAINING, CALIBRATION, f"{LESION_TYPE}/{REPORT}", *PLOTS)
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -45,7 +45,7 @@ def pull(folder_or_id: str | Path, revision: str | None = None, members: Sequenc
             if member.path is not None
             for name in member_files(ensemble, member)
         ]
-        folder = _snapshot(repo_id, commit, [MANIFEST, *TOLD, *files])
+        folder = _snapshot(repo_id, commit, [MANIFEST, *SHOWN, *files])
     else:
         what = "this is a file" if folder.is_file() else "there is no such folder"
         raise BusError(what, where=folder_or_id, remedy=f"give a folder that holds {MANIFEST}, or a Hub id owner/name")

@@ -62,15 +62,15 @@ def choose_members(ensemble: Ensemble, members: Sequence[str] | None) -> tuple[M
 
 
 def needed_members(ensemble: Ensemble, members: Sequence[str] | None) -> tuple[Member, ...]:
-    """The chosen members and the one that owns the lesion map: everything that reading an image takes."""
+    """The chosen members and the one that owns the lesion map: everything that inference takes."""
     chosen = {member.name for member in choose_members(ensemble, members)} | {ensemble.lesion_map.member}
     return tuple(member for member in ensemble.members if member.name in chosen)
 
 
 def parts(ensemble: Ensemble, members: Sequence[str] | None) -> tuple[Member, ...]:
     """Whatever has files of its own: the needed members, and the lesion-type classifier where there is one."""
-    second = ensemble.lesion_type
-    return needed_members(ensemble, members) + ((second.member,) if second else ())
+    classifier = ensemble.lesion_type
+    return needed_members(ensemble, members) + ((classifier.member,) if classifier else ())
 
 
 def member_folder(folder: str | Path, member: Member) -> Path:
@@ -80,8 +80,8 @@ def member_folder(folder: str | Path, member: Member) -> Path:
         BusError: its path leaves the folder, there is no such folder, or the Hub copy was not fetched.
     """
     if member.path is not None:
-        found = Path(folder) / member.path
-        _inside(found, Path(folder), f"the path of member '{member.name}'")
+        home = Path(folder) / member.path
+        _inside(home, Path(folder), f"the path of member '{member.name}'")
     else:
         from huggingface_hub import try_to_load_from_cache
 
@@ -92,12 +92,12 @@ def member_folder(folder: str | Path, member: Member) -> Path:
                 where=Path(folder) / MANIFEST,
                 remedy="fetch the ensemble while the Hub can be reached",
             )
-        found = Path(cached).parent
-    if not found.is_dir():
+        home = Path(cached).parent
+    if not home.is_dir():
         raise BusError(
-            f"the folder of member '{member.name}' is missing", where=found, remedy="download or export it again"
+            f"the folder of member '{member.name}' is missing", where=home, remedy="download or export it again"
         )
-    return found
+    return home
 
 
 def member_files(ensemble: Ensemble, member: Member) -> dict[str, str]:
@@ -150,7 +150,7 @@ def member_bytes(folder: str | Path, ensemble: Ensemble, member: Member) -> dict
             where=pickle,
             remedy=f"delete it and keep the weights as {WEIGHTS}",
         )
-    found = {}
+    contents = {}
     for name, expected in member_files(ensemble, member).items():
         file = home / name
         _inside(file, home if member.path is None else Path(folder), name)
@@ -172,8 +172,8 @@ def member_bytes(folder: str | Path, ensemble: Ensemble, member: Member) -> dict
                 where=file,
                 remedy="download or export the ensemble again",
             )
-        found[name] = data
-    return found
+        contents[name] = data
+    return contents
 
 
 def _inside(path: Path, root: Path, what: str) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from bus_hf.errors import BusError
@@ -41,16 +41,17 @@ class MemberConfig:
     model_args: dict[str, Any]
 
 
-@dataclass(frozen=True, config=STRICT)
-class _ModelArgs:
+class _ModelArgs(BaseModel):
     """Arguments that are known to be harmless; others could build another network or read other files."""
 
-    num_classes: int | None = None
-    in_chans: Literal[3] | None = None
-    global_pool: Literal["avg"] | None = None
-    drop_rate: _Rate | None = None
-    drop_path_rate: _Rate | None = None
-    pretrained: bool | None = None
+    model_config = STRICT
+
+    num_classes: int = 1000
+    in_chans: Literal[3] = 3
+    global_pool: Literal["avg"] = "avg"
+    drop_rate: _Rate = 0.0
+    drop_path_rate: _Rate = 0.0
+    pretrained: bool = False
 
 
 @dataclass(frozen=True, config=_OPEN)
@@ -67,7 +68,7 @@ class _TimmConfig:
     num_classes: int
     pretrained_cfg: _PretrainedConfig
     label_names: tuple[str, ...] | None = None
-    model_args: _ModelArgs = _ModelArgs()
+    model_args: _ModelArgs = Field(default_factory=_ModelArgs)
 
 
 def member_config(folder: str | Path) -> MemberConfig:
@@ -93,7 +94,6 @@ def parse_config(data: bytes, folder: Path) -> MemberConfig:
     names = config.label_names or pretrained.label_names
     if names is None:
         raise BusError("the key 'label_names' is missing", where=path, remedy=_AGAIN)
-    rebuilt = {"in_chans": config.model_args.in_chans, "global_pool": config.model_args.global_pool}
     return MemberConfig(
         architecture=config.architecture,
         num_logits=config.num_classes,
@@ -101,5 +101,5 @@ def parse_config(data: bytes, folder: Path) -> MemberConfig:
         input_size=height,
         mean=pretrained.mean,
         std=pretrained.std,
-        model_args={name: value for name, value in rebuilt.items() if value is not None},
+        model_args=config.model_args.model_dump(include={"in_chans", "global_pool"}, exclude_unset=True),
     )

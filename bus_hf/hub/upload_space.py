@@ -129,7 +129,7 @@ def _card(path: Path, ensemble: str, datasets: Sequence[str], revision: str | No
         card.data["datasets"] = list(datasets)
     # As the Hub's build reads it: repository, files and commit.
     card.data["preload_from_hub"] = [
-        f"{ensemble} {','.join((MANIFEST, *download.TOLD))} {commit}",
+        f"{ensemble} {','.join((MANIFEST, *download.SHOWN))} {commit}",
         *(f"{member.repo_id} {','.join(member_files(manifest, member))} {member.revision}" for member in away),
     ]
     return str(card).encode()

@@ -188,7 +188,7 @@ def test_an_unknown_architecture_lists_near_names(folder, refused):
 
 def test_an_architecture_that_names_a_repository_is_not_fetched(folder, refused):
     edit_config(folder, architecture="hf-hub:someone/evil")
-    refused(folder, "no name of timm's")
+    refused(folder, "architecture is")
 
 
 def test_weights_of_another_architecture_are_refused(folder, refused):
@@ -368,30 +368,42 @@ def test_headers_are_checked_before_anything_is_allocated(folder, refused, data)
     ("changes", "sentence"),
     [
         ({"architecture": "eva_giant_patch14_560"}, "not those of|no linear classifier|cannot build"),
-        ({"architecture": "x" * 100_000}, "no name of timm's"),
+        ({"architecture": "x" * 100_000}, "architecture is"),
         ({"architecture": ["resnet50"]}, "architecture is"),
-        ({"model_args": {"in_chans": 4096}}, "in_chans to something odd"),
-        ({"model_args": {"in_chans": True}}, "in_chans to something odd"),
-        ({"model_args": {"global_pool": ["avg"]}}, "global_pool to something odd"),
-        ({"model_args": {"global_pool": None}}, "global_pool to something odd"),
-        ({"model_args": {"drop_rate": "1"}}, "drop_rate to something odd"),
-        ({"model_args": {"drop_path_rate": -3}}, "drop_path_rate to something odd"),
-        ({"model_args": {"pretrained": "yes"}}, "pretrained to something odd"),
-        ({"model_args": {"pretrained_cfg": {"url": "http://example.org"}}}, "model_args sets pretrained_cfg"),
-        ({"model_args": {"checkpoint_path": "/etc/passwd"}}, "model_args sets checkpoint_path"),
-        ({"model_args": ["in_chans"]}, "model_args is no object"),
-        ({"model_args": None}, "model_args is no object"),
+        ({"model_args": {"in_chans": 4096}}, "model_args.in_chans is"),
+        ({"model_args": {"in_chans": True}}, "model_args.in_chans is"),
+        ({"model_args": {"global_pool": ["avg"]}}, "model_args.global_pool is"),
+        ({"model_args": {"global_pool": None}}, "model_args.global_pool is"),
+        ({"model_args": {"drop_rate": "1"}}, "model_args.drop_rate is"),
+        ({"model_args": {"drop_path_rate": -3}}, "model_args.drop_path_rate is"),
+        ({"model_args": {"pretrained": "yes"}}, "model_args.pretrained is"),
+        (
+            {"model_args": {"pretrained_cfg": {"url": "http://example.org"}}},
+            "unknown key 'pretrained_cfg' in model_args",
+        ),
+        ({"model_args": {"checkpoint_path": "/etc/passwd"}}, "unknown key 'checkpoint_path' in model_args"),
+        ({"model_args": ["in_chans"]}, "model_args is"),
+        ({"model_args": None}, "model_args is null"),
         ({"num_classes": 10**400}, "outputs|num_classes"),
-        ({"pretrained_cfg": {"input_size": [3, 4096, 4096], "mean": [0.5] * 3, "std": [0.5] * 3}}, "4096x4096"),
+        (
+            {"pretrained_cfg": {"input_size": [3, 4096, 4096], "mean": [0.5] * 3, "std": [0.5] * 3}},
+            "is 4096;",
+        ),
         (
             {"pretrained_cfg": {"input_size": [3, 64.0, 64.0], "mean": [0.5] * 3, "std": [0.5] * 3}},
-            "input_size is 64.0",
+            r"input_size\[1\] is 64.0",
         ),
-        ({"pretrained_cfg": {"input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [1e-320] * 3}}, "mean or std"),
-        ({"pretrained_cfg": {"input_size": [3, 64, 64], "mean": [1e300] * 3, "std": [0.5] * 3}}, "mean or std"),
+        (
+            {"pretrained_cfg": {"input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [1e-320] * 3}},
+            "is 1e-320;",
+        ),
+        (
+            {"pretrained_cfg": {"input_size": [3, 64, 64], "mean": [1e300] * 3, "std": [0.5] * 3}},
+            "mean.* is 1e",
+        ),
         ({"pretrained_cfg": {"input_size": [3, 64, 64], "mean": [float("nan")] * 3, "std": [0.5] * 3}}, "mean"),
         ({"pretrained_cfg": {"input_size": [3, 64, 64], "mean": [10**400] * 3, "std": [0.5] * 3}}, "mean"),
-        ({"pretrained_cfg": []}, "not a timm config"),
+        ({"pretrained_cfg": []}, "pretrained_cfg is"),
     ],
 )
 def test_odd_configs_are_one_sentence(folder, refused, changes, sentence):

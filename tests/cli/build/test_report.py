@@ -88,7 +88,7 @@ def test_a_member_trained_once_a_fold_is_measured_over_all_images(runs, tmp_path
     kept = images.drop(name)
     first = roc_auc_score(*(kept.loc[kept["fold"] == 0, column] for column in ("label", "logit")))
     assert f"AUROC on fold 0 against that of all folds (mean ± sd) {first:.3f} against" in readme.read_text()
-    assert f"Left out: {name} (a copy)." in (to / "README.md").read_text()
+    assert f"Excluded: {name} (a copy)." in (to / "README.md").read_text()
     found = json.loads((to / "report.json").read_text())
     assert (found["pooled"]["all"]["n"], found["left_out"]) == (29, {name: "a copy"})
     (to / "left_out.csv").write_text("image\nx\n")
