@@ -87,11 +87,11 @@ def test_without_weights_nothing_changes():
         plain = calibration.threshold_for_sensitivity(labels, logits, target)
         assert calibration.threshold_for_sensitivity(labels, logits, target, ones) == plain
         assert plain == np.sort(logits[labels == 1])[::-1][int(np.ceil(target * labels.sum() - 1e-9)) - 1]
-    assert calibration.operating_points(labels, logits, groups, weights=ones) == calibration.operating_points(
+    assert calibration.operating_points(labels, logits, groups, sample_weight=ones) == calibration.operating_points(
         labels, logits, groups
     )
     estimate = group_bootstrap(metrics.auroc, labels, logits, groups)
-    assert group_bootstrap(metrics.auroc, labels, logits, groups, weights=ones) == pytest.approx(estimate)
+    assert group_bootstrap(metrics.auroc, labels, logits, groups, sample_weight=ones) == pytest.approx(estimate)
 
 
 @pytest.mark.parametrize("seed", range(5))

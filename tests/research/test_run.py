@@ -37,7 +37,7 @@ def test_a_trial_and_its_tables(tmp_path, monkeypatch, capsys):
     (home / "tables.yaml").write_text(yaml.safe_dump({"tables": TABLES}))
     tables = ["tables", "--home", "research"]
     assert main(tables) == 2
-    assert "no finished trial 'baseline'" in capsys.readouterr().err
+    assert "no finished trial" in capsys.readouterr().err
     command = ["--data", "one", "two", "--sources", "one", "two", "--config", "trial.yaml", "--to", "research/trials"]
     assert main(["run", "baseline", *command]) == 0
     changes = ["--set", "lesion_crop_prob=0.8", BOXES, "threads=1"]
