@@ -74,7 +74,7 @@ def test_equal_seeds_give_equal_folds_whatever_the_order_of_rows():
     ("labels", "k", "sentence"),
     [
         ([0, 1, 0, 1], 1, "1 folds leave nothing"),
-        ([0, 1, 0, 1], 9, "4 groups can't be dealt to 9 folds"),
+        ([0, 1, 0, 1], 9, "4 groups can't be assigned to 9 folds"),
         ([0, 1, 2, 3], 2, "no class of a source has 2 images"),
     ],
 )
@@ -83,13 +83,13 @@ def test_impossible_folds_are_refused(labels, k, sentence):
         grouped_folds(labels, list("abcd"), ["s"] * 4, k=k)
 
 
-def test_a_rare_stratum_is_dealt_without_a_warning(recwarn):
+def test_a_rare_stratum_is_assigned_without_a_warning(recwarn):
     folds = grouped_folds([0] * 10 + [1] * 2, list("abcdefghijkl"), ["s"] * 12, k=5)
     assert folds[10] != folds[11]
     assert not recwarn.list
 
 
-def test_folds_that_were_dealt_are_kept_and_a_group_that_grew_lies_in_one(tmp_path):
+def test_folds_that_were_assigned_are_kept_and_a_group_that_grew_lies_in_one(tmp_path):
     known = {"a": 1, "b": 2, "c": 2, "d": 0, "e": 1, "f": 0}
     names, groups = ["a", "b", "c", "d", "e", "f", "new"], ["abc", "abc", "abc", "d", "ef", "ef", "new"]
     assert kept_folds(names, groups, known).tolist() == [2, 2, 2, 0, 0, 0, -1]

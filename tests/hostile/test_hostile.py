@@ -36,11 +36,10 @@ class Peak:
 
     def _watch(self):
         while not self._stop.wait(0.002):
-            process = isolated._worker._process
             try:
-                status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+                status = Path(f"/proc/{isolated.WORKER.pid}/status").read_text(encoding="ascii")
                 line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-            except (AttributeError, OSError, StopIteration):
+            except (OSError, StopIteration):
                 continue
             self.megabytes = max(self.megabytes, int(line.split()[1]) / 1024)
 

@@ -143,10 +143,11 @@ def test_no_endpoint_reads_or_deletes_what_a_client_names(page, web, foreign, se
         for number, path in enumerate(paths):
             for form in forms(path):
                 for place in range(len(fn.inputs)):
-                    if form == path and "path" not in str(fn.inputs[place].api_info()):
+                    takes_files = "path" in str(fn.inputs[place].api_info())
+                    if form == path and not takes_files:
                         continue  # a text in the place of a text
-                    if fn.api_visibility == "public" and place and number:
-                        continue  # of files where none belongs one is enough, since each answer is waited for
+                    if number and not takes_files:
+                        continue  # of files where none belongs one is enough
                     data = [form if place == other else None for other in range(len(fn.inputs))]
                     asked += 1
                     if fn.api_visibility == "public":
@@ -169,7 +170,7 @@ def test_no_endpoint_reads_or_deletes_what_a_client_names(page, web, foreign, se
                 assert answer.status_code in (400, 404), (fn.api_name, way, form, answer.text)
             named = web.post(f"{API}/call/v2/{fn.api_name}", json={"image": form, "images": form, "file": form})
             assert named.status_code in (400, 404)
-    assert asked > 1000
+    assert asked > 500
     untouched(seen, foreign)
 
 

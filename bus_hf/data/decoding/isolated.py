@@ -30,12 +30,22 @@ class Worker:
     """One warm decoding process, started on first use and replaced when it dies or this process forks.
 
     Safe to call from several threads; images are decoded one after the other.
+
+    Args:
+        max_wait: seconds for one image in all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_wait: float = MAX_WAIT) -> None:
+        self._max_wait = max_wait
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Number of the process; None where none runs."""
+        process = self._process
+        return None if process is None else process.pid
 
     def decode(self, data: bytes, where: str, limits: Limits) -> Decoded:
         """Decode one file as `decode.decode` does; BusError too where it takes too much memory or time."""
@@ -44,7 +54,7 @@ class Worker:
                 return self._ask(data, where, limits)
             except BusError:
                 raise
-            # The process died, said nothing in time, or said nonsense: each has the one answer.
+            # The process died, did not answer in time, or answered nonsense: all are one error.
             except (OSError, EOFError, TimeoutError, ValueError, KeyError, TypeError):
                 self.close()
                 raise BusError(
@@ -65,7 +75,7 @@ class Worker:
 
     def _ask(self, data: bytes, where: str, limits: Limits) -> Decoded:
         process = self._started()
-        watch = threading.Timer(MAX_WAIT, process.kill)
+        watch = threading.Timer(self._max_wait, process.kill)
         watch.daemon = True
         watch.start()
         last = False
@@ -124,12 +134,12 @@ class Worker:
         return process
 
 
-_worker = Worker()
+WORKER = Worker()
 
 
 def _forked() -> None:
     # A lock that another thread held while this process was forked would never be free again.
-    _worker._lock = threading.Lock()
+    WORKER._lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -138,4 +148,4 @@ if hasattr(os, "register_at_fork"):
 
 def decode(data: bytes, where: str, limits: Limits) -> Decoded:
     """Decode one file in the warm process of this one."""
-    return _worker.decode(data, where, limits)
+    return WORKER.decode(data, where, limits)

@@ -45,7 +45,7 @@ def main() -> None:
     # Decoders that print would garble the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    _limit()
+    limit_resources()
     send(answers, {"ready": True})
     while (head := receive(sys.stdin.buffer)) is not None:
         data = sys.stdin.buffer.read(head["bytes"])
@@ -70,7 +70,8 @@ def _grown() -> bool:
         return False
 
 
-def _limit() -> None:
+def limit_resources() -> None:
+    """Bound the memory of this process, and let it write no file."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))

