@@ -99,7 +99,7 @@ def held_out_logits(
     rows: list[dict[str, Any]] = []
     for start in range(0, len(cases), _BATCH):
         batch = cases[start : start + _BATCH]
-        outputs = two_stage(
+        batch_outputs = two_stage(
             runtime,
             [case.image for case in batch],
             locator=member,
@@ -108,8 +108,8 @@ def held_out_logits(
             boxes=None if boxes is None else {index: boxes[case.name] for index, case in enumerate(batch)},
             every_map=True,
         )
-        for case, own in zip(batch, outputs, strict=True):
-            rows += _rows(case, own, member, fold, malignant)
+        for case, outputs in zip(batch, batch_outputs, strict=True):
+            rows += _rows(case, outputs, member, fold, malignant)
         if progress:
             progress(len(batch))
     return pd.DataFrame(rows)
