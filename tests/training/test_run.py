@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from bus_hf.config import from_yaml, to_mapping
@@ -71,8 +73,6 @@ def test_a_killed_run_goes_on_and_ends_equal(tiny, tmp_path):
     whole = run(replace(tiny, epochs=4))
     killed = replace(tiny, epochs=4, output=str(tmp_path / "killed"))
     config = tmp_path / "c.yaml"
-    import yaml
-
     config.write_text(yaml.safe_dump(to_mapping(killed)))
     command = [sys.executable, str(ROOT / "train_accelerate.py"), "--config", str(config)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -146,34 +146,38 @@ def test_no_data_is_one_sentence(tiny):
         run(replace(tiny, data=()))
 
 
-def _torchrun(config, processes, tmp_path):
-    import yaml
-
-    path = tmp_path / f"{processes}.yaml"
+def _torchrun(config, path):
+    """A run of two processes on one machine, which meet on a port that is free and talk over the loopback."""
     path.write_text(yaml.safe_dump(to_mapping(config)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [*command, "train_accelerate.py", "--config", str(path)],
         cwd=ROOT,
+        env=os.environ | {"GLOO_SOCKET_IFNAME": "lo"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads((Path(config.output) / "history.json").read_text())
 
 
 def test_two_processes_give_the_metrics_of_one(tiny, tmp_path):
     # No batch norm, dropout or masks: what a process sees of a batch must then make no difference but rounding.
     plain = replace(tiny, backbone="test_convnext", epochs=2, drop_rate=0.0, lesion_weight=0.0, inside_weight=0.0)
-    one = _torchrun(replace(plain, output=str(tmp_path / "one")), 1, tmp_path)
-    two = _torchrun(replace(plain, output=str(tmp_path / "two")), 2, tmp_path)
+    runs = [replace(plain, output=str(tmp_path / name)) for name in ("one", "two")]
+    run(runs[0])
+    _torchrun(runs[1], tmp_path / "two.yaml")
+    one, two = (json.loads((Path(config.output) / "history.json").read_text()) for config in runs)
     for row, other in zip(one, two, strict=True):
         assert row["loss"] == pytest.approx(other["loss"], abs=1e-3)
-        assert row["auroc"] == pytest.approx(other["auroc"], abs=0.02)
-    frames = [pd.read_parquet(tmp_path / name / "out_of_fold.parquet") for name in ("one", "two")]
-    assert np.allclose(frames[0]["logit_0"], frames[1]["logit_0"], atol=1e-2)
+    frames = [pd.read_parquet(Path(config.output) / "out_of_fold.parquet") for config in runs]
+    assert np.allclose(frames[0]["logit_0"], frames[1]["logit_0"], atol=1e-3)
+    # Validation gathered every image once: its AUROC is that of the logits, but for a pair that rounding may swap.
+    whole = frames[1][frames[1]["view"] == "whole"]
+    pairs = whole["label"].sum() * (1 - whole["label"]).sum()
+    expected = auroc(whole["label"].to_numpy(), whole["logit_0"].to_numpy())
+    assert two[-1]["auroc"] == pytest.approx(expected, abs=1.5 / pairs)
 
 
 def test_smoke_config_learns_held_out_phantoms(tmp_path):
