@@ -174,6 +174,21 @@ def test_continuous_integration_calls_the_tests_by_the_readme():
     assert script.stat().st_mode & 0o111
 
 
+def test_the_workflow_calls_what_ci_runs():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    (job,) = workflow["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step][-1] == ".ci/run"
+    (python,) = [step["with"]["python-version"] for step in job["steps"] if "python-version" in step.get("with", {})]
+    assert SpecifierSet(PROJECT["requires-python"]).contains(f"{python}.0")
+
+
+def test_hooks_call_the_tools_of_lint():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    called = [hook["entry"].split()[2] for repo in config["repos"] for hook in repo["hooks"]]
+    assert called == ["ruff", "ruff", "mypy"]
+    assert {Requirement(text).name for text in PROJECT["optional-dependencies"]["lint"]} == set(called)
+
+
 def test_what_the_readme_shows_of_the_command_line_is_right():
     from bus_hf.cli import parser
 

@@ -101,3 +101,36 @@ def test_shipped_plan_names_the_five_and_the_light_member_and_shares_a_split():
         if config.init_from and config.init_from.startswith("runs/"):
             assert made[config.init_from] == config.backbone
         assert config.teacher in (None, f"{light.output}/checkpoint")
+
+
+def test_assemble_makes_an_ensemble_that_predict_reads(assembled, scans, capsys):
+    assert main(["predict", str(scans / "a.png"), "--ensemble", str(assembled), "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["members"]) == ["test_efficientnet"]
+    manifest = json.loads((assembled / "ensemble.json").read_text())
+    assert (manifest["name"], manifest["version"]) == ("mine", "2.0.0")
+
+
+def test_assemble_of_an_unfinished_run_is_one_sentence(tmp_path, capsys):
+    assert main(["build", "ensemble", str(tmp_path), "--to", str(tmp_path / "ensemble")]) == 2
+    err = capsys.readouterr().err.strip()
+    assert "run.json" in err
+    assert len(err.splitlines()) == 1
+    assert main(["build", "ensemble", str(tmp_path), "--to", "x", "--weight", "resnet50"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["runs/one"], "give it with --to"),
+        (["runs/one", "--to", "x", "--data", "y"], "--data and --dry-run are for a YAML file"),
+        (["runs/one", "--to", "x", "--dry-run"], "--data and --dry-run are for a YAML file"),
+        (["plan.yaml"], "there is nothing to train on; give --data"),
+        (["plan.yaml", "--data", "y", "--weight", "resnet50=2"], "--weight and --lesion-type are for finished runs"),
+        (["gone.yaml", "--data", "y"], "no YAML file can be read here"),
+    ],
+)
+def test_runs_and_a_file_of_configs_are_told_apart(planned, monkeypatch, capsys, arguments, sentence):
+    monkeypatch.chdir(planned.parent)
+    assert main(["build", "ensemble", *arguments]) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert sentence in told
