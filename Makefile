@@ -47,11 +47,11 @@ format: $(EVERYTHING) ## put the code in the project's format
 	@$(BIN)/python -m ruff format .
 
 figures: $(EVERYTHING) ## every table, plot and card again from the stored logits, without training
-	@echo "[figures] checkpoints/, reports/, research/ and README.md"
+	@echo "[figures] checkpoints/, reports/, research/, README.md and docs/evidence.md"
 	@$(BIN)/python -m bus_hf.cli build figures checkpoints --readme README.md > /dev/null
-	@$(BIN)/python -m bus_hf.cli build report --again reports/lite0-folds --readme README.md > /dev/null
+	@$(BIN)/python -m bus_hf.cli build report --again reports/lite0-folds --readme docs/evidence.md > /dev/null
 	@$(BIN)/python -m bus_hf.cli build report --again reports/busi3 > /dev/null
-	@$(BIN)/python -m research tables --readme README.md
+	@$(BIN)/python -m research tables --readme docs/evidence.md
 	@echo "[figures] done"
 
 docs: $(EVERYTHING) ## README.md and docs/ again, with what their commands print

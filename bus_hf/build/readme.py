@@ -1,45 +1,23 @@
-"""The metrics of an ensemble folder as Markdown, for a README."""
+"""The metrics of an ensemble folder in one small table, for a README; its card has the rest."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from bus_hf.build.describe import read_report
-from bus_hf.filenames import LESION_TYPE, REPORT
-from bus_hf.reporting import cards, multiclass, provenance, sanitize, tables
+from bus_hf.ensemble.folder import read_manifest
+from bus_hf.reporting import sanitize, tables
 
 
-def readme_metrics(folder: Path, home: Path | None = None) -> str:
-    """Tables and sentences of an ensemble's metrics, with two plots where the README's folder `home` is known.
+def readme_metrics(folder: Path) -> str:
+    """A table of at most six rows, and a sentence on what its rates are.
 
     Raises:
-        BusError: the folder holds no report.
+        BusError: the folder holds no ensemble or no report.
     """
     metrics = sanitize.plain(read_report(folder))
-    parts = [
-        tables.metrics_table(metrics),
-        tables.models_title(metrics),
-        tables.models_table(metrics),
-        tables.comparison_text(metrics),
-        tables.leave_out_text(metrics),
-        tables.POINTS_NOTE,
-        tables.points_table(metrics),
-        "Every rate of the ensemble, predictive values at other shares of cancers too, and Wilson's intervals:",
-        tables.rates_table(metrics),
-        tables.light_text(metrics),
-        tables.across_verdict(metrics),
-        tables.abstention_text(metrics),
-        tables.no_lesion_text(metrics),
-        tables.disagreement_text(metrics),
-        tables.heat_table(metrics),
-    ]
-    if provenance.own(metrics):
-        parts.append(f"Beside what the predecessor of this project stated:\n\n{tables.predecessor_table(metrics)}")
-    classifier = folder / LESION_TYPE
-    if (classifier / REPORT).is_file():
-        parts.append(multiclass.lesion_type_text(read_report(classifier)))
-    if home is not None:
-        plots = Path(os.path.relpath(folder, home), "plots").as_posix()
-        parts += [f"![{cards.PLOTS[name]}]({plots}/{name}.png)" for name in ("roc_curve", "reliability")]
-    return "\n\n".join(parts) + "\n"
+    table = tables.summary_table(metrics, sanitize.plain(read_manifest(folder).light))
+    return (
+        f"{table}\n\nSensitivity and specificity at the operating point `{metrics['default_operating_point']}`, whose "
+        "threshold was fitted on other groups.\n"
+    )

@@ -47,6 +47,30 @@ def metrics_table(report: Mapping[str, Any]) -> str:
     return scores_table({"all": report["overall"], **report["by_source"]})
 
 
+def summary_table(report: Mapping[str, Any], light: str | None = None) -> str:
+    """Markdown table of at most six rows: the ensemble over all images and by source, and its light member `light`.
+
+    Rates are those of the default operating point, its threshold cross-fitted over groups.
+    """
+    parts = report["models"][ENSEMBLE]
+    rows = {"all": parts["all"], **{name: row for name, row in list(parts.items())[:5] if name != "all"}}
+    if light in report["models"]:
+        rows[f"all, `{light}` alone"] = report["models"][light]["all"]
+    point = report["default_operating_point"]
+    return markdown_table(
+        ("images", "n (malignant, groups)", "AUROC", "sensitivity", "specificity"),
+        [
+            (
+                name,
+                f"{row['n']} ({row['n_malignant']}, {row['n_groups']})",
+                estimate(row["auroc"]),
+                *estimates((row["operating_points"] or {}).get(point) or {}, ("sensitivity", "specificity")),
+            )
+            for name, row in rows.items()
+        ],
+    )
+
+
 def points_table(report: Mapping[str, Any], member: str | None = None) -> str:
     """Markdown table of the operating points with the rates to expect, or those of a member that is used alone."""
     rows = []

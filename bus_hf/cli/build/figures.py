@@ -41,6 +41,6 @@ def run(given: argparse.Namespace) -> int:
 
     redescribe(given.folder)
     for path in given.readme:
-        shared.replace_figures(path, readme_metrics(given.folder, path.parent))
+        shared.replace_figures(path, readme_metrics(given.folder))
     print(readme_metrics(given.folder))
     return 0
