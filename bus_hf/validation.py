@@ -161,7 +161,8 @@ def _field(kind: Any, place: Sequence[int | str]) -> FieldInfo:
         kinds = typing.get_args(field.annotation)
         fields = getattr(field.annotation, "__pydantic_fields__", None)
         if fields:
-            entry = fields[key]
+            # A part that was made by itself has places of its own.
+            entry = fields.get(key) or FieldInfo.from_annotation(Any)
         elif isinstance(key, int) and kinds:
             entry = FieldInfo.from_annotation(kinds[0] if kinds[-1] is Ellipsis else kinds[min(key, len(kinds) - 1)])
         else:

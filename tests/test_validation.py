@@ -121,3 +121,9 @@ def test_errors_of_code_are_told_in_the_same_words():
         plain_errors(Whole, "here"),
     ):
         Whole("a", (), {}, size=0)
+
+
+def test_a_part_that_cannot_be_made_by_itself_is_told_too():
+    for make, what in ((lambda: Part("X"), r'\[0\] is "X"'), (lambda: Part(name="X"), 'name is "X"')):
+        with pytest.raises(BusError, match=f"here: {what}; give "), plain_errors(Whole, "here"):
+            make()

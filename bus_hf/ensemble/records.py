@@ -78,7 +78,9 @@ def read_run(run: Path) -> RunRecord:
         BusError: the run is not finished, or its record or history is no such thing.
     """
     if not (run / RUN).is_file():
-        raise BusError("the run is not finished", where=run, remedy="let train_accelerate.py go on to its end")
+        raise BusError(
+            f"the run is not finished: it holds no {RUN}", where=run, remedy="let train_accelerate.py go on to its end"
+        )
     return dataclasses.replace(load(RunRecord, run / RUN, _AGAIN), history=load(Epochs, run / HISTORY, _AGAIN))
 
 

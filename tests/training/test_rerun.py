@@ -14,6 +14,7 @@ from bus_hf.errors import BusError
 from bus_hf.training.identity import digest
 from bus_hf.training.rerun import reread
 from bus_hf.training.run import run
+from tests.records import run_record
 
 KEYS = ["name", "view"]
 
@@ -83,7 +84,7 @@ def test_what_cannot_be_read_honestly_is_refused(tiny, finished, tmp_path):
         reread(member, {"data": data})
     other = tmp_path / "other"
     other.mkdir()
-    (other / "run.json").write_text("{}")
+    (other / "run.json").write_text(json.dumps(run_record()))
     with pytest.raises(BusError, match="another run"):
         reread(member, {"data": data, "output": str(other)})
     record = json.loads((finished / "run.json").read_text())
