@@ -133,7 +133,7 @@ def test_weights_are_fitted_where_that_pays_and_fitted_again(runs, tmp_path):
     manifest, found = read_manifest(folder), json.loads((folder / "report.json").read_text())
     weights = [member.weight for member in manifest.members]
     assert sum(weights) == pytest.approx(1)
-    assert found["weights"]["pays"] == (found["weights"]["how"] == "by separation")
+    assert found["weights"]["pays"] == (found["weights"]["how"] == "by d'")
     if not found["weights"]["pays"]:
         assert weights == [0.5, 0.5]
     # One member that sees the labels: all the weight, and the figures' command fits it again.
@@ -145,7 +145,7 @@ def test_weights_are_fitted_where_that_pays_and_fitted_again(runs, tmp_path):
     frame.to_parquet(folder / "out_of_fold.parquet", index=False)
     redescribe(folder)
     assert read_manifest(folder).members[1].weight > 0.6
-    assert json.loads((folder / "report.json").read_text())["weights"]["how"] == "by separation"
+    assert json.loads((folder / "report.json").read_text())["weights"]["how"] == "by d'"
 
 
 def test_unfinished_run_and_wrong_votes_are_refused(runs, tmp_path):
