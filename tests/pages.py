@@ -31,7 +31,7 @@ BLOCK = re.compile(r"```(?P<kind>console|pycon)\n(?P<body>.*?)```", re.DOTALL)
 _CLONE = ("checkpoints", "configs", "examples", "metrics", "train_accelerate.py")
 # Progress bars and warnings, which every run prints otherwise.
 _PASSING = re.compile(
-    r"(\d+%\||it/s|step/s|images?/s|examples/s|images \[|warn|Warning|UserWarning|requested torchvision)"
+    r"(\d+%\||it/s|step/s|images?/s|examples/s\b|images \[|reading: \d+ of|warn|Warning|UserWarning|requested torchvision|opening \d)"
 )
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 _COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
@@ -107,14 +107,14 @@ def place() -> Iterator[Place]:
 
 
 def _flat(folder: Path) -> None:
-    """A folder of images without classes, and the table that names them."""
+    """A folder of 32 images without classes, and the table that names them; two patients of each class have two."""
     folder.mkdir()
     rng = np.random.default_rng(7)
     rows = ["name,label,patient"]
-    for number in range(24):
+    for number in range(32):
         kind: Kind = "malignant" if number % 2 else "benign"
         Image.fromarray(phantom(rng, kind)[0]).save(folder / f"{number:03}.png")
-        rows.append(f"{number:03}.png,{kind},p{number // 2 // 2}{kind[0]}")
+        rows.append(f"{number:03}.png,{kind},p{number % 2 if number < 4 else number:03}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 

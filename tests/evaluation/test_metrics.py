@@ -1,3 +1,5 @@
+import doctest
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -74,3 +76,9 @@ def test_predictive_values_by_counting():
 def test_one_class_is_undefined_not_an_error():
     assert np.isnan(metrics.auroc(np.ones(5, int), np.arange(5.0)))
     assert metrics.Estimate(float("nan"), 0.0, 1.0).to_dict()["value"] is None
+
+
+def test_examples_are_right():
+    failed, tried = doctest.testmod(metrics)
+    assert tried >= 10
+    assert failed == 0

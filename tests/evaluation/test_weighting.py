@@ -52,7 +52,7 @@ def test_half_given_readings_are_refused():
         weighting.held_out_logits(pd.concat([given, given.iloc[:1]]), ["m"], list(VIEWS))
 
 
-def test_votes_follow_the_separation_whatever_the_scale_of_the_logits():
+def test_weights_follow_dprime_whatever_the_scale_of_the_logits():
     given = frame({"good": 1.0, "fair": 0.5}, n=4000)
     given.loc[given["member"] == "fair", "logit_0"] *= 0.01
     held_out = weighting.held_out_logits(given, ["good", "fair"], list(VIEWS))
@@ -60,7 +60,7 @@ def test_votes_follow_the_separation_whatever_the_scale_of_the_logits():
     # The mean of two views has a spread of sqrt(2) within a class, so that d is strength times sqrt(2).
     assert members["good"] / members["fair"] == pytest.approx(4, rel=0.15)
     assert views == VIEWS
-    separations = []
+    dprimes = []
     for member in held_out.members:
         mean = (
             given[given["member"] == member]
@@ -68,15 +68,15 @@ def test_votes_follow_the_separation_whatever_the_scale_of_the_logits():
             .agg(source=("source", "first"), label=("label", "first"), logit=("logit_0", "mean"))
         )
         each = [roc_auc_score(part["label"], part["logit"]) for _, part in mean.groupby("source")]
-        separations.append(np.mean(np.sqrt(2) * norm.ppf(each)))
+        dprimes.append(np.mean(np.sqrt(2) * norm.ppf(each)))
     for power in (1, 2, weighting.POWER):
         members, _ = weighting.by_dprime(held_out, VIEWS, power=power)
-        assert members["good"] == pytest.approx(1 / (1 + (separations[1] / separations[0]) ** power), abs=1e-4)
+        assert members["good"] == pytest.approx(1 / (1 + (dprimes[1] / dprimes[0]) ** power), abs=1e-4)
     assert weighting.by_dprime(held_out, VIEWS) == weighting.by_dprime(held_out, VIEWS, power=weighting.POWER)
     assert weighting.by_dprime(held_out, VIEWS, power=0) == weighting.equal(held_out, VIEWS)
 
 
-def test_a_member_that_is_worse_than_chance_has_no_vote_and_none_at_all_vote_alike():
+def test_a_member_that_is_worse_than_chance_has_no_weight_and_where_all_are_the_weights_are_equal():
     held_out = weighting.held_out_logits(frame({"good": 2.0, "wrong": -2.0}), ["good", "wrong"], list(VIEWS))
     assert weighting.by_dprime(held_out, VIEWS)[0] == {"good": 1.0, "wrong": 0.0}
     held_out = weighting.held_out_logits(frame({"wrong": -2.0, "worse": -3.0}), ["wrong", "worse"], list(VIEWS))
