@@ -1,11 +1,14 @@
 """From one file of members to an ensemble folder: what is run, what is left alone, what is refused."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from accelerate.state import AcceleratorState
 
+import train_accelerate
 from bus_hf.cli import main
 from bus_hf.cli.ensemble import read_plan
 from bus_hf.config import TrainConfig, from_yaml, to_mapping
@@ -34,7 +37,20 @@ def planned(tmp_path):
     return tmp_path / "plan.yaml"
 
 
-def test_one_command_trains_assembles_and_does_nothing_twice(planned, tmp_path, monkeypatch, capfd):
+@pytest.fixture
+def launched_here(monkeypatch):
+    """Trainings run in this process, by the arguments that accelerate launch would hand on."""
+
+    def launch(command, check):
+        flags = command[command.index("train_accelerate.py") + 1 :]
+        status = train_accelerate.main(flags)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        return subprocess.CompletedProcess(command, status)
+
+    monkeypatch.setattr(subprocess, "run", launch)
+
+
+def test_one_command_trains_assembles_and_does_nothing_twice(planned, tmp_path, monkeypatch, capfd, launched_here):
     monkeypatch.chdir(ROOT)
     write_phantoms(tmp_path / "data", 33, 0)
     command = ["ensemble", str(planned), "--data", str(tmp_path / "data")]
@@ -59,7 +75,9 @@ def test_one_command_trains_assembles_and_does_nothing_twice(planned, tmp_path, 
 def test_a_training_that_fails_stops_before_assembling(planned, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(ROOT)
     assert main(["ensemble", str(planned), "--data", str(tmp_path / "nothing")]) == 1
-    assert "the same command goes on" in capfd.readouterr().err
+    errors = capfd.readouterr().err
+    assert "train_accelerate.py: " in errors
+    assert "the same command goes on" in errors
     assert not (tmp_path / "made").exists()
 
 
