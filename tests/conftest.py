@@ -6,6 +6,7 @@ No test reaches the Hub, and none reads or fills the caches of whoever runs it.
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,23 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"the real images are not there ({folder}; BUS_HF_SHARED_DATA names another folder)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def blank_plots():
+    """Return a context in which plots are blank: the same files, without the drawing that takes most of the time."""
+    from PIL import Image
+
+    def savefig(figure, path, **options):
+        Image.new("L", (8, 8)).save(path, "PNG")
+
+    @contextmanager
+    def blank():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("matplotlib.figure.Figure.savefig", savefig)
+            yield
+
+    return blank
 
 
 @pytest.fixture(scope="session")

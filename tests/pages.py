@@ -31,7 +31,7 @@ BLOCK = re.compile(r"```(?P<kind>console|pycon)\n(?P<body>.*?)```", re.DOTALL)
 _CLONE = ("checkpoints", "configs", "examples", "metrics", "train_accelerate.py")
 # Progress bars and warnings, which every run prints otherwise.
 _PASSING = re.compile(
-    r"(\d+%\||it/s|step/s|images?/s|examples/s\b|images \[|reading: \d+ of|warn|Warning|UserWarning|requested torchvision|opening \d)"
+    r"(\d+%\||it/s|step/s|images?/s|examples/s\b|images \[|reading: \d+ of|opening \d|[Ww]arn|requested torchvision)"
 )
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 _COMMIT = re.compile(r"\b[0-9a-f]{40}\b")

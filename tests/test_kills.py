@@ -51,14 +51,8 @@ def config(home, name, **changes):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def blank_plots():
-    """Plots are blank: the same file events without the drawing, which takes most of a command's time."""
-
-    def savefig(figure, path, **options):
-        Image.new("L", (8, 8)).save(path, "PNG")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("matplotlib.figure.Figure.savefig", savefig)
+def without_drawing(blank_plots):
+    with blank_plots():
         yield
 
 
@@ -84,7 +78,7 @@ def prepare(home):
 
 
 def calibrate(home):
-    """The command with made logits in the place of readings."""
+    """The command with made logits in the place of inference."""
     from bus_hf.build.site_calibration import SiteCases
     from bus_hf.cli import calibrate as command
 
@@ -114,9 +108,9 @@ def again(home, **changes):
     run(config(home, "short", data=(str(home / "few"),), **changes))
 
 
-def fresh(home):
+def begin(home):
     changes = {"epochs": 2, "patience": 2, "phantoms": 4, "data": ()}
-    run(config(home, "fresh", **changes))
+    run(config(home, "begun", **changes))
 
 
 def read_again(home, output):
@@ -129,38 +123,40 @@ def folds(home):
     return main(["build", "report", *runs, "--to", str(home / "report"), "--readme", str(home / "README.md")])
 
 
-def of(*arguments):
+def command_line(*arguments):
     return lambda home: main([argument.replace("HOME", str(home)) for argument in arguments])
 
 
 # Command -> what does it, and what it writes; each path is as it was or all new. Runs are opened instead.
 COMMANDS = {
-    "train": (fresh, ()),
+    "train": (begin, ()),
     "train again": (lambda home: again(home, boxes=str(home / "boxes.parquet")), ()),
     "train anew": (lambda home: again(home, resume=False), ()),
     "reread": (lambda home: read_again(home, "short"), ()),
     "reread elsewhere": (lambda home: read_again(home, "other"), ()),
     "trial": (trial, ("trials/base/few.parquet", "trials/base/few.yaml", "trials/base/change.txt")),
     "folds": (folds, ("report", "README.md")),
-    "assemble": (of("assemble", "HOME/one", "HOME/two", "--to", "HOME/made"), ("made",)),
-    "figures": (of("figures", "HOME/made", "--readme", "HOME/README.md"), ("made", "README.md")),
+    "assemble": (command_line("assemble", "HOME/one", "HOME/two", "--to", "HOME/made"), ("made",)),
+    "figures": (command_line("figures", "HOME/made", "--readme", "HOME/README.md"), ("made", "README.md")),
     "calibrate": (calibrate, ("site",)),
     "audit": (
-        of("audit", "HOME/few", "--csv", "HOME/audit/a.csv", "--sheet", "HOME/audit/a.png", "--card", "HOME/README.md"),
+        command_line(
+            "audit", "HOME/few", "--csv", "HOME/audit/a.csv", "--sheet", "HOME/audit/a.png", "--card", "HOME/README.md"
+        ),
         ("audit/a.csv", "audit/a.png", "README.md"),
     ),
     "evaluate": (
-        of("evaluate", "--oof", "HOME/made", "--plots", "HOME/plots"),
+        command_line("evaluate", "--oof", "HOME/made", "--plots", "HOME/plots"),
         tuple(f"plots/{name}.png" for name in ("roc_curve", "decision_curve", "reliability", "confusion_matrix")),
     ),
-    "views": (of("views", "HOME/few/benign/copy.png", "-o", "HOME/views/a.png"), ("views/a.png",)),
+    "views": (command_line("views", "HOME/few/benign/copy.png", "-o", "HOME/views/a.png"), ("views/a.png",)),
     "predict": (
-        of("predict", "HOME/few/benign/copy.png", "--ensemble", "HOME/made", "--heatmap", "HOME/heat", "--light"),
+        command_line(
+            "predict", "HOME/few/benign/copy.png", "--ensemble", "HOME/made", "--heatmap", "HOME/heat", "--light"
+        ),
         ("heat/copy_heatmap.png",),
     ),
 }
-# A minute or more each.
-SLOW = tuple(name for name in COMMANDS if name not in ("trial", "audit", "views"))
 
 
 @pytest.fixture(scope="module")
@@ -206,12 +202,12 @@ def require_whole_run(folder):
 
 
 def require_whole(home, before, after, outputs):
-    for name in ("fresh", "short", "other"):
+    for name in ("begun", "short", "other"):
         if (home / name).is_dir():
             require_whole_run(home / name)
     for name in outputs:
-        found = digest(home / name)
-        assert found in (before[name], after[name]), f"{name} is neither the old nor the new one"
+        current = digest(home / name)
+        assert current in (before[name], after[name]), f"{name} is neither the old nor the new one"
     for name in ("made", "site"):
         if (home / name).is_dir():
             verify(home / name, read_manifest(home / name))
@@ -221,9 +217,7 @@ def litter(home):
     return sorted(str(path) for path in home.rglob(".*") if ".part-" in path.name or path.name == ".settling")
 
 
-@pytest.mark.parametrize(
-    "command", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in COMMANDS]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_kill_at_any_file_event_is_mended_by_the_same_command(command, prepared):
     work, outputs = COMMANDS[command]
     home = prepared.with_name("home")
@@ -247,8 +241,8 @@ def test_a_kill_at_any_file_event_is_mended_by_the_same_command(command, prepare
             start()
             log.truncate(0)
             status, _ = in_child(lambda: work(home), log.fileno(), place)
-            told = f"killed at event {place} of {len(events)}: {events[place]}"
-            assert status == KILLED, told
+            message = f"killed at event {place} of {len(events)}: {events[place]}"
+            assert status == KILLED, message
 
             def check():
                 require_whole(home, before, after, outputs)
@@ -256,9 +250,9 @@ def test_a_kill_at_any_file_event_is_mended_by_the_same_command(command, prepare
 
             status, _ = in_child(check, log.fileno())
             log.seek(0)
-            assert status == 0, f"{told}\n{log.read().decode(errors='replace')[-3000:]}"
-            assert {name: digest(home / name) for name in outputs} == after, told
-            assert litter(home) == [], told
+            assert status == 0, f"{message}\n{log.read().decode(errors='replace')[-3000:]}"
+            assert {name: digest(home / name) for name in outputs} == after, message
+            assert litter(home) == [], message
     shutil.rmtree(home)
 
 

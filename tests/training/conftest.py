@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 from accelerate.state import AcceleratorState
 
 from bus_hf.config import TrainConfig
 from bus_hf.data.phantoms import write_phantoms
+from bus_hf.training.run import run
 
 
 @pytest.fixture(scope="session")
@@ -14,10 +17,24 @@ def phantom_folder(tmp_path_factory):
 
 @pytest.fixture
 def tiny(phantom_folder, tmp_path):
+    """Settings of a run of three epochs on 36 phantoms."""
+    return settings(phantom_folder, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished_tiny(phantom_folder, tmp_path_factory):
+    """Output folder of the uninterrupted run of `tiny`, with a tracker; not to be changed."""
+    folder = tmp_path_factory.mktemp("finished")
+    output = run(replace(settings(phantom_folder, folder), trackers=("tensorboard",)))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return output
+
+
+def settings(data, folder):
     return TrainConfig(
-        data=(str(phantom_folder),),
-        output=str(tmp_path / "run"),
-        logging_dir=str(tmp_path / "logs"),
+        data=(str(data),),
+        output=str(folder / "run"),
+        logging_dir=str(folder / "logs"),
         backbone="test_resnet",
         init="random",
         input_size=64,
@@ -32,7 +49,13 @@ def tiny(phantom_folder, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def fresh_accelerate():
+def without_drawing(blank_plots):
+    with blank_plots():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def reset_accelerate():
     # accelerate keeps its precision for the life of a process, where one training run is the rule.
     yield
     AcceleratorState._reset_state(reset_partial_state=True)

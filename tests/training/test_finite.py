@@ -40,8 +40,9 @@ def poisoned(monkeypatch, after, value=float("nan")):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_the_first_epoch_that_is_not_finite_ends_the_run_and_keeps_the_one_before(tiny, tmp_path, monkeypatch, value):
-    whole = run(replace(tiny, output=str(tmp_path / "whole")))
+def test_the_first_epoch_that_is_not_finite_ends_the_run_and_keeps_the_one_before(
+    tiny, finished_tiny, monkeypatch, value
+):
     poisoned(monkeypatch, 4, value)
     with pytest.raises(BusError, match=r"not finite in epoch 2 of 3.*epoch 1 is kept.*lower --lr \(it is 0\.001\)"):
         run(tiny)
@@ -50,7 +51,7 @@ def test_the_first_epoch_that_is_not_finite_ends_the_run_and_keeps_the_one_befor
     assert json.loads((output / "state" / "progress.json").read_text())["epoch"] == 1
     assert not (output / "run.json").exists()
     assert not (output / "checkpoint").exists()
-    first, second = weights(whole), weights(run(tiny))
+    first, second = weights(finished_tiny), weights(run(tiny))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

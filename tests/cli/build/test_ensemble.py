@@ -1,10 +1,12 @@
 """From one file of members to an ensemble folder: what is run, what is left alone, what is refused."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from accelerate.state import AcceleratorState
 
 from bus_hf.cli import main
 from bus_hf.cli.build.plan import read_plan
@@ -34,7 +36,19 @@ def planned(tmp_path):
     return tmp_path / "plan.yaml"
 
 
-def test_one_command_trains_assembles_and_does_nothing_twice(planned, tmp_path, monkeypatch, capfd):
+@pytest.fixture
+def launched_here(monkeypatch):
+    """Trainings run in this process, by the arguments that accelerate launch would hand on."""
+
+    def launch(command, check):
+        status = main(command[command.index("train") :])
+        AcceleratorState._reset_state(reset_partial_state=True)
+        return subprocess.CompletedProcess(command, status)
+
+    monkeypatch.setattr(subprocess, "run", launch)
+
+
+def test_one_command_trains_assembles_and_does_nothing_twice(planned, tmp_path, monkeypatch, capfd, launched_here):
     monkeypatch.chdir(ROOT)
     write_phantoms(tmp_path / "data", 33, 0)
     command = ["build", "ensemble", str(planned), "--data", str(tmp_path / "data")]
@@ -59,7 +73,8 @@ def test_one_command_trains_assembles_and_does_nothing_twice(planned, tmp_path, 
 def test_a_training_that_fails_stops_before_assembling(planned, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(ROOT)
     assert main(["build", "ensemble", str(planned), "--data", str(tmp_path / "nothing")]) == 1
-    assert "the same command goes on" in capfd.readouterr().err
+    errors = capfd.readouterr().err
+    assert "the same command goes on" in errors
     assert not (tmp_path / "made").exists()
 
 
