@@ -59,7 +59,7 @@ def prepare(home):
     boxes["box_x"], boxes["box_y"], boxes["box_w"], boxes["box_h"] = 2.0, 3.0, 20.0, 15.0
     boxes.to_parquet(home / "boxes.parquet")
     (home / "README.md").write_text(MARKS)
-    command = ["assemble", str(home / "one"), "--to", str(home / "made")]
+    command = ["build", "ensemble", str(home / "one"), "--to", str(home / "made")]
     assert main([*command, "--name", "before"]) == 0
     for name in ("audit", "views", "heat", "plots"):
         (home / name).mkdir()
@@ -125,8 +125,8 @@ COMMANDS = {
     "reread elsewhere": (lambda home: read_again(home, "other"), ()),
     "trial": (trial, ("trials/base/few.parquet", "trials/base/few.yaml", "trials/base/change.txt")),
     "folds": (folds, ("report", "README.md")),
-    "assemble": (of("assemble", "HOME/one", "HOME/two", "--to", "HOME/made"), ("made",)),
-    "figures": (of("figures", "HOME/made", "--readme", "HOME/README.md"), ("made", "README.md")),
+    "assemble": (of("build", "ensemble", "HOME/one", "HOME/two", "--to", "HOME/made"), ("made",)),
+    "figures": (of("build", "figures", "HOME/made", "--readme", "HOME/README.md"), ("made", "README.md")),
     "calibrate": (calibrate, ("site",)),
     "audit": (
         of("audit", "HOME/few", "--csv", "HOME/audit/a.csv", "--sheet", "HOME/audit/a.png", "--card", "HOME/README.md"),
