@@ -70,7 +70,7 @@ def prepare(home):
     boxes["box_x"], boxes["box_y"], boxes["box_w"], boxes["box_h"] = 2.0, 3.0, 20.0, 15.0
     boxes.to_parquet(home / "boxes.parquet")
     (home / "README.md").write_text(MARKS)
-    command = ["assemble", str(home / "one"), "--to", str(home / "made")]
+    command = ["build", "ensemble", str(home / "one"), "--to", str(home / "made")]
     assert main([*command, "--name", "before"]) == 0
     for name in ("audit", "views", "heat", "plots"):
         (home / name).mkdir()
@@ -135,9 +135,9 @@ COMMANDS = {
     "reread": (lambda home: read_again(home, "short"), ()),
     "reread elsewhere": (lambda home: read_again(home, "other"), ()),
     "trial": (trial, ("trials/base/few.parquet", "trials/base/few.yaml", "trials/base/change.txt")),
-    "folds": (folds, ("report", "README.md")),
-    "assemble": (command_line("assemble", "HOME/one", "HOME/two", "--to", "HOME/made"), ("made",)),
-    "figures": (command_line("figures", "HOME/made", "--readme", "HOME/README.md"), ("made", "README.md")),
+    "build report": (folds, ("report", "README.md")),
+    "build ensemble": (command_line("build", "ensemble", "HOME/one", "HOME/two", "--to", "HOME/made"), ("made",)),
+    "build figures": (command_line("build", "figures", "HOME/made", "--readme", "HOME/README.md"), ("made", "README.md")),
     "calibrate": (calibrate, ("site",)),
     "audit": (
         command_line(
