@@ -137,7 +137,10 @@ COMMANDS = {
     "trial": (trial, ("trials/base/few.parquet", "trials/base/few.yaml", "trials/base/change.txt")),
     "build report": (folds, ("report", "README.md")),
     "build ensemble": (command_line("build", "ensemble", "HOME/one", "HOME/two", "--to", "HOME/made"), ("made",)),
-    "build figures": (command_line("build", "figures", "HOME/made", "--readme", "HOME/README.md"), ("made", "README.md")),
+    "build figures": (
+        command_line("build", "figures", "HOME/made", "--readme", "HOME/README.md"),
+        ("made", "README.md"),
+    ),
     "calibrate": (calibrate, ("site",)),
     "audit": (
         command_line(
