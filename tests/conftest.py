@@ -5,6 +5,7 @@ No test reaches the Hub, and none reads or fills the caches of whoever runs it.
 
 import os
 import shutil
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ os.environ |= {
     # Several test processes that each take every core only wait for one another.
     "OMP_NUM_THREADS": "1",
 }
+if sys.platform == "linux":
+    # Processes of one training meet on the loopback, whatever the machine's name resolves to.
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
 for _name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "BUS_HF_ENSEMBLE"):
     os.environ.pop(_name, None)
 

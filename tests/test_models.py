@@ -117,8 +117,8 @@ def test_transformers_reads_a_member_as_it_lies(tmp_path):
     batch = ((torch.from_numpy(square).float() / 255).expand(3, 96, 96) - mean) / std
     with torch.inference_mode():
         expected = torch.sigmoid(load_member(tmp_path)(batch[None])).item()
-    (found,) = pipeline("image-classification", model=str(tmp_path), dtype=torch.float32)(
+    (answer,) = pipeline("image-classification", model=str(tmp_path), dtype=torch.float32)(
         Image.fromarray(square).convert("RGB")
     )
-    assert found["label"] == "malignant"
-    assert found["score"] == pytest.approx(expected, abs=1e-4)
+    assert answer["label"] == "malignant"
+    assert answer["score"] == pytest.approx(expected, abs=1e-4)

@@ -1,4 +1,4 @@
-"""How a run is started: what launchers ask for is done, or it is said that it is not."""
+"""How a run is started: what launchers ask for is done, or a sentence says that it is not."""
 
 import json
 import os

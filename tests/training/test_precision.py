@@ -21,14 +21,14 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 )
 def test_bfloat16_gives_way_on_a_cpu_without_it_and_says_so(monkeypatch, wanted, device, has, used):
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: has)
-    found, note = precision.usable(wanted, device)
-    assert found == used
+    chosen, note = precision.usable(wanted, device)
+    assert chosen == used
     assert (note is not None) == (wanted not in (used, "auto"))
     assert note is None or "float32" in note
 
 
 @pytest.mark.parametrize(
-    ("wanted", "launched", "device", "used", "told"),
+    ("wanted", "launched", "device", "used", "sentence"),
     [
         ("auto", "bf16", CPU, "bf16", None),
         ("auto", "bf16", CUDA, "bf16", None),
@@ -43,13 +43,13 @@ def test_bfloat16_gives_way_on_a_cpu_without_it_and_says_so(monkeypatch, wanted,
     ],
 )
 def test_settings_go_before_the_launcher_and_the_launcher_before_auto(
-    monkeypatch, wanted, launched, device, used, told
+    monkeypatch, wanted, launched, device, used, sentence
 ):
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
-    found, note = precision.usable(wanted, device, launched)
-    assert found == used
-    assert (note is None) == (told is None)
-    assert told is None or told in str(note)
+    chosen, note = precision.usable(wanted, device, launched)
+    assert chosen == used
+    assert (note is None) == (sentence is None)
+    assert sentence is None or sentence in str(note)
 
 
 @pytest.mark.parametrize(("wanted", "launched"), [("auto", "fp8"), ("auto", "fp16"), ("fp16", None)])

@@ -19,8 +19,8 @@ def two_sources(tmp_path_factory):
     return TrainConfig(data=(str(folder / "one"), str(folder / "two")), folds=4)
 
 
-def names(found):
-    return {case.name for case in found}
+def names(cases):
+    return {case.name for case in cases}
 
 
 def test_every_image_is_trained_on_or_held_out(two_sources):
@@ -118,9 +118,9 @@ def test_a_test_split_alone_is_one_sentence(tmp_path):
 def test_a_test_split_beside_the_training_is_left_aside_and_told(tmp_path):
     config = _moved(tmp_path / "data", "training_set")
     write_phantoms(tmp_path / "data" / "testing_set", 2, 5)
-    found = split(config)
-    assert len(found.cases) + found.left_out == 18
-    assert found.notes == ("6 images of the split test are neither trained on nor held out",)
+    data = split(config)
+    assert len(data.cases) + data.left_out == 18
+    assert data.notes == ("6 images of the split test are neither trained on nor held out",)
 
 
 @pytest.mark.parametrize(
