@@ -53,8 +53,8 @@ def build(
     members = ", with all members" if several else ""
     measured = f"The share of cancers it catches and of others it clears, {sentences.MEASURED_ON}{members}."
 
-    with gr.Blocks(title="Breast ultrasound classifier", analytics_enabled=False) as page:
-        gr.HTML(f"<h1>Breast ultrasound classifier</h1><p class='disclaimer'>{sentences.DISCLAIMER}</p>")
+    with gr.Blocks(title="Breast ultrasound reader", analytics_enabled=False) as page:
+        gr.HTML(f"<h1>Breast ultrasound reader</h1><p class='disclaimer'>{sentences.DISCLAIMER}</p>")
         with gr.Row(elem_id="choices"):
             point = gr.Dropdown(points, value=default, label="Operating point", info=measured, elem_id="point", scale=3)
             light = gr.Checkbox(label="Light: one network, quicker", visible=several, scale=1)
