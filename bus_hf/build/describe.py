@@ -14,11 +14,12 @@ from bus_hf.build.fit import Fit, fit
 from bus_hf.build.manifest import make_manifest
 from bus_hf.ensemble import records
 from bus_hf.ensemble.folder import read_manifest, write_manifest
-from bus_hf.ensemble.manifest import Ensemble, sigmoid
+from bus_hf.ensemble.manifest import Ensemble
 from bus_hf.errors import BusError
 from bus_hf.evaluation import abstention, evidence, no_lesion, report, stored_logits, weighting
 from bus_hf.filenames import LESION_TYPE, LOGITS, REPORT
 from bus_hf.files import replace_folder
+from bus_hf.probabilities import sigmoid
 from bus_hf.reporting import cards, sanitize
 from bus_hf.views import VIEW_WEIGHTS
 
@@ -124,4 +125,4 @@ def _write_cards(
 
 def _with_probabilities(interval: Mapping[str, Any]) -> dict[str, Any]:
     """An abstention interval with its ends as probabilities too, for tables."""
-    return {**interval, **{end: round(sigmoid(interval[f"{end}_logit"]), 6) for end in ("low", "high")}}
+    return {**interval, **{end: round(float(sigmoid(interval[f"{end}_logit"])), 6) for end in ("low", "high")}}

@@ -206,8 +206,8 @@ def _draw(folder: Path, images: pd.DataFrame, logits: Any, threshold: float) -> 
     _say(f"plots are in {folder}")
 
 
-def _tables(found: Mapping[str, Any]) -> str:
+def _tables(measured: Mapping[str, Any]) -> str:
     from bus_hf.reporting import tables
 
-    parts = [tables.metrics_table(found), tables.points_table(found), tables.heat_table(found)]
-    return "\n\n".join([*parts, f"In brackets: {found['interval']}."])
+    parts = [tables.metrics_table(measured), tables.points_table(measured), tables.heat_table(measured)]
+    return "\n\n".join([*parts, f"In brackets: {measured['interval']}."])

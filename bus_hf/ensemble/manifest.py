@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from bus_hf.errors import BusError
 from bus_hf.labels import label_set
+from bus_hf.probabilities import sigmoid
 from bus_hf.validation import STRICT, decode, validate
 from bus_hf.views import VIEWS
 
@@ -128,7 +129,7 @@ class OperatingPoint:
     @property
     def threshold(self) -> float:
         """The threshold as a probability, to be shown: 1.0 where a logit is so high that probabilities saturate."""
-        return sigmoid(self.logit)
+        return float(sigmoid(self.logit))
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -153,12 +154,12 @@ class Abstain:
     @property
     def low(self) -> float:
         """The lower end as a probability, to be shown."""
-        return sigmoid(self.low_logit)
+        return float(sigmoid(self.low_logit))
 
     @property
     def high(self) -> float:
         """The upper end as a probability, to be shown."""
-        return sigmoid(self.high_logit)
+        return float(sigmoid(self.high_logit))
 
     def unsure(self, logit: float, positive: bool) -> bool:
         """Whether an answer is "not sure": its calibrated logit lies in the interval or on the other answer's side.
@@ -283,11 +284,6 @@ class Ensemble:
     def unsure(self, logit: float, positive: bool, lesion_found: bool) -> bool:
         """Whether an answer is "not sure, refer": by the abstention interval, or no cancer and no lesion was found."""
         return (self.abstain is not None and self.abstain.unsure(logit, positive)) or not (positive or lesion_found)
-
-
-def sigmoid(logit: float) -> float:
-    """Probability of a calibrated logit; no logit overflows."""
-    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
 
 
 def parse(data: bytes, path: Path) -> Ensemble:

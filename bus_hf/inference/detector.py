@@ -16,12 +16,12 @@ from PIL.Image import Image
 from bus_hf.data.images import Scan, Source, read_scan
 from bus_hf.ensemble import download
 from bus_hf.ensemble.folder import choose_members, read_manifest
-from bus_hf.ensemble.manifest import Ensemble, LesionType, OperatingPoint, sigmoid
+from bus_hf.ensemble.manifest import Ensemble, LesionType, OperatingPoint
 from bus_hf.errors import BusError
 from bus_hf.inference.prediction import Failure, Prediction, note
 from bus_hf.inference.runtime import Runtime, open_runtime
 from bus_hf.inference.two_stage import ImageOutputs, evidence_map, two_stage
-from bus_hf.probabilities import check_finite, class_probabilities, log_odds
+from bus_hf.probabilities import check_finite, class_probabilities, log_odds, sigmoid
 from bus_hf.views import VIEWS, Box
 
 # What is one image, or one file, although it can be iterated.
@@ -187,7 +187,7 @@ class BreastCancerDetector:
         lesion_found = prediction.box is not None
         if len(self.manifest.labels) > 2:
             # Of several classes the likeliest is the answer at every operating point.
-            threshold = sigmoid(self.manifest.threshold_logit(point, lesion_found))
+            threshold = float(sigmoid(self.manifest.threshold_logit(point, lesion_found)))
             return dataclasses.replace(prediction, operating_point=point.name, threshold=threshold)
         probabilities = class_probabilities(np.array([prediction.logit]))
         return dataclasses.replace(prediction, **self._decision(probabilities, prediction.logit, lesion_found, point))
@@ -314,7 +314,7 @@ class BreastCancerDetector:
             "confidence": float(probabilities[predicted]),
             "uncertain": manifest.unsure(logit, predicted == malignant, lesion_found),
             "operating_point": point.name,
-            "threshold": sigmoid(threshold),
+            "threshold": float(sigmoid(threshold)),
         }
 
     def _lesion_type(self, outputs: ImageOutputs, classifier: LesionType) -> dict[str, float]:

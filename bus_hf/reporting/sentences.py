@@ -56,7 +56,7 @@ def choice(point: OperatingPoint) -> str:
 
 def without_lesion(manifest: Ensemble, point: OperatingPoint) -> str:
     """The threshold for images in which no lesion was found, in a sentence."""
-    from bus_hf.ensemble.manifest import sigmoid
+    from bus_hf.probabilities import sigmoid
 
     threshold = sigmoid(manifest.threshold_logit(point, lesion_found=False))
     return f"Where no lesion was found: suspicious from {percent(threshold)} on, else not sure."

@@ -91,7 +91,10 @@ def views_table(report: Mapping[str, Any]) -> str:
 
 
 def heat_table(report: Mapping[str, Any], members: Sequence[str] | None = None) -> str:
-    """Markdown table of how predicted boxes, and the heat maps of each member, lie on the drawn lesions, by source."""
+    """Markdown table of how predicted boxes, and the heat maps of each member, lie on the drawn lesions, by source.
+
+    A sentence in its place where no image has a drawn lesion.
+    """
     rows = [
         (
             *(member, source, row["n"]),
@@ -103,6 +106,8 @@ def heat_table(report: Mapping[str, Any], members: Sequence[str] | None = None) 
         # A normal breast has no lesion to lie on: leaving normals out changes nothing here.
         if "all" in row and not source.endswith(WITHOUT_NORMALS)
     ]
+    if not rows:
+        return "No lesion is drawn on these images, so that boxes and heat maps cannot be measured."
     titles = ("heat map of", "images with a drawn lesion", "n", "box IoU", "boxes with IoU ≥ 0.5")
     return markdown_table((*titles, "heat-map peak inside, malignant", "evidence inside, malignant"), rows)
 
