@@ -34,7 +34,7 @@ def main() -> None:
         tab.goto(address)
         tab.wait_for_selector("#upload input[type=file]", state="attached", timeout=60_000)
         tab.set_input_files("#upload input[type=file]", str(ROOT / "examples" / "scan.png"))
-        tab.wait_for_selector("#answer .chance", timeout=120_000)
+        tab.wait_for_selector("#answer .probability", timeout=120_000)
         tab.wait_for_timeout(1500)
         shot = tab.screenshot()
         browser.close()
