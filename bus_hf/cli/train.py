@@ -29,6 +29,8 @@ takes the same flags."""
 def add(commands: Any) -> None:
     """Add the subcommand, without the flags of its settings."""
     command = shared.subcommand(commands, "train", "train a network on labelled images", _EXAMPLES, _NOTES)
+    # argparse would list all sixty settings in front of what they mean.
+    command.usage = "bus-hf train [--config YAML] [--data DATA ...] [--SETTING VALUE ...]"
     command.add_argument("--config", metavar="YAML", help="file of settings; flags go before it")
     command.add_argument(
         "--reread",
