@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class BusError(ValueError):
-    """A problem that the user can mend, told in one sentence.
+    """A problem that the user can mend, in one sentence.
 
     Args:
         what: what is wrong, without a full stop ("the file is empty").
@@ -24,7 +24,7 @@ class BusError(ValueError):
         return _rebuild, (type(self), self.what, self.where, self.remedy)
 
 
-def of_system(error: OSError, otherwise: object = "a file") -> BusError:
+def system_error(error: OSError, otherwise: object = "a file") -> BusError:
     """The one sentence for a file, folder or disk that the operating system refuses."""
     return BusError(
         f"it cannot be read or written ({error.strerror or error})",

@@ -19,5 +19,5 @@ CALIBRATION = "calibration.json"
 LESION_TYPE = "lesion_type"
 PLOTS = tuple(f"plots/{name}.png" for name in ("roc_curve", "reliability", "confusion_matrix", "decision_curve"))
 
-# In a folder of stored logits: the held-out images that a run did not read.
+# In a folder of stored logits: images that no metric counts, and why.
 EXCLUDED = "left_out.csv"

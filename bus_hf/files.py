@@ -126,7 +126,7 @@ def replace_together(folder: Path) -> Iterator[Path]:
 
 
 def settle(folder: Path) -> None:
-    """Bring to its end what `replace_together` had decided for `folder` and was killed at; readers begin with it.
+    """Finish what `replace_together` had decided for `folder` when it was killed; call it before the folder is read.
 
     Raises:
         BusError: the folder cannot be written to.

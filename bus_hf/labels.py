@@ -21,7 +21,12 @@ class LabelSet:
     @property
     def num_logits(self) -> int:
         """Outputs of a model: 1 for a binary set with a positive class, else one a class."""
-        return 1 if self.positive is not None else len(self.classes)
+        return len(self.output_names)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """One name an output, as timm and transformers count them: the positive class alone for a single logit."""
+        return self.classes if self.positive is None else (self.positive,)
 
     @property
     def cancer(self) -> int:

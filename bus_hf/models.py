@@ -117,11 +117,6 @@ class TrainingNet(nn.Module):
         )
 
 
-def label_names(label_set: LabelSet) -> list[str]:
-    """One name an output, as timm and transformers count them: the positive class alone for a single logit."""
-    return [label_set.positive] if label_set.positive else list(label_set.classes)
-
-
 def save_member(
     folder: Path,
     backbone: nn.Module,
@@ -135,7 +130,7 @@ def save_member(
     Args:
         folder: made where it is missing; files of the same name are replaced.
         backbone: a timm model; its mean and std are kept.
-        label_set: gives `label_names`, one name an output.
+        label_set: gives the names of the outputs.
         input_size: side of the input in pixels.
         lesion_head: 1x1 convolution, written as `lesion_head.safetensors`.
         half: store floating-point tensors as fp16, unless a value is too large for it.
@@ -151,7 +146,7 @@ def save_member(
     values = [value for module in modules for value in module.state_dict().values() if value.is_floating_point()]
     fits_half = half and all(float(value.abs().max()) <= largest for value in values if value.numel())
     folder.mkdir(parents=True, exist_ok=True)
-    names = label_names(label_set)
+    names = list(label_set.output_names)
     save_for_hf(
         stored(backbone),
         str(folder),

@@ -11,5 +11,5 @@ from gradio_client import Client, handle_file
 space, image = sys.argv[1:]
 # More may be asked for by name: operating_point, roi (four numbers), light, heatmap, lesion_type (true or false);
 # `view_api()` tells what each is.
-found = Client(space, verbose=False).predict(handle_file(image), api_name="/predict")
-print(f"{found['probability']:.4f} {found['verdict']}")
+result = Client(space, verbose=False).predict(handle_file(image), api_name="/predict")
+print(f"{result['probability']:.4f} {result['verdict']}")

@@ -37,7 +37,7 @@ with urllib.request.urlopen(f"{url}/gradio_api/call/predict/{event}", timeout=30
         if name == "event":
             kind = value
         elif name == "data" and kind == "complete":
-            (found,) = json.loads(value)
-            print(f"{found['probability']:.4f} {found['verdict']}")
+            (result,) = json.loads(value)
+            print(f"{result['probability']:.4f} {result['verdict']}")
         elif name == "data" and kind == "error":
             sys.exit(f"the page refuses this: {value}")

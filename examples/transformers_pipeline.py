@@ -10,5 +10,5 @@ from PIL import Image
 from transformers import pipeline
 
 repo_id, image = sys.argv[1:]
-(found,) = pipeline("image-classification", model=repo_id, dtype=torch.float32)(Image.open(image).convert("RGB"))
-print(f"{found['score']:.4f}")
+(result,) = pipeline("image-classification", model=repo_id, dtype=torch.float32)(Image.open(image).convert("RGB"))
+print(f"{result['score']:.4f}")

@@ -170,8 +170,8 @@ def _rows(averaged: Mapping[str, Sequence[Mapping[str, pd.DataFrame]]], n: int) 
     keys = list(first)
     groups = np.unique(np.concatenate([images["group"] for images in first.values()]))
     drawn = resamples(groups, n)
-    own = np.array([len(set(key.split(" > "))) == 1 for key in keys])
-    parts = {"gain": np.ones(len(own), bool), "gain_in_source": own, "gain_cross_source": ~own}
+    in_source = np.array([len(set(key.split(" > "))) == 1 for key in keys])
+    parts = {"gain": np.ones(len(keys), bool), "gain_in_source": in_source, "gain_cross_source": ~in_source}
     rows: list[Row] = []
     base: tuple[np.ndarray, np.ndarray] | None = None
     for name, some in averaged.items():
@@ -179,7 +179,7 @@ def _rows(averaged: Mapping[str, Sequence[Mapping[str, pd.DataFrame]]], n: int) 
         values = np.array([np.mean([value for value, _ in each]) for each in areas])
         draws = np.array([np.mean([draw for _, draw in each], axis=0) for each in areas])
         base = base or (values, draws)
-        gains = {part: (values - base[0])[rows_of].mean() for part, rows_of in parts.items() if rows_of.any()}
+        gains = {part: (values - base[0])[rows].mean() for part, rows in parts.items() if rows.any()}
         gain_draws = {part: (draws - base[1])[parts[part]].mean(axis=0) for part in gains}
         rows.append(
             {

@@ -24,7 +24,7 @@ from bus_hf.data.phantoms import phantom, write_phantoms
 from bus_hf.ensemble.folder import read_manifest, verify
 from bus_hf.evaluation import stored_logits
 from bus_hf.training import state
-from bus_hf.training.rerun import reread
+from bus_hf.training.rerun import rerun
 from bus_hf.training.run import run
 from research.__main__ import main as research
 from tests.killing import KILLED, in_child
@@ -115,7 +115,7 @@ def begin(home):
 
 def read_again(home, output):
     given = {"data": [str(home / "few")], "output": str(home / output), "boxes": str(home / "boxes.parquet")}
-    reread(str(home / "short" / "checkpoint"), given)
+    rerun(str(home / "short" / "checkpoint"), given)
 
 
 def folds(home):

@@ -81,9 +81,9 @@ def measure(frame: pd.DataFrame, fitted: Fit, manifest: Ensemble) -> dict[str, A
     """Every metric of an ensemble on its out-of-fold logits, JSON-ready."""
     y_true, logits, groups = fitted.y_true, fitted.logits, fitted.groups
     default = next(point for point in manifest.operating_points if point.name == fitted.default_point)
-    read = weighting.held_out_logits(frame, list(fitted.weights), list(VIEW_WEIGHTS))
+    held_out = weighting.held_out_logits(frame, list(fitted.weights), list(VIEW_WEIGHTS))
     metrics = report.report(frame, fitted.weights, fitted.views, fitted.scale, fitted.points)
-    metrics |= evidence.evidence(read, fitted.weights, fitted.views, fitted.default_point)
+    metrics |= evidence.evidence(held_out, fitted.weights, fitted.views, fitted.default_point)
     answers = abstention.cross_fitted(y_true, logits, groups)
     return metrics | {
         "no_lesion": no_lesion.measure(

@@ -93,14 +93,14 @@ def fit_weights(
     """Weights of members and of views, and how they came about: given, or by d′ where that pays out-of-fold."""
     if given is not None:
         return dict(given), dict(VIEW_WEIGHTS), {"how": "given"}
-    read = weighting.held_out_logits(frame, members, list(VIEW_WEIGHTS))
-    gain = weighting.gain(read, VIEW_WEIGHTS)
+    held_out = weighting.held_out_logits(frame, members, list(VIEW_WEIGHTS))
+    gain = weighting.gain(held_out, VIEW_WEIGHTS)
     if not gain["pays"]:
-        return *weighting.equal(read, VIEW_WEIGHTS), {"how": "equal: weights by d′ did not pay", **gain}
-    return *weighting.by_dprime(read, VIEW_WEIGHTS), {"how": "by d′", **gain}
+        return *weighting.equal(held_out, VIEW_WEIGHTS), {"how": "equal: weights by d′ did not pay", **gain}
+    return *weighting.by_dprime(held_out, VIEW_WEIGHTS), {"how": "by d′", **gain}
 
 
 def _peaks(frame: pd.DataFrame, member: str, names: pd.Series) -> np.ndarray:
-    """Peak of a member's lesion map on each of the images called `names`, float (n,)."""
+    """Peak of a member's lesion map on each of the images `names`, float (n,)."""
     rows = frame[frame["member"] == member].drop_duplicates("name").set_index("name")
     return rows.loc[names, "peak"].to_numpy()

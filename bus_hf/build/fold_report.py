@@ -134,9 +134,9 @@ def describe(
         text = multiclass_pages.markdown(metrics, labels.name, recorded)
         multiclass_pages.draw_confusion(folder / "confusion_matrix.png", metrics)
     else:
-        read = weighting.held_out_logits(frame, [records[0].architecture], list(views))
+        held_out = weighting.held_out_logits(frame, [records[0].architecture], list(views))
         folds = frame.drop_duplicates("name")["fold"].to_numpy()
-        metrics = cross_validation.report(read, folds, views)
+        metrics = cross_validation.report(held_out, folds, views)
         text = pages.markdown(metrics, recorded)
     without = excluded(folder)
     if without:

@@ -83,7 +83,7 @@ def fit(manifest: Ensemble, cases: SiteCases) -> tuple[Ensemble, dict[str, Any],
     names = [point["name"] for point in points]
     default = manifest.default_operating_point
     kept = not abstention.enough(labels, groups)
-    interval = manifest.abstain if kept else _band(labels, logits, weights)
+    interval = manifest.abstain if kept else _interval(labels, logits, weights)
     after = dataclasses.replace(
         manifest,
         version=f"{manifest.version.partition('+')[0]}+site",
@@ -171,7 +171,7 @@ def _check(cases: SiteCases) -> None:
         )
 
 
-def _band(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> Abstain:
+def _interval(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> Abstain:
     """The site's abstention interval, its rates not yet measured."""
     # Of a part with few cases an end may be infinite.
     low, high = np.clip(abstention.ends(labels, logits, weights), -LARGEST_LOGIT, LARGEST_LOGIT)
@@ -191,7 +191,7 @@ def _answers(after: Ensemble, cases: SiteCases, logits: np.ndarray, kept: bool) 
     for fit, test in calibration.cross_fits(labels, cases.groups):
         others = labels[fit], logits[fit]
         point = dataclasses.replace(default, logit=calibration.threshold_for_sensitivity(*others, target, weights[fit]))
-        fold = after if kept else dataclasses.replace(after, abstain=_band(*others, weights[fit]))
+        fold = after if kept else dataclasses.replace(after, abstain=_interval(*others, weights[fit]))
         for row in test:
             logit, with_lesion = float(logits[row]), bool(lesion_found[row])
             positive = logit >= fold.threshold_logit(point, with_lesion)

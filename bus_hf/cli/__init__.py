@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bus_hf.cli import audit, build, calibrate, evaluate, predict, push, serve, train, views
-from bus_hf.errors import BusError, of_system
+from bus_hf.errors import BusError, system_error
 
 DONE, SOME_FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
 
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SOME_FAILED
     except OSError as error:
-        return _say(str(of_system(error)), WRONG_USE)
+        return _say(str(system_error(error)), WRONG_USE)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _TRAIN_ONLY:

@@ -58,7 +58,7 @@ def add(commands: Any) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Audit the joined data; 1 where images were excluded, which is told on stderr."""
+    """Audit the joined data; 1 where images were excluded, which stderr says."""
     from bus_hf.data.duplicates import audit, contact_sheet, counts_table
 
     everything, incomplete = shared.load_cases(given.data, table=given.labels)

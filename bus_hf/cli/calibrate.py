@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ _EXAMPLES = """\
 _NOTES = """\
 labels.csv has the columns name (the image's path below the folder), label (benign or malignant, 0 or 1) and, if you
 know it, patient: images of one patient and one label count as one. Where a patient has a benign and a malignant lesion,
-name the lesion of each image in a column lesion. Give cases that were not chosen by what a reader said of them.
+name the lesion of each image in a column lesion. Give cases that were not chosen by how a radiologist read them.
 Nothing that names an image or a patient is stored in the new folder.
 At least 10 malignant and 10 benign patients or lesions are needed; 20 cancers for miss_5_in_100 and for an abstention
 interval of your own ("not sure"), 40 for miss_25_in_1000; 50 of each are wanted. What the cases cannot show keeps its
@@ -43,7 +42,7 @@ def add(commands: Any) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Run on the cases, fit, write; 1 where images were left out because they could not be read."""
+    """Run on the cases, fit, write; 1 where images were excluded because they could not be read."""
     import json
 
     from bus_hf.build import site_calibration
@@ -55,32 +54,22 @@ def run(given: argparse.Namespace) -> int:
 
     folder = download.pull(given.ensemble or default_ensemble())
     manifest = read_manifest(folder)
-    if manifest.label_set != "malignancy":
-        raise BusError(
-            f"the ensemble tells apart the classes of '{manifest.label_set}'",
-            where=manifest.name,
-            remedy="calibrate one of the label set 'malignancy'",
-        )
+    shared.require_malignancy(manifest, "calibrate")
     cases, incomplete = shared.load_cases([given.data], table=given.labels)
-    known = {case.source for case in cases} & set(manifest.fitted_on.sources)
-    if known:
-        _say(
-            f"the ensemble was made with images of the source {', '.join(sorted(known))}: where these are among them, "
-            "the new metrics flatter it"
-        )
+    shared.warn_of_known_sources(manifest, cases, "the new metrics")
     detector = BreastCancerDetector.from_pretrained(folder, device=given.device)
     site_cases, failed = _site_cases(detector, cases)
     after, measured, warnings = site_calibration.fit(manifest, site_cases)
     for warning in warnings:
-        _say(f"{warning}.")
+        shared.say(f"{warning}.")
     site_calibration.write(folder, after, measured, given.to)
     print(json.dumps(measured, indent=1) if given.json else site.tables(measured))
-    _say(f"written: {given.to}")
+    shared.say(f"written: {given.to}")
     return 1 if incomplete or failed else 0
 
 
 def _site_cases(detector: Any, cases: Sequence[Case]) -> tuple[Any, bool]:
-    """Logits of the cases before the temperature, grouped, contradicting ones left out; and whether some failed."""
+    """Logits of the cases before the temperature, grouped, contradicting ones excluded; and whether some failed."""
     import numpy as np
 
     from bus_hf.build.site_calibration import SiteCases
@@ -88,12 +77,12 @@ def _site_cases(detector: Any, cases: Sequence[Case]) -> tuple[Any, bool]:
 
     kept = shared.grouped(cases)
     if kept and not any(case.patient for case, _ in kept) and len({case.group for case, _ in kept}) == len(kept):
-        _say("no patient is known: every image counts as a patient of its own, but for near-duplicates")
+        shared.say("no patient is known: every image counts as a patient of its own, but for near-duplicates")
     rows, failed = [], False
     results = detector.predict_many(case.image for case, _ in kept)
     for (case, group), result in zip(kept, shared.progress(results, len(kept), "reading"), strict=True):
         if isinstance(result, Failure):
-            _say(f"{case.name}: {result.error.partition(': ')[2]} It is left out.")
+            shared.say(f"{case.name}: {result.error.partition(': ')[2]} It is excluded.")
             failed = True
             continue
         logit = sum(detector.views[view] * value for view, value in detector.view_logits(result).items())
@@ -104,9 +93,3 @@ def _site_cases(detector: Any, cases: Sequence[Case]) -> tuple[Any, bool]:
             "none of the images can be read", where="the labelled images", remedy="give readable, labelled images"
         )
     return SiteCases(*(np.array(column) for column in zip(*rows, strict=True))), failed
-
-
-def _say(sentence: str) -> None:
-    from tqdm import tqdm
-
-    tqdm.write(f"bus-hf: {sentence}", file=sys.stderr)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,10 @@ _EXAMPLES = """\
   bus-hf evaluate --oof checkpoints                    the metrics again, without an image"""
 _NOTES = """\
 Near-duplicates and patients are grouped, and 95 % intervals resample whole groups. Groups whose images contradict each
-other's class are left out. Images that the ensemble was trained on flatter it: its own metrics are out-of-fold."""
+other's class are excluded. Images that the ensemble was trained on flatter it: its own metrics are out-of-fold."""
+
+# Of the rows that the detector has averaged over its members.
+_MEMBER = "ensemble"
 
 
 def add(commands: Any) -> None:
@@ -52,7 +54,7 @@ def add(commands: Any) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Print metrics; 1 where images were left out because they could not be read."""
+    """Print metrics; 1 where images were excluded because they could not be read."""
     from bus_hf.evaluation.calibration import PLAIN, Scale
 
     if bool(given.data) == bool(given.oof):
@@ -75,9 +77,6 @@ def run(given: argparse.Namespace) -> int:
     return 1 if incomplete else 0
 
 
-_MEMBER = "ensemble"
-
-
 def _stored(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble]:
     from bus_hf.ensemble.folder import read_manifest
     from bus_hf.evaluation import stored_logits
@@ -94,20 +93,15 @@ def _measured(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble, bool]:
 
     detector = shared.open_detector(given)
     manifest = detector.manifest
-    if manifest.label_set != "malignancy":
-        raise BusError(
-            f"the ensemble tells apart the classes of '{manifest.label_set}'",
-            where=manifest.name,
-            remedy="evaluate one of the label set 'malignancy'",
-        )
+    shared.require_malignancy(manifest, "evaluate")
     cases, incomplete = shared.load_cases(given.data, table=given.labels)
-    _warn(manifest, cases)
+    shared.warn_of_known_sources(manifest, cases, "the metrics")
     kept = shared.grouped(cases, given.keep_conflicts)
     rows: list[dict[str, Any]] = []
     results = detector.predict_many((case.image for case, _ in kept), heatmap=True)
     for (case, group), result in zip(kept, shared.progress(results, len(kept), "reading"), strict=True):
         if isinstance(result, Failure):
-            _say(f"{case.name}: {result.error.partition(': ')[2]} It is left out.")
+            shared.say(f"{case.name}: {result.error.partition(': ')[2]} It is excluded.")
             incomplete = True
         else:
             rows += _rows(case, group, result, detector)
@@ -116,21 +110,6 @@ def _measured(given: argparse.Namespace) -> tuple[pd.DataFrame, Ensemble, bool]:
             "none of the images can be read", where=" ".join(given.data), remedy="give readable, labelled images"
         )
     return pd.DataFrame(rows), manifest, incomplete
-
-
-def _warn(manifest: Ensemble, cases: Sequence[Case]) -> None:
-    known = {case.source for case in cases} & set(manifest.fitted_on.sources)
-    if known:
-        _say(
-            f"the ensemble was made with images of the source {', '.join(sorted(known))}: where these are among them, "
-            "the metrics flatter it"
-        )
-
-
-def _say(sentence: str) -> None:
-    from tqdm import tqdm
-
-    tqdm.write(f"bus-hf: {sentence}", file=sys.stderr)
 
 
 def _rows(case: Case, group: str, result: Prediction, detector: BreastCancerDetector) -> list[dict[str, Any]]:
@@ -194,16 +173,16 @@ def _draw(folder: Path, images: pd.DataFrame, logits: Any, threshold: float) -> 
     from bus_hf.evaluation.calibration import PLAIN
     from bus_hf.reporting import plots
 
-    labels, probabilities = images["label"].to_numpy(), PLAIN.probabilities(logits)
+    y_true, y_prob = images["label"].to_numpy(), PLAIN.probabilities(logits)
     try:
-        if len(set(labels.tolist())) == 2:
-            plots.roc_curve(folder / "roc_curve.png", labels, probabilities, images["group"].to_numpy())
-            plots.decision_curve(folder / "decision_curve.png", labels, probabilities)
-        plots.reliability(folder / "reliability.png", labels, probabilities)
-        plots.confusion_matrix(folder / "confusion_matrix.png", labels, logits, threshold)
+        if len(set(y_true.tolist())) == 2:
+            plots.roc_curve(folder / "roc_curve.png", y_true, y_prob, images["group"].to_numpy())
+            plots.decision_curve(folder / "decision_curve.png", y_true, y_prob)
+        plots.reliability(folder / "reliability.png", y_true, y_prob)
+        plots.confusion_matrix(folder / "confusion_matrix.png", y_true, logits, threshold)
     except OSError as error:
         raise shared.unwritable(folder, error) from None
-    _say(f"plots are in {folder}")
+    shared.say(f"plots are in {folder}")
 
 
 def _tables(measured: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ _EXAMPLES = """\
 _NOTES = """\
 Each line gives the verdict, one of "Suspicious of malignancy", "No sign of malignancy" and "Not sure: refer", the
 calibrated probability of malignancy, the lesion's box (left, top, width, height in pixels) and the file. An image that
-cannot be read is told on stderr, and the rest goes on."""
+cannot be read is named on stderr, and the rest goes on."""
 
 _WIDEST = max(map(len, (sentences.UNSURE, sentences.SUSPICIOUS, sentences.CLEAR)))
 _COLUMNS = (
@@ -87,7 +87,7 @@ def run(given: argparse.Namespace) -> int:
     if given.roi is not None and len(paths) != 1:
         raise BusError("--roi is the box of one image", remedy="give exactly one image with it")
     with ExitStack() as stack:
-        # Opened before the models are loaded: a wrong file name is told at once.
+        # Opened before the models are loaded: a wrong file name is an error at once.
         table = _Table(given.csv, stack) if given.csv else None
         for sentence in failed.values():
             print(f"bus-hf: {printable(sentence)}", file=sys.stderr)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bus_hf.data.dataset import Case
+    from bus_hf.ensemble.manifest import Ensemble
     from bus_hf.views import Box
 
 _BY_LESION = "where a patient has lesions of both labels, name the lesion of each image in a column lesion"
@@ -68,6 +69,33 @@ def open_detector(given: argparse.Namespace) -> Any:
     )
 
 
+def say(sentence: str) -> None:
+    """Print a sentence to stderr, beside a bar that is being drawn."""
+    from tqdm import tqdm
+
+    tqdm.write(f"bus-hf: {sentence}", file=sys.stderr)
+
+
+def require_malignancy(manifest: Ensemble, verb: str) -> None:
+    """BusError for an ensemble of another label set; `verb` is what the command does with one."""
+    if manifest.label_set != "malignancy":
+        raise BusError(
+            f"the ensemble tells apart the classes of '{manifest.label_set}'",
+            where=manifest.name,
+            remedy=f"{verb} one of the label set 'malignancy'",
+        )
+
+
+def warn_of_known_sources(manifest: Ensemble, cases: Sequence[Case], metrics: str) -> None:
+    """Say that `metrics` flatter an ensemble where cases are of a source that it was made with."""
+    known = {case.source for case in cases} & set(manifest.fitted_on.sources)
+    if known:
+        say(
+            f"the ensemble was made with images of the source {', '.join(sorted(known))}: where these are among them, "
+            f"{metrics} flatter it"
+        )
+
+
 def box(text: str) -> Box:
     """The lesion box of a flag, `left,top,width,height`."""
     from bus_hf.views import parse_box
@@ -94,7 +122,7 @@ def load_cases(
     """Decode every image of folders or Hub data sets, or of one folder whose labels stand in a table.
 
     Returns:
-        All cases, those of a test split too, and whether images were excluded; what is odd is told on stderr.
+        All cases, those of a test split too, and whether images were excluded; what is odd is printed to stderr.
     """
     if table is not None and len(data) != 1:
         raise BusError(
@@ -107,7 +135,7 @@ def load_cases(
         cases = _labelled_folders(data, label_set) if table is None else _labelled_by(Path(data[0]), table)
     finally:
         logger.removeHandler(notes)
-    return cases, notes.left_out
+    return cases, notes.excluded
 
 
 def _labelled_folders(data: Sequence[str], label_set: str) -> list[Case]:
@@ -130,7 +158,7 @@ def _labelled_by(folder: Path, table: Path) -> list[Case]:
 def grouped(cases: Sequence[Case], keep_conflicts: bool = False) -> list[tuple[Case, str]]:
     """Cases with their groups: patients and near-duplicates.
 
-    A lesion, or a patient whose lesions are not told apart, with both labels is excluded, and that is told on stderr.
+    A lesion, or a patient whose lesions are not told apart, with both labels is excluded, and stderr says so.
     A patient may have lesions of both labels, and is one group all the same.
 
     Raises:
@@ -166,13 +194,13 @@ def grouped(cases: Sequence[Case], keep_conflicts: bool = False) -> list[tuple[C
 
 
 class _Notes(logging.Handler):
-    """Prints what the data set says of its folders, and remembers whether it left images out."""
+    """Prints what the data set says of its folders, and remembers whether it excluded images."""
 
-    left_out = False
+    excluded = False
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        self.left_out = self.left_out or "excluded" in message
+        self.excluded = self.excluded or "excluded" in message
         print(f"bus-hf: {printable(message)}", file=sys.stderr)
 
 
@@ -203,7 +231,7 @@ def progress(items: Iterable[Item], total: int, what: str, every: float = 10) ->
 
 
 @dataclass(frozen=True)
-class Found:
+class ImageFiles:
     """Image files below a folder in the order of their names, and sentences on what is not read.
 
     `lost` tells of images that should be there: links to nowhere, folders without access, packed folders.
@@ -214,7 +242,7 @@ class Found:
     lost: tuple[str, ...]
 
 
-def images_in(folder: Path, without: Path | None = None) -> Found:
+def images_in(folder: Path, without: Path | None = None) -> ImageFiles:
     """Images below a folder, but for masks, hidden files and the folder `without`."""
     from bus_hf.data.names import is_archive, is_image_name, mask_folder, sort_out
     from bus_hf.data.walk import walk
@@ -247,7 +275,7 @@ def images_in(folder: Path, without: Path | None = None) -> Found:
         notes += map(str, packed)
     else:
         lost += packed
-    return Found(tuple(images), tuple(notes), tuple(map(str, lost)))
+    return ImageFiles(tuple(images), tuple(notes), tuple(map(str, lost)))
 
 
 def _broken(path: Path) -> str:

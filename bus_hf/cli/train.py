@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bus_hf.cli import shared
-from bus_hf.errors import BusError, of_system
+from bus_hf.errors import BusError, system_error
 from bus_hf.filenames import RUN
 
 _EXAMPLES = """\
@@ -77,9 +77,9 @@ def run(given: argparse.Namespace) -> int:
         if member:
             if path:
                 raise BusError("a member brings its own settings", where="--reread", remedy="leave out --config")
-            from bus_hf.training.rerun import reread
+            from bus_hf.training.rerun import rerun
 
-            print(f"written: {reread(member, settings)}")
+            print(f"written: {rerun(member, settings)}")
             return 0
         config = from_mapping(settings, "command line", from_yaml(path) if path else TrainConfig())
         output = Path(config.output)
@@ -95,7 +95,7 @@ def run(given: argparse.Namespace) -> int:
     except BusError:
         raise
     except OSError as error:
-        sentence = of_system(error, output or "the training")
+        sentence = system_error(error, output or "the training")
         print(f"bus-hf: {sentence} The same command then goes on.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

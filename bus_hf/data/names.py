@@ -86,18 +86,6 @@ def mask_folder(folder: str) -> str | None:
     return "" if _MASK_FOLDER.fullmatch(folder.lower()) else None
 
 
-def is_mask_name(path: str | PurePath) -> bool:
-    """Whether the path of a file below the folder of a data set says by itself that it is a mask.
-
-    Names such as "x_tumor", which are masks only beside an image "x", are not: `sort_out` tells them.
-    """
-    path = PurePath(path)
-    if any(mask_folder(parent) is not None for parent in path.parts[:-1]):
-        return True
-    stem = path.stem.lower()
-    return _BARE.fullmatch(stem) is not None or any(parse["mask"] for parse in _parses(stem))
-
-
 def sort_out(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     """Tell the images of one folder from the masks beside them, by the names of all of its image files."""
     files = list(files)

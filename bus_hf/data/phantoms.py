@@ -20,7 +20,7 @@ def phantom(rng: np.random.Generator, kind: Kind, shape: tuple[int, int] = (256,
     one, taller than wide, with a shadow below; a normal one none.
 
     Args:
-        rng: the only source of chance.
+        rng: the only source of randomness.
         kind: which lesion.
         shape: (height, width) in pixels.
 

@@ -1,4 +1,4 @@
-"""What lies below a folder, by one rule for every reader: links are followed, loops end, links to nowhere are told.
+"""What lies below a folder, by one rule for all: links are followed, loops end, links to nowhere are named.
 
 Hidden files and what operating systems leave behind are passed over. A folder that several links lead to is read once.
 """

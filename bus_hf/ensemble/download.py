@@ -23,7 +23,7 @@ def pull(folder_or_id: str | Path, revision: str | None = None, members: Sequenc
     Args:
         folder_or_id: an ensemble folder, which is itself, or a Hub id `owner/name`.
         revision: branch, tag or commit of the Hub id.
-        members: names as in `ensemble.choose`; only they and the owner of the lesion map are fetched.
+        members: names as in `folder.choose_members`; only they and the owner of the lesion map are fetched.
 
     Returns:
         The folder that holds `ensemble.json`: `folder_or_id`, or a snapshot in the Hub cache. Members that the manifest

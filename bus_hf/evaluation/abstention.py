@@ -30,7 +30,7 @@ def fit(
     """Fit the interval by class-conditional conformal prediction (V. Vovk et al., 2005, sec. 4.5).
 
     A logit whose prediction set holds both classes, or neither, lies in the interval. Coverage and error are those
-    of intervals fitted on nine tenths of the groups and measured on the tenth left out.
+    of intervals fitted on nine tenths of the groups and measured on the tenth held out.
 
     Args:
         y_true: int (n,), 1 malignant.

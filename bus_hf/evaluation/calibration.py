@@ -121,7 +121,7 @@ def counts(y_true: np.ndarray, groups: Sequence[Any] | np.ndarray) -> tuple[int,
 def case_weights(y_true: np.ndarray, groups: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Weights under which the images of one group and one label count as one together, float (n,).
 
-    Those of a class add up to its number of groups (`counts`), so that no patient outvotes another by many frames.
+    Those of a class add up to its number of groups (`counts`), so that no patient outweighs another by many frames.
     """
     _, place, sizes = np.unique(2 * numbered(groups) + y_true, return_inverse=True, return_counts=True)
     return 1 / sizes[place]
@@ -174,7 +174,7 @@ def operating_points(
     """Thresholds for those of `POINTS` that are `supported`, with the sensitivity and specificity to expect.
 
     The threshold is fitted on all cases. Its rates are those of thresholds fitted on nine tenths of the groups and
-    measured on the tenth that was left out, so that they do not flatter. Intervals are by group bootstrap; that of the
+    measured on the tenth that was held out, so that they do not flatter. Intervals are by group bootstrap; that of the
     specificity fits the threshold anew in every resample.
 
     Args:

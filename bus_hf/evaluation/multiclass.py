@@ -86,10 +86,10 @@ def better_than_chance(report: Mapping[str, Any]) -> bool:
 def one_against_rest(metric: Metric, k: int) -> Metric:
     """A binary metric of class `k` against all others, for classes int (n,)."""
 
-    def of_class(y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None = None) -> Any:
+    def against_rest(y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None = None) -> Any:
         return metric((y_true == k).astype(int), y_pred == k, sample_weight)
 
-    return of_class
+    return against_rest
 
 
 def macro(
@@ -138,12 +138,12 @@ def _by_fold(folds: np.ndarray, y_true: np.ndarray, y_pred: np.ndarray, classes:
     """Accuracy and macro F1 of each fold, then mean and standard deviation of the two."""
     rows: dict[Any, Any] = {}
     for fold in np.unique(folds):
-        of_fold, predicted = y_true[folds == fold], y_pred[folds == fold]
+        fold_true, fold_pred = y_true[folds == fold], y_pred[folds == fold]
         # A class that neither occurs nor is predicted in a fold has no F1.
-        f1 = [one_against_rest(metrics.f1, k)(of_fold, predicted, None) for k in range(classes)]
+        f1 = [one_against_rest(metrics.f1, k)(fold_true, fold_pred, None) for k in range(classes)]
         rows[int(fold)] = {
-            "n": len(of_fold),
-            "accuracy": round(float(metrics.accuracy(of_fold, predicted)), 6),
+            "n": len(fold_true),
+            "accuracy": round(float(metrics.accuracy(fold_true, fold_pred)), 6),
             "macro_f1": round(float(np.nanmean(f1)), 6),
         }
     return rows | {name: mean_and_sd([row[name] for row in rows.values()]) for name in ("accuracy", "macro_f1")}

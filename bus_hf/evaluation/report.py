@@ -24,7 +24,7 @@ LEAST = 10
 # What strata need, and what lies on lesions is measured by.
 _FACTS = ("mask_w", "mask_h", "height", "width", "birads", "device", "histology")
 _LESIONS = ("mask_w", "box_w", "box_iou", "pointing_hit", "energy_inside")
-# Ends the name of a source whose images of normal breasts are left out.
+# Ends the name of a source whose images of normal breasts are excluded.
 WITHOUT_NORMALS = " without normals"
 
 
@@ -241,6 +241,6 @@ def _mean(values: pd.Series, groups: pd.Series) -> dict[str, Any] | None:
     kept = values.notna()
     if not kept.any():
         return None
-    numbers, of_kept = values[kept].to_numpy(float), groups[kept].to_numpy()
+    numbers, kept_groups = values[kept].to_numpy(float), groups[kept].to_numpy()
     # A mean at its end is a rate whose cases all agree.
-    return settled(group_bootstrap(metrics.mean_score, numbers, numbers, of_kept), of_kept).to_dict()
+    return settled(group_bootstrap(metrics.mean_score, numbers, numbers, kept_groups), kept_groups).to_dict()

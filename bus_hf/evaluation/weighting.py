@@ -157,7 +157,7 @@ def gain(held_out: HeldOutLogits, default_views: Mapping[str, float], seed: int 
 
     Returns:
         log_loss and auroc, each of `equal` and `fitted` (fitted on nine tenths of the groups, measured on the tenth
-        left out, with the calibration fitted there too), the difference of AUROC with its interval and p, and `pays`:
+        held out, with the calibration fitted there too), the difference of AUROC with its interval and p, and `pays`:
         whether the cross-fitted log loss, every source counted alike, is the lower one.
     """
     logits = {

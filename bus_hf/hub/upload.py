@@ -11,14 +11,14 @@ from pathlib import Path
 from bus_hf.ensemble.download import REPO
 from bus_hf.ensemble.folder import member_files, parts, read_manifest, verify
 from bus_hf.errors import BusError
-from bus_hf.filenames import CALIBRATION, CONFIG, LESION_HEAD, MANIFEST, PLOTS, REPORT, TRAINING, WEIGHTS
+from bus_hf.filenames import CALIBRATION, CONFIG, LESION_HEAD, LESION_TYPE, MANIFEST, PLOTS, REPORT, TRAINING, WEIGHTS
 from bus_hf.hub.outgoing import outgoing
 from bus_hf.hub_errors import hub_errors
 
 _MEMBER_FILES = ("README.md", CONFIG, WEIGHTS)
 _ENSEMBLE_FILES = ("README.md",)
 # Sent where they are there, with `_plots`.
-_FURTHER = (REPORT, TRAINING, CALIBRATION, "lesion_type/report.json")
+_FURTHER = (REPORT, TRAINING, CALIBRATION, f"{LESION_TYPE}/{REPORT}")
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ Breast-ultrasound images with lesion masks, labels, groups and folds, as `bus-hf
 ```python
 from datasets import load_dataset
 
-found = load_dataset("{repo_id}")
+splits = load_dataset("{repo_id}")
 ```
 """
 _COLUMNS = {

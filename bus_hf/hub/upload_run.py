@@ -11,7 +11,7 @@ from bus_hf.build import fold_report
 from bus_hf.build.assemble import assemble
 from bus_hf.errors import BusError
 from bus_hf.evaluation import calibration, stored_logits
-from bus_hf.filenames import HISTORY, LESION_HEAD, LOGITS, REPORT, RUN
+from bus_hf.filenames import CHECKPOINT, CONFIG, HISTORY, LESION_HEAD, LOGITS, REPORT, RUN, WEIGHTS
 from bus_hf.files import settle
 from bus_hf.hub.outgoing import outgoing
 from bus_hf.hub.upload import Pushed, push_member
@@ -22,9 +22,9 @@ FILES = (
     RUN,
     HISTORY,
     LOGITS,
-    "checkpoint/config.json",
-    "checkpoint/model.safetensors",
-    f"checkpoint/{LESION_HEAD}",
+    f"{CHECKPOINT}/{CONFIG}",
+    f"{CHECKPOINT}/{WEIGHTS}",
+    f"{CHECKPOINT}/{LESION_HEAD}",
 )
 
 
@@ -53,15 +53,15 @@ def push_run(output: str | Path, repo_id: str, *, private: bool = False) -> Push
                 calibration.check_counts(frame["label"].to_numpy(), frame["group"].to_numpy())
             except BusError as error:
                 card = cards.unmeasured_card(record, record["architecture"], f"{error.what}.")
-                (run / "checkpoint" / "README.md").write_text(card, encoding="utf-8")
-                return push_member(run / "checkpoint", repo_id, private=private)
+                (run / CHECKPOINT / "README.md").write_text(card, encoding="utf-8")
+                return push_member(run / CHECKPOINT, repo_id, private=private)
             assemble([run], folder / "ensemble")
             home = folder / "ensemble" / record["architecture"]
             metrics = json.loads((folder / "ensemble" / REPORT).read_text(encoding="utf-8"))
             card = cards.member_card(metrics, record, record["architecture"], lone=True)
             (home / "README.md").write_text(card, encoding="utf-8")
             return push_member(home, repo_id, points=list(calibration.POINTS), private=private)
-        shutil.copytree(run / "checkpoint", folder / "member")
+        shutil.copytree(run / CHECKPOINT, folder / "member")
         fold_report.join([run], folder / "report")
         _, page, _ = fold_report.describe(folder / "report")
         (folder / "member" / "README.md").write_text(multiclass.card(page, [record], lone=True), encoding="utf-8")

@@ -56,13 +56,13 @@ def open_runtime(
 ) -> Runtime:
     """Load the chosen members (all for None) and the owner of the lesion map.
 
+    Every file is read once and checked against the manifest's hash; those bytes are loaded.
+
     Args:
         folder: the ensemble folder.
         ensemble: its manifest.
         device: such as "cpu" or "cuda:1"; None takes a GPU where there is one.
-        members: names as in `ensemble.choose`.
-
-    Every file is read once and checked against the manifest's hash; those bytes are loaded.
+        members: names as in `folder.choose_members`.
 
     Raises:
         BusError: a member that is not the manifest's or cannot be loaded, or a device that is not there.
@@ -84,11 +84,10 @@ class Part:
 
 def read_parts(folder: str | Path, ensemble: Ensemble, members: Sequence[str] | None = None) -> Iterator[Part]:
     """Each needed part, one at a time; BusError when its outputs are not those of its label set."""
-    second = ensemble.lesion_type
+    classifier = ensemble.lesion_type
     for member in parts(ensemble, members):
-        classes = label_set(second.label_set if second and member is second.member else ensemble.label_set)
-        # A single logit carries the name of the class it speaks for.
-        names = classes.classes if classes.positive is None else (classes.positive,)
+        classes = label_set(classifier.label_set if classifier and member is classifier.member else ensemble.label_set)
+        names = classes.output_names
         home = member_folder(folder, member)
         files = member_bytes(folder, ensemble, member)
         config = parse_config(files[CONFIG], home)

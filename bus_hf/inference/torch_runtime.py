@@ -41,7 +41,7 @@ class TorchRuntime:
         folder: the ensemble folder.
         ensemble: its manifest.
         device: such as "cpu" or "cuda:1"; None takes a GPU where there is one.
-        members: names as in `ensemble.choose`; the owner of the lesion map is always loaded.
+        members: names as in `folder.choose_members`; the owner of the lesion map is always loaded.
         autocast: compute in fp16 on CUDA; faster, and no longer equal to the last digit.
 
     Raises:

@@ -88,8 +88,8 @@ def evidence_map(
 
     Args:
         outputs: of one image.
-        member_weights: weight of each member; others are left out.
-        view_weights: weight of each view; others are left out.
+        member_weights: weight of each member; others do not count.
+        view_weights: weight of each view; others do not count.
         malignant: index of the malignant class, where there are several logits.
 
     Returns:

@@ -21,7 +21,7 @@ _MEMBER_PLOTS_NOTE = (
     "Out-of-fold, of this member alone. Temperature and bias are the ensemble's, the thresholds are the member's own, "
     "all fitted on these images; the tables say what is cross-fitted."
 )
-# Plots that `assemble.describe` draws of an ensemble and of each member, with what they show.
+# Plots that `build.drawing` draws of an ensemble and of each member, with what they show.
 PLOTS = {
     "roc_curve": "ROC curve of the ensemble with its 95 % confidence band, and of each member",
     "reliability": "Predicted probability against the observed share of malignant images",
@@ -196,7 +196,7 @@ def evidence(report: Mapping[str, Any], level: str = "##") -> str:
         ),
         ("By stratum", tables.strata_table(report)),
     )
-    if provenance.own(report):
+    if provenance.on_project_collections(report):
         parts += (("Beside the predecessor", tables.predecessor_table(report)),)
     return "\n\n".join(f"{level} {title}\n\n{text}" for title, text in parts)
 
@@ -274,7 +274,7 @@ def _card(
             title=title,
             interval=report["interval"],
             measured=_measured(report),
-            own=provenance.own(report),
+            project_collections=provenance.on_project_collections(report),
             peak=_peak(report),
             generated=provenance.generated(provenance.names(report)),
             **provenance.words(provenance.names(report)),

@@ -55,7 +55,7 @@ def _fold_table(report: Mapping[str, Any]) -> str:
     """Markdown table of the AUROC of each fold, by source."""
     areas = {name: row["auroc"] for name, row in report["folds"].items()}
     rows = [
-        (fold, *(f"{of_source[fold]:.3f}" if fold in of_source else "–" for of_source in areas.values()))
+        (fold, *(f"{by_fold[fold]:.3f}" if fold in by_fold else "–" for by_fold in areas.values()))
         for fold in areas["all"]
     ]
     return markdown_table(("AUROC of fold", *areas), rows)

@@ -58,8 +58,8 @@ _KNOWN = {
         "",
     ),
 }
-# The metrics of the project's predecessor stand beside those of ensembles of its own two collections alone.
-_OWN = {"busi", "busbra"}
+# The two collections of the project's predecessor, whose metrics stand beside those of ensembles of these alone.
+_PROJECT_COLLECTIONS = {"busi", "busbra"}
 
 
 def names(report: Mapping[str, Any]) -> list[str]:
@@ -67,9 +67,9 @@ def names(report: Mapping[str, Any]) -> list[str]:
     return [name for name in report["by_source"] if not name.endswith(WITHOUT_NORMALS)]
 
 
-def own(report: Mapping[str, Any]) -> bool:
+def on_project_collections(report: Mapping[str, Any]) -> bool:
     """Whether a report is of the project's own collections."""
-    return set(names(report)) == _OWN
+    return set(names(report)) == _PROJECT_COLLECTIONS
 
 
 def words(sources: Iterable[str]) -> dict[str, str | None]:

@@ -58,11 +58,11 @@ def summary_table(report: Mapping[str, Any], light: str | None = None) -> str:
         rows[f"all, `{light}` alone"] = report["models"][light]["all"]
     point = report["default_operating_point"]
     return markdown_table(
-        ("images", "n (malignant, groups)", "AUROC", "sensitivity", "specificity"),
+        ("images", _COUNTS, "AUROC", "sensitivity", "specificity"),
         [
             (
                 name,
-                f"{row['n']} ({row['n_malignant']}, {row['n_groups']})",
+                counts(row),
                 estimate(row["auroc"]),
                 *estimates((row["operating_points"] or {}).get(point) or {}, ("sensitivity", "specificity")),
             )

@@ -132,7 +132,7 @@ class Answers:
                 if image is None:
                     raise BusError("no image was given", remedy="send a file")
                 raise_refused(image)
-                with self._uploads.reading(_path(image)) as upload:
+                with self._uploads.taken(_path(image)) as upload:
                     settings = parse_settings(operating_point, roi, light, heatmap, lesion_type)
                     self._detector.check(settings)
                     return html.plain(self._detector.predict(self._detector.decode(upload), settings, upload.name))

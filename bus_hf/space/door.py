@@ -128,7 +128,7 @@ class Door:
         path, method = scope["path"], scope["method"]
         sender = _sender(scope, owner)
         if method in ("GET", "HEAD") and path.startswith(_FILE):
-            return await self._own_file(scope, receive, send, owner)
+            return await self._preview(scope, receive, send, owner)
         if method in ("GET", "HEAD") and _READ.fullmatch(path):
             with self._uploads.connected(*_streams(scope, sender)):
                 return await self._app(scope, receive, send)
@@ -148,10 +148,10 @@ class Door:
             return await self._app(scope, receive, send)
         raise RefusedError(404, "there is nothing here", "open the page itself")
 
-    async def _own_file(self, scope: Scope, receive: Receive, send: Send, owner: str) -> None:
+    async def _preview(self, scope: Scope, receive: Receive, send: Send, owner: str) -> None:
         """The preview of an upload that waits to be read."""
         await self._check_login(scope)
-        upload = self._uploads.look(unquote(scope["path"].removeprefix(_FILE)), owner)
+        upload = self._uploads.peek(unquote(scope["path"].removeprefix(_FILE)), owner)
         if upload is None:
             raise RefusedError(404, "there is no such upload", "send the file again")
         # Never shown as a document of this site.

@@ -22,7 +22,7 @@ from bus_hf.data.images import SUFFIXES
 from bus_hf.errors import BusError
 
 MEGABYTE = 1024 * 1024
-# Seconds without a sign of life after which an upload is dropped, those from one look at that to the next, and those
+# Seconds without a sign of life after which an upload is dropped, those between two checks of that, and those
 # after which an upload is dropped in any case.
 SILENT, SWEEP, OLDEST = 55.0, 2.0, 900.0
 ONCE = f"an upload is read once, within {SILENT:.0f} seconds of its sender's last upload or request"
@@ -130,7 +130,7 @@ class Uploads:
         """Whether a path stands for an upload that is here and belongs to `owner`."""
         return self._find(path, owner) is not None
 
-    def look(self, path: object, owner: str = "") -> Upload | None:
+    def peek(self, path: object, owner: str = "") -> Upload | None:
         """An upload that stays here; None where there is none."""
         entry = self._find(path, owner)
         return None if entry is None else entry.upload
@@ -149,8 +149,8 @@ class Uploads:
         return self._pop(path).upload
 
     @contextmanager
-    def reading(self, path: object) -> Iterator[Upload]:
-        """The same, and the upload is kept again where the block ends in a `WrongRequestError`."""
+    def taken(self, path: object) -> Iterator[Upload]:
+        """`take`, and the upload is kept again where the block ends in a `WrongRequestError`."""
         entry = self._pop(path)
         try:
             yield entry.upload

@@ -159,7 +159,7 @@ def read_boxes(path: str | Path, cases: Sequence[Case]) -> dict[str, Box | None]
         raise BusError(
             f"{len(lacking)} of {len(cases)} held-out images have no entry ({lacking[0]}, for one)",
             where=path,
-            remedy="give logits of a run that left out the same images",
+            remedy="give logits of a run that held out the same images",
         )
     none = sides.isna().all(axis=1)
     whole = np.isfinite(sides).all(axis=1) & (sides[["box_w", "box_h"]] > 0).all(axis=1)

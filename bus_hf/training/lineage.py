@@ -16,7 +16,7 @@ from bus_hf.validation import load
 
 _AGAIN = "give the checkpoint folder of a finished run, or a member's folder inside an ensemble folder"
 
-# What has to be equal for two runs on the same data to leave out the same images.
+# What has to be equal for two runs on the same data to hold out the same images.
 _SPLIT = ("label_set", "folds", "fold", "split_seed", "folds_from", "near_duplicates", "train_sources")
 
 # Digests that have to be equal for it.
@@ -56,7 +56,7 @@ def history_of(name: str) -> list[dict[str, float]] | None:
 
 
 def earlier_run(config: TrainConfig) -> dict[str, Any] | None:
-    """The record of the run that `init_from` ends, for the record of this one, its history left out.
+    """The record of the run that `init_from` ends, for the record of this one, without its history.
 
     Raises:
         BusError: that run, or the teacher's, learned from images that this one holds out.
@@ -115,7 +115,7 @@ def _refuse_leak(record: Mapping[str, Any] | None, config: TrainConfig, where: s
         raise BusError(
             f"the {what} learned from images that this run holds out ({changes})",
             where=where,
-            remedy=f"give a {what} that left out the same fold",
+            remedy=f"give a {what} that held out the same fold",
         )
 
 

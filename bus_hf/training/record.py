@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bus_hf.config import TrainConfig, to_mapping
+from bus_hf.evaluation.combine import combine
 from bus_hf.filenames import HISTORY, LOGITS, RUN
 from bus_hf.labels import LabelSet
-from bus_hf.probabilities import class_probabilities
+from bus_hf.probabilities import log_odds
 from bus_hf.reporting import plots
 from bus_hf.views import VIEW_WEIGHTS
 
@@ -50,13 +52,10 @@ def _write_plots(frame: pd.DataFrame, labels: LabelSet, history: list[dict[str, 
     Views are averaged by their default weights, without calibration. ROC and confusion matrix are those of the
     malignant class against the rest; the matrix is drawn at a probability of one half.
     """
-    columns = [f"logit_{k}" for k in range(labels.num_logits)]
-    weights = frame["view"].map(VIEW_WEIGHTS).to_numpy()
-    weighted = frame[columns].mul(weights, axis=0).assign(name=frame["name"])
-    logits = weighted.groupby("name", sort=False)[columns].sum().to_numpy()
-    images = frame.groupby("name", sort=False).first()
+    images = combine(frame, {str(frame["member"].iloc[0]): 1.0}, VIEW_WEIGHTS)
+    logits = images[[f"logit_{k}" for k in range(labels.num_logits)]].to_numpy()
     y_true = (images["label"].to_numpy() == labels.cancer).astype(int)
-    y_score = class_probabilities(logits)[:, labels.cancer]
+    y_score = np.array([log_odds(row, labels.cancer) for row in logits])
     plots.training_history(output / "training_history.png", history)
     plots.roc_curve(output / "roc_curve.png", y_true, y_score, images["group"].to_numpy())
-    plots.confusion_matrix(output / "confusion_matrix.png", y_true, y_score, 0.5)
+    plots.confusion_matrix(output / "confusion_matrix.png", y_true, y_score, threshold=0.0)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from bus_hf.config import TrainConfig, from_mapping
 from bus_hf.data.dataset import Case
 from bus_hf.errors import BusError
-from bus_hf.filenames import LESION_HEAD, LOGITS, RUN
+from bus_hf.filenames import CHECKPOINT, LESION_HEAD, LOGITS, RUN
 from bus_hf.files import replace_together, settle
 from bus_hf.labels import label_set
 from bus_hf.models import TrainingNet, load_member
@@ -27,7 +27,7 @@ from bus_hf.training.record import recorded_settings, write_run
 from bus_hf.training.splits import split
 
 
-def reread(member: str, given: dict[str, Any]) -> Path:
+def rerun(member: str, given: dict[str, Any]) -> Path:
     """Run a member on the images that it did not train on, with its stored weights, and write that as a finished run.
 
     What is held out is what the member's own record says, so that nothing it learned from can pass as out-of-fold.
@@ -48,7 +48,7 @@ def reread(member: str, given: dict[str, Any]) -> Path:
     record, history = record_of(member), history_of(member)
     if record is None or history is None:
         raise BusError(
-            "no record of this member's training is known, so neither is what it left out",
+            "no record of this member's training is known, so neither is what it held out",
             where=member,
             remedy="give the checkpoint folder of a run, or a member's folder inside an ensemble folder",
         )
@@ -64,11 +64,11 @@ def reread(member: str, given: dict[str, Any]) -> Path:
     config = from_mapping(given, "command line", from_mapping(record["config"], f"record of {member}"))
     output = Path(config.output)
     settle(output)
-    same_run = output.resolve() == folder.parent.resolve() and folder.name == "checkpoint"
+    same_run = output.resolve() == folder.parent.resolve() and folder.name == CHECKPOINT
     if (
         (output / RUN).exists()
         and not same_run
-        and _trained_as(record_of(str(output / "checkpoint"))) != _trained_as(record)
+        and _trained_as(record_of(str(output / CHECKPOINT))) != _trained_as(record)
     ):
         raise BusError("the folder holds another run", where=output, remedy="choose another --output")
     if config.threads:
@@ -84,7 +84,7 @@ def reread(member: str, given: dict[str, Any]) -> Path:
         try:
             with replace_together(output) as part:
                 if not same_run:
-                    shutil.copytree(folder, part / "checkpoint")
+                    shutil.copytree(folder, part / CHECKPOINT)
                 write_run(
                     frame, label_set(config.label_set), plain | {"config": recorded_settings(config)}, history, part
                 )
@@ -98,18 +98,18 @@ def reread(member: str, given: dict[str, Any]) -> Path:
 
 
 def _held_out_cases(config: TrainConfig, record: Mapping[str, Any], folder: Path) -> list[Case]:
-    """The cases that a member left out; BusError unless they and the training cases are known to be the same."""
+    """The cases that a member held out; BusError unless they and the training cases are known to be the same."""
     data = split(config)
     cases = data.held_out(config.fold)
     if (len(cases), len(data.training(config.fold))) != (record["n_held_out"], record["n_train"]):
         raise BusError(
-            f"{len(cases)} images are held out of this data, where the member left out {record['n_held_out']}",
+            f"{len(cases)} images are held out of this data, where the member held out {record['n_held_out']}",
             where=" ".join(config.data),
             remedy="give the data that it was trained on",
         )
     if digest(case.name for case in cases) != _held_out_digest(folder, record):
         raise BusError(
-            f"fold {config.fold} of this data is not known to be the one that the member left out",
+            f"fold {config.fold} of this data is not known to be the one that the member held out",
             where=" ".join(config.data),
             remedy="give the data that it was trained on, all of it, and run where the folds_from of its record lies",
         )
@@ -129,7 +129,7 @@ def _trained_as(record: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _held_out_digest(folder: Path, record: Mapping[str, Any]) -> str | None:
-    """Digest of the images that a member left out: of its record, or of the logits beside it; None where none is."""
+    """Digest of the images that a member held out: of its record, or of the logits beside it; None where none is."""
     stored = folder.parent / LOGITS
     if "held_out_sha256" in record or not stored.is_file():
         return record.get("held_out_sha256")

@@ -121,7 +121,7 @@ class _Data:
             *self.split.notes,
             f"{len(self.training)} images to train on, {len(self.held_out)} held out (fold {config.fold} of "
             f"{config.folds}); {self.split.near_duplicate_pairs} near-duplicate pairs joined, "
-            f"{self.split.left_out} images with conflicting labels excluded",
+            f"{self.split.excluded} images with conflicting labels excluded",
         ]
 
 
@@ -227,7 +227,7 @@ def _finish(fit: Fit, data: _Data, progress: Progress, start: Mapping[str, Any])
         "folds": config.folds,
         "n_train": len(data.training),
         "n_held_out": len(data.held_out),
-        "n_left_out": data.split.left_out,
+        "n_left_out": data.split.excluded,
         "near_duplicate_pairs": data.split.near_duplicate_pairs,
         "sources": dict(sorted(sources.items())),
         "seconds": round(sum(row["seconds"] for row in progress.history)),
@@ -255,7 +255,7 @@ def _what_next(config: TrainConfig) -> str:
         # The member whose boxes were taken comes first: it finds the lesion.
         light = [str(Path(config.boxes).parent)] if config.boxes else []
         command = ["bus-hf", "build", "ensemble", *light, str(output), "--to", "my_ensemble"]
-        why = "an ensemble that bus-hf predict, serve and push take; name further runs to let them vote too"
+        why = "an ensemble that bus-hf predict, serve and push take; name further runs to average their members"
     return (
         f"written: {output}: checkpoint/ (the member), out_of_fold.parquet (logits of the held-out images), run.json "
         f"(the record) and plots\nnext: {shlex.join(command)}   ({why})"

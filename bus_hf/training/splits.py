@@ -19,7 +19,7 @@ from bus_hf.labels import label_set
 
 @dataclass(frozen=True)
 class Split:
-    """The cases of a run with the int (N,) fold of each; `left_out` counts those in groups whose labels conflict.
+    """The cases of a run with the int (N,) fold of each; `excluded` counts those in groups whose labels conflict.
 
     `train_sources` are the only ones trained on where it names any; every image of the others is then held out. `notes`
     are sentences on what is not used.
@@ -27,7 +27,7 @@ class Split:
 
     cases: Sequence[Case]
     folds: np.ndarray
-    left_out: int
+    excluded: int
     near_duplicate_pairs: int
     train_sources: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

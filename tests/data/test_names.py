@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from bus_hf.data import names
-from bus_hf.data.names import is_mask_name
 from bus_hf.errors import BusError
 
 
@@ -32,17 +31,17 @@ from bus_hf.errors import BusError
     ],
 )
 def test_names_of_masks(name):
-    assert is_mask_name(f"{name}.png")
+    assert names.sort_out([Path(f"{name}.png")]) == ([], [Path(f"{name}.png")])
 
 
 @pytest.mark.parametrize("name", ["tumor", "gt", "damask", "x_masked_area", "lesion_3", "left_tumor", "seg"])
 def test_names_that_may_be_images(name):
-    assert not is_mask_name(f"{name}.png")
+    assert names.sort_out([Path(f"{name}.png")]) == ([Path(f"{name}.png")], [])
 
 
 @pytest.mark.parametrize("folder", ["Masks", "GT", "ground_truth", "benign_mask", "labels", "annotations", "v2_masks"])
 def test_whatever_lies_in_a_folder_of_masks_is_one(folder):
-    assert is_mask_name(Path("set") / folder / "x.png")
+    assert names.mask_folder(folder) is not None
 
 
 @pytest.mark.parametrize(
@@ -50,7 +49,7 @@ def test_whatever_lies_in_a_folder_of_masks_is_one(folder):
     ["Dataset_BUSI_with_GT", "BrEaST-Lesions_USG-images_and_masks", "Images", "seg-project"],
 )
 def test_folders_that_hold_more_than_masks(folder):
-    assert not is_mask_name(Path(folder) / "x.png")
+    assert names.mask_folder(folder) is None
 
 
 def test_a_weak_word_makes_a_mask_only_beside_its_image():

@@ -521,7 +521,7 @@ def test_a_wrong_request_gives_an_upload_back_for_as_long_as_a_new_one():
     path = kept.add("a.png", b"x")
     kept.ask(path, "session")
     now[0] = SILENT
-    with pytest.raises(WrongRequestError), kept.reading(path):
+    with pytest.raises(WrongRequestError), kept.taken(path):
         raise WrongRequestError("this is wrong", remedy="ask again")
     # Whoever asked was answered, so no connection of theirs keeps it alive.
     with kept.connected("session"):
@@ -532,7 +532,7 @@ def test_a_wrong_request_gives_an_upload_back_for_as_long_as_a_new_one():
         kept.sweep()
         assert not kept.has(path)
     path = kept.add("a.png", b"x")
-    with pytest.raises(BusError), kept.reading(path):
+    with pytest.raises(BusError), kept.taken(path):
         raise BusError("the image is damaged", remedy="send another")
     assert not kept.has(path)
 

@@ -12,7 +12,7 @@ import pytest
 
 from bus_hf.errors import BusError
 from bus_hf.training.lock import writing
-from bus_hf.training.rerun import reread
+from bus_hf.training.rerun import rerun
 from bus_hf.training.run import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +62,7 @@ def test_the_second_writer_is_refused_and_a_killed_one_holds_nothing(tiny, holde
 def test_a_member_is_not_read_again_into_a_folder_at_work(tiny, holder, tmp_path):
     output = run(replace(tiny, epochs=1, output=str(tmp_path / "member")))
     with pytest.raises(BusError, match="another run"):
-        reread(str(output / "checkpoint"), {"data": list(tiny.data), "output": tiny.output})
+        rerun(str(output / "checkpoint"), {"data": list(tiny.data), "output": tiny.output})
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import train_accelerate
 from bus_hf.errors import BusError
 from bus_hf.training.identity import digest
-from bus_hf.training.rerun import reread
+from bus_hf.training.rerun import rerun
 from bus_hf.training.run import run
 from tests.records import run_record
 
@@ -29,7 +29,7 @@ def logits(folder):
 
 
 def test_stored_weights_say_what_the_run_wrote(tiny, finished, tmp_path):
-    output = reread(str(finished / "checkpoint"), {"data": list(tiny.data), "output": str(tmp_path / "again")})
+    output = rerun(str(finished / "checkpoint"), {"data": list(tiny.data), "output": str(tmp_path / "again")})
     first, second = logits(finished), logits(output)
     assert first.index.equals(second.index)
     # The run read its float32 weights, which are stored as fp16.
@@ -52,9 +52,7 @@ def test_other_boxes_change_the_lesion_crops_alone(tiny, finished, tmp_path):
     path = tmp_path / "boxes.parquet"
     boxes.to_parquet(path)
     before = logits(finished)["logit_0"].unstack()
-    output = reread(
-        str(finished / "checkpoint"), {"data": list(tiny.data), "output": str(finished), "boxes": str(path)}
-    )
+    output = rerun(str(finished / "checkpoint"), {"data": list(tiny.data), "output": str(finished), "boxes": str(path)})
     after = logits(output)["logit_0"].unstack()
     moved = (after - before).abs().max()
     assert moved[["lesion", "around"]].min() > 5 * moved[["whole", "flip", "wider"]].max(), moved
@@ -68,7 +66,7 @@ def test_a_member_of_an_ensemble_folder_is_laid_down_as_a_run(tiny, finished, tm
     record = json.loads((finished / "run.json").read_text())
     history = json.loads((finished / "history.json").read_text())
     (ensemble / "training.json").write_text(json.dumps({"test_resnet": record | {"history": history}}))
-    output = reread(str(ensemble / "test_resnet"), {"data": list(tiny.data), "output": str(tmp_path / "again")})
+    output = rerun(str(ensemble / "test_resnet"), {"data": list(tiny.data), "output": str(tmp_path / "again")})
     assert json.loads((output / "run.json").read_text()) == record
     assert json.loads((output / "history.json").read_text()) == history
 
@@ -77,20 +75,20 @@ def test_what_cannot_be_read_honestly_is_refused(tiny, finished, tmp_path):
     member, data = str(finished / "checkpoint"), list(tiny.data)
     again = str(tmp_path / "again")
     with pytest.raises(BusError, match="without another fold"):
-        reread(member, {"data": data, "output": again, "fold": 0})
+        rerun(member, {"data": data, "output": again, "fold": 0})
     with pytest.raises(BusError, match="no record"):
-        reread(str(tmp_path / "nowhere"), {"data": data, "output": again})
+        rerun(str(tmp_path / "nowhere"), {"data": data, "output": again})
     with pytest.raises(BusError, match="no folder to write"):
-        reread(member, {"data": data})
+        rerun(member, {"data": data})
     other = tmp_path / "other"
     other.mkdir()
     (other / "run.json").write_text(json.dumps(run_record()))
     with pytest.raises(BusError, match="another run"):
-        reread(member, {"data": data, "output": str(other)})
+        rerun(member, {"data": data, "output": str(other)})
     record = json.loads((finished / "run.json").read_text())
     (finished / "run.json").write_text(json.dumps(record | {"n_train": record["n_train"] - 1}))
     with pytest.raises(BusError, match="the data that it was trained on"):
-        reread(member, {"data": data, "output": again})
+        rerun(member, {"data": data, "output": again})
     (finished / "run.json").write_text(json.dumps(record))
     # As many images, of which one is another: by the record, and by the logits beside a member of an older one.
     stored = pd.read_parquet(finished / "out_of_fold.parquet")
@@ -100,16 +98,16 @@ def test_what_cannot_be_read_honestly_is_refused(tiny, finished, tmp_path):
     for told in (record | {"held_out_sha256": digest(other["name"])}, older):
         (finished / "run.json").write_text(json.dumps(told))
         other.to_parquet(finished / "out_of_fold.parquet")
-        with pytest.raises(BusError, match="not known to be the one that the member left out"):
-            reread(member, {"data": data, "output": again})
+        with pytest.raises(BusError, match="not known to be the one that the member held out"):
+            rerun(member, {"data": data, "output": again})
     (finished / "out_of_fold.parquet").unlink()
-    with pytest.raises(BusError, match="not known to be the one that the member left out"):
-        reread(member, {"data": data, "output": again})
+    with pytest.raises(BusError, match="not known to be the one that the member held out"):
+        rerun(member, {"data": data, "output": again})
     stored.to_parquet(finished / "out_of_fold.parquet")
     (finished / "run.json").write_text(json.dumps(record))
     (finished / "checkpoint" / "lesion_head.safetensors").unlink()
     with pytest.raises(BusError, match=r"lesion_head\.safetensors is missing"):
-        reread(member, {"data": data, "output": again})
+        rerun(member, {"data": data, "output": again})
     assert not Path(again).exists()
 
 

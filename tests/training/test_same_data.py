@@ -15,7 +15,7 @@ from bus_hf.errors import BusError
 from bus_hf.training import splits
 from bus_hf.training.identity import data_digests, differences
 from bus_hf.training.lineage import refuse_other_data
-from bus_hf.training.rerun import reread
+from bus_hf.training.rerun import rerun
 from bus_hf.training.run import run
 from tests.records import run_record
 
@@ -143,7 +143,7 @@ def test_a_member_is_read_again_on_its_own_data_alone(tiny, tmp_path, other_case
 
     other_cases(relit)
     with pytest.raises(BusError, match="pixels of held-out images"):
-        reread(str(output / "checkpoint"), {"data": list(tiny.data), "output": str(tmp_path / "again")})
+        rerun(str(output / "checkpoint"), {"data": list(tiny.data), "output": str(tmp_path / "again")})
 
 
 def test_a_start_or_teacher_of_other_data_is_refused(tiny, tmp_path):

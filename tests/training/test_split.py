@@ -27,7 +27,7 @@ def test_every_image_is_trained_on_or_held_out(two_sources):
     data = split(two_sources)
     train, held_out = names(data.training(1)), names(data.held_out(1))
     assert not train & held_out
-    assert len(train | held_out) + data.left_out == 48
+    assert len(train | held_out) + data.excluded == 48
     assert names(data.validation(1)) == held_out
 
 
@@ -119,7 +119,7 @@ def test_a_test_split_beside_the_training_is_left_aside_and_told(tmp_path):
     config = _moved(tmp_path / "data", "training_set")
     write_phantoms(tmp_path / "data" / "testing_set", 2, 5)
     data = split(config)
-    assert len(data.cases) + data.left_out == 18
+    assert len(data.cases) + data.excluded == 18
     assert data.notes == ("6 images of the split test are neither trained on nor held out",)
 
 

@@ -26,5 +26,5 @@ class Format(Protocol):
         """Records of the images of `root`; no image is opened. BusError for a table that cannot be used."""
 
 
-# By the name that `--layout` and the configs of the builder use. The first one that matches a folder is taken.
+# By the name of the builder's config. The first one that matches a folder is taken.
 FORMATS: dict[str, Format] = {"busbra": busbra, "brest": brest, "busi": class_folders}
