@@ -88,7 +88,7 @@ def calibrate(home):
         names = np.array([case.name for case in cases])
         return SiteCases(rng.normal(2.0 * labels - 1, 1.5), labels, names, np.full(len(names), "site")), False
 
-    command._read = read
+    command.read_cases = read
     return main(["calibrate", str(home / "data"), "--ensemble", str(home / "made"), "--to", str(home / "site")])
 
 

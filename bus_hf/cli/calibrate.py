@@ -58,7 +58,7 @@ def run(given: argparse.Namespace) -> int:
     cases, incomplete = shared.load_cases([given.data], table=given.labels)
     shared.warn_of_known_sources(manifest, cases, "the new metrics")
     detector = BreastCancerDetector.from_pretrained(folder, device=given.device)
-    site_cases, failed = _site_cases(detector, cases)
+    site_cases, failed = read_cases(detector, cases)
     after, measured, warnings = site_calibration.fit(manifest, site_cases)
     for warning in warnings:
         shared.say(f"{warning}.")
@@ -68,7 +68,7 @@ def run(given: argparse.Namespace) -> int:
     return 1 if incomplete or failed else 0
 
 
-def _site_cases(detector: Any, cases: Sequence[Case]) -> tuple[Any, bool]:
+def read_cases(detector: Any, cases: Sequence[Case]) -> tuple[Any, bool]:
     """Logits of the cases before the temperature, grouped, contradicting ones excluded; and whether some failed."""
     import numpy as np
 
