@@ -55,9 +55,9 @@ def identity(value):
     ids=identity,
 )
 def test_reading(error, text):
-    told = sentence(error, writing=False)
-    assert told.startswith("owner/name@v1: ")
-    assert text in told
+    message = sentence(error, writing=False)
+    assert message.startswith("owner/name@v1: ")
+    assert text in message
 
 
 @pytest.mark.parametrize(
@@ -82,9 +82,9 @@ def test_reading(error, text):
     ids=identity,
 )
 def test_writing(error, text):
-    told = sentence(error, writing=True)
-    assert told.startswith("owner/name@v1: ")
-    assert text in told
+    message = sentence(error, writing=True)
+    assert message.startswith("owner/name@v1: ")
+    assert text in message
 
 
 @pytest.mark.parametrize("writing", [False, True])

@@ -61,11 +61,11 @@ SERVING = (
 
 def sources():
     """Every source file with its name inside the package: "data.images", "" for bus_hf itself, "app.py"."""
-    found = {
+    result = {
         file: ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
         for file in sorted(PACKAGE.rglob("*.py"))
     }
-    return found | {ROOT / name: name for name in ("app.py", "train_accelerate.py") if (ROOT / name).is_file()}
+    return result | {ROOT / name: name for name in ("app.py", "train_accelerate.py") if (ROOT / name).is_file()}
 
 
 def imports(tree, name, is_package):

@@ -121,14 +121,14 @@ LOCKED = [Requirement(line) for line in re.findall(r"^([A-Za-z][^\n]*?) \\$", LO
 @pytest.mark.parametrize("requirement", SERVING, ids=str)
 def test_the_lock_meets_what_serving_requires(requirement, python):
     here = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
-    found = [
+    result = [
         locked
         for locked in LOCKED
         if canonicalize_name(locked.name) == canonicalize_name(requirement.name)
         and (locked.marker is None or locked.marker.evaluate(here))
     ]
-    assert len(found) == 1, "make lock"
-    (pinned,) = found[0].specifier
+    assert len(result) == 1, "make lock"
+    (pinned,) = result[0].specifier
     assert pinned.operator == "=="
     assert requirement.specifier.contains(pinned.version), "make lock"
 

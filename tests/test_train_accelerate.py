@@ -30,7 +30,7 @@ def flags(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def fresh_accelerate():
+def new_accelerate():
     from accelerate.state import AcceleratorState
 
     yield
@@ -47,9 +47,9 @@ def test_a_list_flag_that_is_given_twice_is_joined(monkeypatch):
 @pytest.mark.parametrize(("label_set", "made"), [("malignancy", "ensemble.json"), ("busi3", "report.json")])
 def test_a_run_ends_with_the_command_that_goes_on(flags, tmp_path, monkeypatch, capsys, label_set, made):
     assert train_accelerate.main([*flags, "--label_set", label_set]) == 0
-    told = capsys.readouterr().out
-    assert f"written: {tmp_path / 'run'}: checkpoint/" in told
-    (line,) = [line for line in told.splitlines() if line.startswith("next: ")]
+    message = capsys.readouterr().out
+    assert f"written: {tmp_path / 'run'}: checkpoint/" in message
+    (line,) = [line for line in message.splitlines() if line.startswith("next: ")]
     command = shlex.split(line.removeprefix("next: ").partition("   ")[0])
     assert command[0] == "bus-hf"
     asked = []
@@ -65,8 +65,8 @@ def test_a_run_ends_with_the_command_that_goes_on(flags, tmp_path, monkeypatch, 
 
 
 def test_the_run_whose_boxes_were_taken_comes_first(tmp_path):
-    told = training._what_next(TrainConfig(output="runs/b c", boxes="runs/light/out_of_fold.parquet"))
-    assert "next: bus-hf build ensemble runs/light 'runs/b c' --to my_ensemble " in told
+    message = training._what_next(TrainConfig(output="runs/b c", boxes="runs/light/out_of_fold.parquet"))
+    assert "next: bus-hf build ensemble runs/light 'runs/b c' --to my_ensemble " in message
 
 
 @pytest.mark.parametrize("epochs", [0, 1])
@@ -90,21 +90,21 @@ def test_ctrl_c_says_what_is_kept(flags, tmp_path, epochs):
         time.sleep(0.02)
     # A terminal sends it to every process of the group.
     os.killpg(process.pid, signal.SIGINT)
-    told = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, told
-    assert "Traceback" not in told
+    message = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, message
+    assert "Traceback" not in message
     sentence = f"{tmp_path / 'run'} keeps" if epochs else "stopped before an epoch was whole"
-    assert sentence in told
+    assert sentence in message
 
 
 @pytest.mark.parametrize("flag", ["--output", "--logging_dir"])
 def test_a_place_that_cannot_be_written_is_one_sentence(flags, tmp_path, capsys, flag):
     (tmp_path / "file").write_text("")
     assert train_accelerate.main([*flags, "--trackers", "tensorboard", flag, str(tmp_path / "file" / "x")]) == 2
-    told = capsys.readouterr().err
-    assert str(tmp_path / "file") in told
-    assert "cannot be" in told
-    assert "Traceback" not in told
+    message = capsys.readouterr().err
+    assert str(tmp_path / "file") in message
+    assert "cannot be" in message
+    assert "Traceback" not in message
 
 
 def test_a_disk_that_is_full_keeps_the_state_before(flags, tmp_path, capsys, monkeypatch):

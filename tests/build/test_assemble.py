@@ -100,7 +100,7 @@ def test_describing_again_changes_nothing(made):
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_changed_logits_change_the_figures(made, tmp_path):
+def test_changed_logits_change_the_metrics(made, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(made, copy)
     frame = pd.read_parquet(copy / "out_of_fold.parquet")
@@ -132,11 +132,11 @@ def test_a_lesion_crops_at_other_boxes_is_refused(runs, tmp_path):
 
 def test_weights_are_fitted_where_that_pays_and_fitted_again(runs, tmp_path):
     folder = assemble([runs / "one", runs / "two"], tmp_path / "fitted")
-    manifest, found = read_manifest(folder), json.loads((folder / "report.json").read_text())
+    manifest, actual = read_manifest(folder), json.loads((folder / "report.json").read_text())
     weights = [member.weight for member in manifest.members]
     assert sum(weights) == pytest.approx(1)
-    assert found["weights"]["pays"] == (found["weights"]["how"] == "by d′")
-    if not found["weights"]["pays"]:
+    assert actual["weights"]["pays"] == (actual["weights"]["how"] == "by d′")
+    if not actual["weights"]["pays"]:
         assert weights == [0.5, 0.5]
     # One member that sees the labels: all the weight, and describing again fits it again.
     frame = pd.read_parquet(folder / "out_of_fold.parquet")
@@ -173,9 +173,9 @@ def test_shipped_ensemble_is_whole_and_small():
 
 
 def test_shipped_lesion_type_was_measured_out_of_fold_and_calibrated_on_its_own_fold():
-    found = read_manifest(SHIPPED).lesion_type
-    assert found is not None
-    home = SHIPPED / found.member.path
+    actual = read_manifest(SHIPPED).lesion_type
+    assert actual is not None
+    home = SHIPPED / actual.member.path
     frame = pd.read_parquet(home / "out_of_fold.parquet").drop_duplicates("name")
     records = json.loads((home / "training.json").read_text())
     assert [record["fold"] for record in records] == list(range(records[0]["folds"]))

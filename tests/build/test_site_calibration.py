@@ -30,7 +30,7 @@ def cases(benign, malignant, groups=None, peaks=None, sources="site"):
 
 
 def patients(n, seed=0):
-    """Logits of n benign and n malignant patients of a well calibrated reader."""
+    """Well calibrated logits of n benign and n malignant patients."""
     rng = np.random.default_rng(seed)
     return rng.normal(-1, np.sqrt(2), n), rng.normal(1, np.sqrt(2), n)
 
@@ -54,7 +54,7 @@ def test_a_patient_with_many_frames_counts_as_one_with_a_single_frame(manifest, 
     assert other.fitted_on.prevalence == one.fitted_on.prevalence == 0.5
     for point, again in zip(one.operating_points, other.operating_points, strict=True):
         assert again.logit == pytest.approx(point.logit, abs=1e-3)
-    ends = [(found.abstain.low_logit, found.abstain.high_logit) for found in (one, other)]
+    ends = [(result.abstain.low_logit, result.abstain.high_logit) for result in (one, other)]
     assert ends[1] == pytest.approx(ends[0], abs=1e-3)
     assert len(warnings) == len(others)
 
@@ -63,10 +63,10 @@ def test_one_patient_of_300_suspicious_frames_does_not_exchange_the_labels(manif
     benign, malignant = patients(20)
     many = cases(np.r_[benign, np.full(300, 3.0)], malignant, np.r_[np.arange(20), np.full(300, 99), np.arange(30, 50)])
     assert metrics.auroc(many.labels, many.logits) < 0.5
-    after, found, _ = site_calibration.fit(manifest, many)
-    assert found["auroc"]["value"] > 0.7
+    after, result, _ = site_calibration.fit(manifest, many)
+    assert result["auroc"]["value"] > 0.7
     assert after.fitted_on.prevalence == pytest.approx(20 / 41, abs=1e-6)
-    for rates in found["before"]["operating_points"].values():
+    for rates in result["before"]["operating_points"].values():
         assert rates["specificity"]["value"] == pytest.approx(
             1 - ((benign >= np.log(rates["threshold"] / (1 - rates["threshold"]))).sum() + 1) / 21, abs=1e-6
         )
@@ -114,15 +114,15 @@ def test_the_band_is_that_of_the_reference(seed):
     assert abstention.ends(labels, logits, double.astype(float)) == abstention.ends(*repeated)
 
 
-def told(after, given, answer):
+def coverage_and_error(after, given, answer):
     """Coverage and error of answers by the manifest's rule, written anew: threshold and band as `answer` gives them."""
     labels, decided, wrong = given.labels, 0.0, 0.0
     for row, weight in enumerate(given.weights):
-        threshold, band = answer(row)
+        threshold, interval = answer(row)
         logit = given.logits[row] / after.temperature + after.bias
-        found = given.lesion_confidence is None or not given.lesion_confidence[row] < after.lesion_map.found_peak
-        positive = logit >= threshold if found else logit >= threshold and logit > band[1]
-        sure = logit > band[1] if positive else logit < band[0] and found
+        lesion_found = given.lesion_confidence is None or not given.lesion_confidence[row] < after.lesion_map.found_peak
+        positive = logit >= threshold if lesion_found else logit >= threshold and logit > interval[1]
+        sure = logit > interval[1] if positive else logit < interval[0] and lesion_found
         decided += weight * sure
         wrong += weight * (sure and positive != labels[row])
     return decided / given.weights.sum(), wrong / decided
@@ -134,20 +134,20 @@ def test_coverage_and_error_are_those_of_the_answers_given(manifest, n, peaks):
     benign, malignant = patients(n, seed=n)
     peak = np.random.default_rng(1).uniform(0, 3 * manifest.lesion_map.found_peak, 2 * n) if peaks else None
     given = cases(benign, malignant, peaks=peak)
-    after, found, _ = site_calibration.fit(manifest, given)
+    after, result, _ = site_calibration.fit(manifest, given)
     logits = given.logits / after.temperature + after.bias
     target = calibration.POINTS[after.default_operating_point]
-    threshold, band = np.empty(2 * n), np.empty((2 * n, 2))
+    threshold, interval = np.empty(2 * n), np.empty((2 * n, 2))
     for fit, test in calibration.cross_fits(given.labels, given.groups):
         threshold[test] = calibration.threshold_for_sensitivity(given.labels[fit], logits[fit], target)
         kept = manifest.abstain.low_logit, manifest.abstain.high_logit
-        band[test] = kept if n < 20 else abstention.ends(given.labels[fit], logits[fit])
-    coverage, error = told(after, given, lambda row: (threshold[row], band[row]))
+        interval[test] = kept if n < 20 else abstention.ends(given.labels[fit], logits[fit])
+    coverage, error = coverage_and_error(after, given, lambda row: (threshold[row], interval[row]))
     assert (after.abstain.coverage, after.abstain.error) == pytest.approx((coverage, error), abs=1e-6)
     assert after.abstain.method.endswith(f"the answers at {after.default_operating_point}, cross-fitted over groups")
     assert ("kept by a site" in after.abstain.method) == (n < 20)
-    assert found["no_lesion"]["n"] == (int((peak < after.lesion_map.found_peak).sum()) if peaks else 0)
-    text = site.text(found)
+    assert result["no_lesion"]["n"] == (int((peak < after.lesion_map.found_peak).sum()) if peaks else 0)
+    text = site.text(result)
     assert f"{100 * coverage:.1f} % of these cases" in text
     assert ("No lesion was found in" in text) == peaks
 
@@ -165,14 +165,14 @@ def test_an_operating_point_that_contradicts_the_band_is_no_answer(manifest):
 
 @pytest.mark.parametrize(("n", "now"), [(10, "miss_10_in_100"), (19, "miss_10_in_100"), (20, None), (40, None)])
 def test_a_less_sensitive_default_is_told_everywhere(manifest, n, now):
-    after, found, warnings = site_calibration.fit(manifest, cases(*patients(n, 3)))
+    after, result, warnings = site_calibration.fit(manifest, cases(*patients(n, 3)))
     sentence = (
         f"the default operating point is now {now} in place of miss_5_in_100, which takes more cancers: it is less "
         "sensitive (0.9 instead of 0.95 is meant)"
     )
-    shown = [" ".join(warnings), site.tables(found), site.card(after.name, after.version, found)]
+    shown = [" ".join(warnings), site.tables(result), site.card(after.name, after.version, result)]
     assert [sentence[1:] in text for text in shown] == [now is not None] * 3
-    assert ("is miss_5_in_100, as before" in site.tables(found)) == (now is None)
+    assert ("is miss_5_in_100, as before" in site.tables(result)) == (now is None)
 
 
 def test_a_default_that_no_site_fits_is_told_too(manifest):
@@ -190,7 +190,7 @@ def test_a_default_that_no_site_fits_is_told_too(manifest):
     ],
 )
 def test_a_card_speaks_of_the_images_that_were_used(manifest, source, words):
-    after, found, _ = site_calibration.fit(manifest, cases(*patients(20), sources=source))
-    card = site.card(after.name, after.version, found)
+    after, result, _ = site_calibration.fit(manifest, cases(*patients(20), sources=source))
+    card = site.card(after.name, after.version, result)
     assert f"Calibrated by `bus-hf calibrate` {words};" in card
     assert ("this site" in card) == (source == "site")

@@ -53,8 +53,8 @@ def test_a_site_gets_an_ensemble_that_reads(hospital, tiny_ensemble, tmp_path, c
     command = ["calibrate", str(folder), "--labels", labels, "--to", str(tmp_path / "mine"), "--ensemble"]
     assert main([*command, str(tiny_ensemble), "--json"]) == 0
     out = capsys.readouterr()
-    found = json.loads(out.out)
-    assert (found["n"], found["n_malignant"], found["n_groups"]) == (24, 12, 24)
+    actual = json.loads(out.out)
+    assert (actual["n"], actual["n_malignant"], actual["n_groups"]) == (24, 12, 24)
     assert "only 12 malignant" in out.err
     assert "miss_25_in_1000 is left out" in out.err
     # The tiny ensemble had a more sensitive default.
@@ -110,16 +110,16 @@ def test_bad_tables_are_one_sentence(hospital, tiny_ensemble, tmp_path, capsys, 
 def test_a_patient_with_lesions_of_both_labels(hospital, tiny_ensemble, tmp_path, capsys):
     folder, rows = hospital
     shared = [row | {"patient": "p0"} if row["patient"] == "p1" else row for row in rows]
-    told = [row | {"lesion": str(number)} for number, row in enumerate(shared)]
-    for name, given, left in (("whole", shared, 22), ("lesions", told, 24)):
+    by_lesion = [row | {"lesion": str(number)} for number, row in enumerate(shared)]
+    for name, given, left in (("whole", shared, 22), ("lesions", by_lesion, 24)):
         labels = table(tmp_path / f"{name}.csv", given)
         command = ["calibrate", str(folder), "--labels", labels, "--to", str(tmp_path / name), "--ensemble"]
         assert main([*command, str(tiny_ensemble), "--json"]) == 0
         out = capsys.readouterr()
-        found = json.loads(out.out)
-        assert found["n"] == left
+        actual = json.loads(out.out)
+        assert actual["n"] == left
         # One patient is one group, on one side of every split, however many lesions there are.
-        assert found["n_groups"] == left - (name == "lesions")
+        assert actual["n_groups"] == left - (name == "lesions")
         assert ("2 images are excluded: 1 patients, lesions or sets" in out.err) == (name == "whole")
         assert ("name the lesion of each image in a column lesion" in out.err) == (name == "whole")
 
@@ -153,12 +153,12 @@ def site_cases(n=300, slope=0.3):
 
 def test_the_fit_mends_what_is_wrong(tiny_ensemble):
     manifest, cases = read_manifest(tiny_ensemble), site_cases(slope=0.15)
-    after, found, warnings = site_calibration.fit(manifest, cases)
+    after, actual, warnings = site_calibration.fit(manifest, cases)
     assert warnings == []
     kept = calibration.Scale(manifest.temperature, manifest.bias)
     weights = cases.weights
     assert (after.temperature, after.bias) == calibration.fit_scale(cases.logits, cases.labels, kept, weights)
-    assert found["after"]["brier"]["value"] < found["before"]["brier"]["value"]
+    assert actual["after"]["brier"]["value"] < actual["before"]["brier"]["value"]
     for point in after.operating_points:
         logits = cases.logits / after.temperature + after.bias
         target = calibration.POINTS[point.name]
@@ -182,7 +182,7 @@ def made(benign, malignant):
 
 
 def noisy(n, shift=0.0, scale=1.0, seed=0):
-    """n + n cases of a reader that is well calibrated at shift 0 and scale 1."""
+    """n + n cases whose logits are well calibrated at shift 0 and scale 1."""
     rng = np.random.default_rng(seed)
     benign, malignant = rng.normal(-1, np.sqrt(2), n), rng.normal(1, np.sqrt(2), n)
     return made(benign * scale + shift, malignant * scale + shift)
@@ -223,11 +223,11 @@ def test_between_separated_classes_nothing_is_benign_and_sure(manifest, n, gap):
 @pytest.mark.parametrize("shift", [-3.0, 3.0])
 def test_networks_that_lie_too_high_or_low_are_set_right(manifest, shift):
     cases = noisy(100, shift)
-    after, found, _ = site_calibration.fit(manifest, cases)
+    after, actual, _ = site_calibration.fit(manifest, cases)
     assert after.bias == pytest.approx(-shift / after.temperature, abs=0.5)
     assert after.temperature == pytest.approx(1, abs=0.25)
-    assert found["after"]["ece"]["value"] < 0.1 < found["before"]["ece"]["value"]
-    assert after.fitted_on.prevalence == found["prevalence"] == 0.5
+    assert actual["after"]["ece"]["value"] < 0.1 < actual["before"]["ece"]["value"]
+    assert after.fitted_on.prevalence == actual["prevalence"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -264,13 +264,13 @@ def test_a_fit_at_a_bound_keeps_the_old_values(manifest, scale):
 
 @pytest.mark.parametrize(("n", "names"), [(10, 1), (19, 1), (20, 2), (39, 2), (40, 3)])
 def test_each_statement_says_how_many_cancers_it_takes(manifest, n, names):
-    after, found, warnings = site_calibration.fit(manifest, noisy(n))
+    after, actual, warnings = site_calibration.fit(manifest, noisy(n))
     assert [point.name for point in after.operating_points] == list(calibration.POINTS)[:names]
-    told = " ".join(warnings)
-    assert ("takes 20 cancers" in told) == (n < 20)
-    assert ("takes 40 cancers" in told) == (n < 40)
-    assert ("is kept: to fit one takes 20 malignant" in told) == (n < 20)
-    assert found["warnings"] == warnings
+    message = " ".join(warnings)
+    assert ("takes 20 cancers" in message) == (n < 20)
+    assert ("takes 40 cancers" in message) == (n < 40)
+    assert ("is kept: to fit one takes 20 malignant" in message) == (n < 20)
+    assert actual["warnings"] == warnings
     assert after.default_operating_point in [point.name for point in after.operating_points]
 
 
@@ -300,8 +300,8 @@ def test_exchanged_labels_end_with_2_and_write_nothing(hospital, tiny_ensemble, 
 def test_what_is_written_is_what_the_manifest_names_and_opens(offered_site, tmp_path):
     folder, second = offered_site
     before = read_manifest(folder)
-    after, found, _ = site_calibration.fit(before, noisy(30))
-    site_calibration.write(folder, after, found, tmp_path / "mine")
+    after, actual, _ = site_calibration.fit(before, noisy(30))
+    site_calibration.write(folder, after, actual, tmp_path / "mine")
     written = sorted(path.relative_to(tmp_path / "mine").as_posix() for path in (tmp_path / "mine").rglob("*.*"))
     members = [f"{member.path}/{name}" for member in before.members for name in ("config.json", "model.safetensors")]
     also = [f"{before.lesion_map.member}/lesion_head.safetensors", "README.md", "calibration.json", "ensemble.json"]
@@ -310,22 +310,22 @@ def test_what_is_written_is_what_the_manifest_names_and_opens(offered_site, tmp_
     result = BreastCancerDetector.from_pretrained(tmp_path / "mine", device="cpu").predict(image, lesion_type=True)
     assert sum(result.lesion_type.values()) == pytest.approx(1)
     card = (tmp_path / "mine" / "README.md").read_text()
-    told = about(str(tmp_path / "mine"))
-    assert site.text(found) in told
-    assert "no measured figures" not in told
+    page = about(str(tmp_path / "mine"))
+    assert site.text(actual) in page
+    assert "There are no metrics" not in page
     assert "60 images, 30 malignant, 60 groups" in card
-    assert f"{found['after']['operating_points']['miss_5_in_100']['sensitivity']['value']:.3f}" in card
+    assert f"{actual['after']['operating_points']['miss_5_in_100']['sensitivity']['value']:.3f}" in card
 
 
 def test_what_cannot_be_opened_is_not_written(offered_site, tmp_path, monkeypatch):
     folder, _ = offered_site
-    after, found, _ = site_calibration.fit(read_manifest(folder), noisy(30))
+    after, actual, _ = site_calibration.fit(read_manifest(folder), noisy(30))
     old = tmp_path / "mine"
-    site_calibration.write(folder, after, found, old)
+    site_calibration.write(folder, after, actual, old)
     kept = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
     monkeypatch.setattr(site_calibration, "copy_parts", lambda *_: None)
     with pytest.raises(BusError, match="is missing"):
-        site_calibration.write(folder, after, found, old)
+        site_calibration.write(folder, after, actual, old)
     assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == kept
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
@@ -363,19 +363,19 @@ def offered_site(make_ensemble, tmp_path_factory):
 def test_real_logits_that_lie_too_high_are_set_right(n):
     """The shipped ensemble on some of its held-out images, its networks three logits too sure of cancer."""
     manifest = read_manifest(SHIPPED)
-    votes = {member.name: member.weight for member in manifest.members}
-    images = combine.combine(pd.read_parquet(SHIPPED / "out_of_fold.parquet"), votes, manifest.views)
+    member_weights = {member.name: member.weight for member in manifest.members}
+    images = combine.combine(pd.read_parquet(SHIPPED / "out_of_fold.parquet"), member_weights, manifest.views)
     rng = np.random.default_rng(0)
     rows = np.concatenate([rng.choice(np.flatnonzero(images["label"] == value), n, False) for value in (1, 0)])
     part = images.iloc[rows]
     cases = site_calibration.SiteCases(
         part["logit_0"].to_numpy() + 3, part["label"].to_numpy(), part["group"].to_numpy(), np.full(2 * n, "site")
     )
-    after, found, _ = site_calibration.fit(manifest, cases)
+    after, actual, _ = site_calibration.fit(manifest, cases)
     assert 0.5 < after.temperature < 2
     assert -4.5 < after.bias < -2
-    assert found["after"]["ece"]["value"] < 0.6 * found["before"]["ece"]["value"]
-    assert found["after"]["brier"]["value"] < found["before"]["brier"]["value"]
+    assert actual["after"]["ece"]["value"] < 0.6 * actual["before"]["ece"]["value"]
+    assert actual["after"]["brier"]["value"] < actual["before"]["brier"]["value"]
     for point in after.operating_points:
         assert 0.02 < point.threshold < 0.9
     # No cancer of middling probability is "benign and sure", whatever the threshold.

@@ -71,9 +71,9 @@ def test_a_group_names_its_commands(group, capsys):
 )
 def test_an_unknown_command_is_one_sentence_with_the_closest_one(words, remedy, capsys):
     assert main(words) == 2
-    (told,) = capsys.readouterr().err.splitlines()
-    assert told.startswith("bus-hf: there is no command '")
-    assert remedy in told
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.startswith("bus-hf: there is no command '")
+    assert remedy in message
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from bus_hf.data.phantoms import write_phantoms
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
-    """Labelled phantoms, enough of each class for figures, with one contradicting pair."""
+    """Labelled phantoms, enough of each class for metrics, with one contradicting pair."""
     folder = tmp_path_factory.mktemp("collection") / "hospital-b"
     write_phantoms(folder, 12, seed=5)
     source = next(path for path in sorted((folder / "benign").iterdir()) if "_mask" not in path.stem)
@@ -28,11 +28,11 @@ def test_evaluate_measures_what_predict_says(tiny_ensemble, collection, tmp_path
     flags = ["--ensemble", str(tiny_ensemble), "--json", "--plots", str(plots)]
     assert main(["evaluate", str(collection), *flags]) == 0
     out, err = capsys.readouterr()
-    found = json.loads(out)
+    result = json.loads(out)
     # 36 phantoms; the copied one and its twin contradict each other.
     assert "2 images are excluded: 1 patients, lesions or sets of near-duplicates have both labels" in err
-    assert (found["overall"]["n"], found["overall"]["n_malignant"]) == (35, 12)
-    assert list(found["by_source"]) == ["hospital-b", "hospital-b without normals"]
+    assert (result["overall"]["n"], result["overall"]["n_malignant"]) == (35, 12)
+    assert list(result["by_source"]) == ["hospital-b", "hospital-b without normals"]
     assert sorted(path.name for path in plots.iterdir()) == [
         "confusion_matrix.png",
         "decision_curve.png",
@@ -47,8 +47,8 @@ def test_evaluate_measures_what_predict_says(tiny_ensemble, collection, tmp_path
     labels = np.array([Path(row["name"]).parent.name == "malignant" for row in kept])
     chances = np.array([row["probability"] for row in kept])
     assert len(kept) == 35
-    assert found["overall"]["brier"]["value"] == pytest.approx(float(np.mean((chances - labels) ** 2)), abs=1e-5)
-    point = found["operating_points"][0]
+    assert result["overall"]["brier"]["value"] == pytest.approx(float(np.mean((chances - labels) ** 2)), abs=1e-5)
+    point = result["operating_points"][0]
     called = chances >= point["threshold"]
     assert point["sensitivity"]["value"] == pytest.approx(called[labels].mean(), abs=1e-5)
     assert point["specificity"]["value"] == pytest.approx(1 - called[~labels].mean(), abs=1e-5)
@@ -74,10 +74,10 @@ def test_wrong_use_of_evaluate_is_one_sentence(arguments, capsys):
 
 def test_evaluate_of_stored_logits_gives_the_figures_of_the_report(assembled, capsys):
     assert main(["evaluate", "--oof", str(assembled), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    result = json.loads(capsys.readouterr().out)
     stored = json.loads((assembled / "report.json").read_text())
-    assert found["overall"]["auroc"] == stored["overall"]["auroc"]
-    assert found["overall"]["n"] == 80
+    assert result["overall"]["auroc"] == stored["overall"]["auroc"]
+    assert result["overall"]["n"] == 80
     assert main(["evaluate", "--oof", str(assembled / "out_of_fold.parquet")]) == 0
     assert "| busbra |" in capsys.readouterr().out
 
@@ -99,12 +99,12 @@ def test_evaluate_of_logits_alone_gives_what_they_say(assembled, tmp_path, capsy
     (frame.drop(columns=list(lacking)) if lacking else frame[keep]).to_parquet(tmp_path / "logits.parquet")
     arguments = ["evaluate", "--oof", str(tmp_path / "logits.parquet"), "--ensemble", str(assembled)]
     assert main([*arguments, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    result = json.loads(capsys.readouterr().out)
     stored = json.loads((assembled / "report.json").read_text())
-    assert found["overall"] == {key: value for key, value in stored["overall"].items() if key in found["overall"]}
+    assert result["overall"] == {key: value for key, value in stored["overall"].items() if key in result["overall"]}
     if set(lacking) & {"mask_w", "box_w", "pointing_hit"} or not lacking:
-        assert all("all" not in row for rows in found["heat_maps"].values() for row in rows.values())
-    assert set(found["by_source"]) == ({"unknown"} if "source" in lacking or not lacking else set(stored["by_source"]))
+        assert all("all" not in row for rows in result["heat_maps"].values() for row in rows.values())
+    assert set(result["by_source"]) == ({"unknown"} if "source" in lacking or not lacking else set(stored["by_source"]))
     assert main(arguments) == 0
 
 

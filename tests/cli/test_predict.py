@@ -146,7 +146,7 @@ def test_a_box_is_for_one_image(predict, scans, capsys):
     assert "exactly one" in capsys.readouterr().err
 
 
-def test_the_light_member_votes_alone(predict, scans, capsys):
+def test_the_light_member_runs_alone(predict, scans, capsys):
     assert predict(scans / "a.png", "--json", "--light") == 0
     assert list(json.loads(capsys.readouterr().out)["members"]) == ["test_efficientnet"]
 

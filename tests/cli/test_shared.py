@@ -41,8 +41,8 @@ def flat(tmp_path_factory):
 
 def test_audit_takes_a_table_of_labels(flat, capsys):
     assert main(["audit", str(flat / "scans"), "--labels", str(flat / "labels.csv"), "--no-sheet", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["counts"] == [
+    result = json.loads(capsys.readouterr().out)
+    assert result["counts"] == [
         {"source": "site", "class": "benign", "images": 12},
         {"source": "site", "class": "malignant", "images": 6},
     ]
@@ -86,8 +86,8 @@ def test_a_wrong_line_is_named(flat, tiny_ensemble, tmp_path, command, line, sen
     table.write_text("name,label\n" + line.format(first=first) + "\n")
     flags = ["--no-sheet"] if command == "audit" else ["--ensemble", str(tiny_ensemble)]
     assert main([command, str(flat / "scans"), "--labels", str(table), *flags]) == 2
-    (said,) = capsys.readouterr().err.strip().splitlines()
-    assert sentence in said
+    (message,) = capsys.readouterr().err.strip().splitlines()
+    assert sentence in message
 
 
 def test_a_table_without_its_columns_or_for_several_folders_is_one_sentence(flat, tmp_path, capsys):
@@ -99,7 +99,7 @@ def test_a_table_without_its_columns_or_for_several_folders_is_one_sentence(flat
     assert "exactly one folder" in capsys.readouterr().err
 
 
-def test_an_image_of_a_table_that_cannot_be_read_is_left_out_with_status_1(flat, tmp_path, capsys):
+def test_an_image_of_a_table_that_cannot_be_read_is_excluded_with_status_1(flat, tmp_path, capsys):
     shutil.copytree(flat / "scans", tmp_path / "scans")
     first = sorted((tmp_path / "scans").iterdir())[0]
     first.write_bytes(b"")
@@ -141,12 +141,12 @@ def test_predict_tells_of_masks_links_to_nowhere_and_packed_folders(tiny_ensembl
 
 def parsers(top=None, name="bus-hf"):
     """Every command's parser, by what is typed."""
-    found = {}
+    result = {}
     for action in (top or parser())._actions:
         if isinstance(action, argparse._SubParsersAction):
             for below, command in action.choices.items():
-                found |= {f"{name} {below}": command} | parsers(command, f"{name} {below}")
-    return found
+                result |= {f"{name} {below}": command} | parsers(command, f"{name} {below}")
+    return result
 
 
 def many_valued():
@@ -228,8 +228,8 @@ def test_whatever_the_system_refuses_is_one_sentence(monkeypatch, capsys):
     assert main(["audit", "DATA"]) == 2
     assert train_accelerate.main(["--data", "DATA"]) == 2
     first, second = capsys.readouterr().err.strip().splitlines()
-    for said in (first, second):
-        assert "/somewhere/file: it cannot be read or written (No space left on device); check its rights" in said
+    for message in (first, second):
+        assert "/somewhere/file: it cannot be read or written (No space left on device); check its rights" in message
 
 
 def test_nothing_of_a_scan_is_lost_by_its_table(flat):

@@ -54,8 +54,8 @@ def test_classes_are_read_however_they_are_written(table, columns, features, cap
     part = load(table(features, **columns))["train"]
     assert part["label"][:] == [1, 0, 0]
     numbers = {str(value) for value in next(iter(columns.values()))} <= {"0", "1", "0.0", "1.0", "True", "False"}
-    told = "holds numbers without names; 0 is read as benign, 1 as malignant" in caplog.text
-    assert told == (numbers and features is None)
+    warned = "holds numbers without names; 0 is read as benign, 1 as malignant" in caplog.text
+    assert warned == (numbers and features is None)
 
 
 @pytest.mark.parametrize(

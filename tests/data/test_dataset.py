@@ -37,20 +37,20 @@ def test_class_folders_are_read_with_their_masks(tmp_path, notes):
     assert set(part["source"]) == {"busi"}
     assert part["patient"][:] == part["birads"][:] == part["histology"][:] == part["device"][:] == [None] * 5
     assert not notes()
-    found = cases(part)
-    assert [case.label for case in found] == [0, 0, 1, 1, 0]
-    np.testing.assert_array_equal(found[1].image, scan(2))
-    np.testing.assert_array_equal(found[1].mask, mask(left=2) > 0)
-    assert _lesion(found[1]).dtype == bool
-    assert not _lesion(found[4]).any()
+    result = cases(part)
+    assert [case.label for case in result] == [0, 0, 1, 1, 0]
+    np.testing.assert_array_equal(result[1].image, scan(2))
+    np.testing.assert_array_equal(result[1].mask, mask(left=2) > 0)
+    assert _lesion(result[1]).dtype == bool
+    assert not _lesion(result[4]).any()
 
 
 def test_the_seed_layout_has_two_splits(tmp_path):
     busi(tmp_path / "data" / "training_set", (("benign", 3), ("malignant", 2)))
     busi(tmp_path / "data" / "testing_set", (("benign", 1), ("malignant", 1)), seed=50)
-    found = load(tmp_path / "data")
-    assert {split: len(part) for split, part in found.items()} == {"train": 5, "test": 2}
-    assert found["test"]["name"][:] == [
+    result = load(tmp_path / "data")
+    assert {split: len(part) for split, part in result.items()} == {"train": 5, "test": 2}
+    assert result["test"]["name"][:] == [
         "data/testing_set/benign/benign (1)",
         "data/testing_set/malignant/malignant (1)",
     ]
@@ -151,9 +151,9 @@ def test_an_unreadable_mask_leaves_its_image(tmp_path, notes):
 def test_an_all_black_mask_teaches_no_lesion_only_where_there_is_none(tmp_path, notes):
     root = busi(tmp_path / "busi")
     write(root / "malignant" / "malignant (1)_mask.png", np.zeros((60, 80), np.uint8))
-    found = {case.name: case for case in cases(load(root)["train"])}
-    assert found["busi/malignant/malignant (1)"].mask is None
-    assert not _lesion(found["busi/normal/normal (1)"]).any()
+    result = {case.name: case for case in cases(load(root)["train"])}
+    assert result["busi/malignant/malignant (1)"].mask is None
+    assert not _lesion(result["busi/normal/normal (1)"]).any()
     (note,) = notes()
     assert "malignant (1)_mask.png: the mask is all black" in note
 
@@ -294,8 +294,8 @@ def test_nothing_is_written_into_the_data(tmp_path):
 def test_the_normals_of_busi_are_read_whole(shared_data, tmp_path, notes):
     (tmp_path / "busi").mkdir()
     (tmp_path / "busi" / "normal").symlink_to(shared_data / "busi" / "normal")
-    found = cases(load(tmp_path / "busi", label_set="busi3")["train"])
-    assert len(found) == 107
-    assert {case.label for case in found} == {0}
-    assert not any(_lesion(case).any() for case in found)
+    result = cases(load(tmp_path / "busi", label_set="busi3")["train"])
+    assert len(result) == 107
+    assert {case.label for case in result} == {0}
+    assert not any(_lesion(case).any() for case in result)
     assert not notes()

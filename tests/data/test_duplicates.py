@@ -157,7 +157,7 @@ def _case(name, image, pathology, group=None):
 
 
 def test_the_audit_tells_pairs_groups_conflicts_counts_and_identical_pixels():
-    found = audit(
+    result = audit(
         [
             _case("x/a", STRANGERS[0], "benign"),
             _case("x/b", _jpeg(STRANGERS[0]), "malignant"),
@@ -169,15 +169,15 @@ def test_the_audit_tells_pairs_groups_conflicts_counts_and_identical_pixels():
             _case("y/h", STRANGERS[4], "benign"),
         ]
     )
-    assert {(found.names[pair.i], found.names[pair.j]) for pair in found.pairs} == {
+    assert {(result.names[pair.i], result.names[pair.j]) for pair in result.pairs} == {
         ("x/a", "x/b"),
         ("x/c", "y/d"),
         ("y/g", "y/h"),
     }
-    assert found.groups == ("x/a", "x/a", "x/c", "x/c", "y/case-1", "y/case-1", "y/g", "y/g")
-    assert found.conflicts == {"x/a", "x/c"}
-    assert found.identical == (("x/c", "y/d"),)
-    assert found.counts == {
+    assert result.groups == ("x/a", "x/a", "x/c", "x/c", "y/case-1", "y/case-1", "y/g", "y/g")
+    assert result.conflicts == {"x/a", "x/c"}
+    assert result.identical == (("x/c", "y/d"),)
+    assert result.counts == {
         ("x", "benign"): 2,
         ("x", "malignant"): 1,
         ("y", "benign"): 2,

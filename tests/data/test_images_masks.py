@@ -77,9 +77,9 @@ def test_labels_in_a_palette_count(regions):
 @pytest.mark.parametrize("quality", [30, 75, 95])
 @pytest.mark.parametrize("values", [(255, 255), (255, 128), ((0, 255, 0), (0, 0, 255))])
 def test_regions_of_a_jpeg_count_and_its_noise_does_not(regions, values, quality):
-    found = read_mask(encoded(painted(regions, *values), "JPEG", quality=quality))
-    assert (found ^ (regions[0] | regions[1])).mean() < 0.02
-    assert all(found[region].mean() > 0.9 for region in regions)
+    result = read_mask(encoded(painted(regions, *values), "JPEG", quality=quality))
+    assert (result ^ (regions[0] | regions[1])).mean() < 0.02
+    assert all(result[region].mean() > 0.9 for region in regions)
 
 
 def test_smooth_edges_are_cut_at_half(regions):
@@ -120,24 +120,24 @@ def pair(scan, tag):
 def test_a_mask_drawn_on_the_stored_pixels_is_turned_as_its_image(scan, tag):
     image, shape, raw, upright = pair(scan, tag)
     for mask in (raw, upright):
-        found, notes = read_masks([encoded(mask)], image, shape)
-        assert np.array_equal(found, upright > 0)
+        result, notes = read_masks([encoded(mask)], image, shape)
+        assert np.array_equal(result, upright > 0)
         assert notes == []
 
 
 @pytest.mark.parametrize("tag", [5, 6, 7, 8])
 def test_a_smaller_mask_is_turned_too(scan, tag):
     image, shape, raw, upright = pair(scan, tag)
-    found, (note,) = read_masks([encoded(np.ascontiguousarray(raw[::2, ::2]))], image, shape)
-    assert (found ^ (upright > 0)).mean() < 0.01
+    result, (note,) = read_masks([encoded(np.ascontiguousarray(raw[::2, ::2]))], image, shape)
+    assert (result ^ (upright > 0)).mean() < 0.01
     assert "it is resized" in note
 
 
 @pytest.mark.parametrize("tag", [1, 2, 3, 4, 5, 6, 7, 8])
 def test_a_mask_with_its_own_orientation_is_upright_by_it(scan, tag):
     image, shape, raw, upright = pair(scan, tag)
-    found, notes = read_masks([encoded(raw, orientation=tag)], image, shape)
-    assert np.array_equal(found, upright > 0)
+    result, notes = read_masks([encoded(raw, orientation=tag)], image, shape)
+    assert np.array_equal(result, upright > 0)
     assert bool(notes) == (tag == 1 and not np.array_equal(raw, upright))
 
 
@@ -149,8 +149,8 @@ def test_tiffs_are_turned_once_image_and_mask_alike(scan, tag):
     shape = read_image(image).shape
     assert shape == turn(scan, tag).shape
     for given in (mask, Image.open(io.BytesIO(mask))):
-        found, notes = read_masks([given], image, shape)
-        assert np.array_equal(found, turn(raw, tag) > 0)
+        result, notes = read_masks([given], image, shape)
+        assert np.array_equal(result, turn(raw, tag) > 0)
         assert notes == []
     if tag >= 5:
         assert np.array_equal(read_masks([encoded(raw)], image, shape)[0], turn(raw, tag) > 0)
@@ -159,8 +159,8 @@ def test_tiffs_are_turned_once_image_and_mask_alike(scan, tag):
 @pytest.mark.parametrize("tag", [2, 3, 4])
 def test_what_the_size_cannot_tell_is_said(scan, tag):
     image, shape, _, upright = pair(scan, tag)
-    found, (note,) = read_masks([encoded(upright)], image, shape)
-    assert np.array_equal(found, upright > 0)
+    result, (note,) = read_masks([encoded(upright)], image, shape)
+    assert np.array_equal(result, upright > 0)
     assert "turned by its EXIF orientation" in note
     assert note.endswith(".")
 
@@ -175,8 +175,8 @@ def test_a_square_image_is_said_too(scan):
 def test_an_all_black_mask_is_no_mask_unless_the_breast_is_normal(scan):
     black, drawn = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
     drawn[10:50, 10:50] = 1
-    found, (note,) = read_masks([encoded(black)], scan, SHAPE, name="b_mask.png")
-    assert found is None
+    result, (note,) = read_masks([encoded(black)], scan, SHAPE, name="b_mask.png")
+    assert result is None
     assert note.startswith("b_mask.png: the mask is all black")
     united, notes = read_masks([encoded(black), encoded(drawn)], scan, SHAPE)
     assert np.array_equal(united, drawn > 0)
@@ -189,6 +189,6 @@ def test_an_all_black_mask_is_no_mask_unless_the_breast_is_normal(scan):
 
 def test_unreadable_masks_are_said_and_none_is_none(scan):
     assert read_masks([], scan, SHAPE) == (None, [])
-    found, (note,) = read_masks([b"no mask"], scan, SHAPE)
-    assert found is None
+    result, (note,) = read_masks([b"no mask"], scan, SHAPE)
+    assert result is None
     assert note.endswith("The image is kept without this mask.")

@@ -62,8 +62,8 @@ def test_a_weak_word_makes_a_mask_only_beside_its_image():
 def test_masks_find_their_images():
     images = [Path(f"{name}.png") for name in ("a", "img_07", "b_image", "7", "left_1", "right_1")]
     stems = ("a-mask", "mask_a", "a_tumor_mask", "mask_07", "b_mask", "mask_1", "c_gt", "a_other2")
-    found, unused = names.match([Path(f"{stem}.png") for stem in stems], images)
-    assert {image.stem: [path.stem for path in its] for image, its in found.items()} == {
+    result, unused = names.match([Path(f"{stem}.png") for stem in stems], images)
+    assert {image.stem: [path.stem for path in its] for image, its in result.items()} == {
         "a": ["a-mask", "mask_a", "a_tumor_mask"],
         "img_07": ["mask_07"],
         "b_image": ["b_mask"],

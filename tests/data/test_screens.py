@@ -58,30 +58,30 @@ COPIES = (jpeg, marked, brighter)
 SCANS = [phantom(np.random.default_rng(seed), KINDS[seed % 3])[0] for seed in range(24)]
 
 
-def found(images):
+def result(images):
     return {(pair.i, pair.j) for pair in near_duplicates(images)}
 
 
 def test_without_the_discount_the_screen_would_make_copies_of_strangers(monkeypatch):
     monkeypatch.setattr("bus_hf.data.duplicates.alike_inside", lambda images, pairs, *_: set(pairs))
-    assert len(found([inside(scan, screen(0), 0.4) for scan in SCANS])) > 20
+    assert len(result([inside(scan, screen(0), 0.4) for scan in SCANS])) > 20
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
 @pytest.mark.parametrize("count", [8, 24])
 def test_scans_in_one_screen_are_no_copies(share, count):
-    assert found([inside(scan, screen(0), share) for scan in SCANS[:count]]) == set()
+    assert result([inside(scan, screen(0), share) for scan in SCANS[:count]]) == set()
 
 
 def test_scans_in_several_screens_saved_as_jpeg_are_no_copies():
-    assert found([jpeg(inside(scan, screen(row % 3))) for row, scan in enumerate(SCANS)]) == set()
+    assert result([jpeg(inside(scan, screen(row % 3))) for row, scan in enumerate(SCANS)]) == set()
 
 
 @pytest.mark.parametrize("screens", [1, 2])
 def test_true_copies_in_a_screen_are_found(screens):
     images = [inside(scan, screen(row % screens)) for row, scan in enumerate(SCANS)]
     images += [inside(copy(SCANS[row]), screen(row % screens)) for row, copy in enumerate(COPIES)]
-    pairs, wanted = found(images), {(row, len(SCANS) + row) for row in range(len(COPIES))}
+    pairs, wanted = result(images), {(row, len(SCANS) + row) for row in range(len(COPIES))}
     assert wanted <= pairs
     assert len(pairs - wanted) <= 1
 
@@ -89,7 +89,7 @@ def test_true_copies_in_a_screen_are_found(screens):
 def test_a_crowd_of_copies_in_a_screen_stays_together_and_the_others_apart():
     crowd = [inside(jpeg(SCANS[0], quality), screen(0)) for quality in (90, 70, 50, 30)]
     images = [*crowd, *(inside(scan, screen(0)) for scan in SCANS[1:4])]
-    assert found(images) == {(i, j) for i in range(4) for j in range(i + 1, 4)}
+    assert result(images) == {(i, j) for i in range(4) for j in range(i + 1, 4)}
 
 
 def test_real_scans_in_screens(shared_data):
@@ -99,12 +99,12 @@ def test_real_scans_in_screens(shared_data):
     for seed in range(4):
         rng = np.random.default_rng(seed)
         scans = [read_image(paths[row]) for row in rng.permutation(len(paths))[:30]]
-        twins = found(scans)
+        twins = result(scans)
         around = [screen(10 * seed + row % (1 if seed % 2 else 3)) for row in range(30)]
         images = [inside(scan, one) for scan, one in zip(scans, around, strict=True)]
         images += [inside(COPIES[row % 3](scans[row]), around[row]) for row in range(5)]
         wanted = {(row, 30 + row) for row in range(5)}
-        pairs = found(images) - twins
+        pairs = result(images) - twins
         right, true, false = right + len(wanted & pairs), true + len(wanted), false + len(pairs - wanted)
     print(f"recall {right}/{true}, {false} false pairs of {4 * 35 * 34 // 2}")
     assert right == true

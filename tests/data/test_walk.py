@@ -6,7 +6,7 @@ from bus_hf.data.walk import walk
 
 
 def read(root):
-    return {found.path.relative_to(root).as_posix(): [path.name for path in found.files] for found in walk(root)}
+    return {result.path.relative_to(root).as_posix(): [path.name for path in result.files] for result in walk(root)}
 
 
 def test_links_to_files_and_folders_are_followed_once_and_loops_end(tmp_path):
@@ -21,7 +21,7 @@ def test_links_to_files_and_folders_are_followed_once_and_loops_end(tmp_path):
     (root / "b" / "up").symlink_to(root)
     (store / "self").symlink_to(store)
     assert read(root) == {".": ["file.png"], "b": ["x.png"], "linked": ["y.png"]}
-    assert sorted(path.name for found in walk(root) for path in found.again) == ["a", "self", "up"]
+    assert sorted(path.name for result in walk(root) for path in result.again) == ["a", "self", "up"]
 
 
 def test_a_link_farm_is_read_in_no_time(tmp_path):
@@ -37,9 +37,9 @@ def test_what_cannot_be_read_is_told(tmp_path):
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
     (tmp_path / "round.png").symlink_to(tmp_path / "round.png")
     os.mkfifo(tmp_path / "pipe.png")
-    (found,) = walk(tmp_path)
-    assert [path.name for path in found.broken] == ["gone.png", "pipe.png", "round.png"]
-    assert found.files == ()
+    (result,) = walk(tmp_path)
+    assert [path.name for path in result.broken] == ["gone.png", "pipe.png", "round.png"]
+    assert result.files == ()
 
 
 def test_a_folder_without_access_is_told(tmp_path, monkeypatch):
@@ -52,4 +52,4 @@ def test_a_folder_without_access_is_told(tmp_path, monkeypatch):
         return listdir(path)
 
     monkeypatch.setattr(os, "listdir", refuse)
-    assert [found.broken for found in walk(tmp_path)] == [(), (tmp_path / "shut",)]
+    assert [result.broken for result in walk(tmp_path)] == [(), (tmp_path / "shut",)]

@@ -102,13 +102,13 @@ def changed(path, value):
 
 def test_reading_gives_every_field(tmp_path):
     put(tmp_path, manifest())
-    found = read_manifest(tmp_path)
-    assert found.labels == ("benign", "malignant")
-    assert found.malignant == 1
-    assert found.members[1].repo_id == "someone/bus-resnet50"
-    assert found.operating_points[0].sensitivity == (0.95, 0.93, 0.97)
-    assert found.fitted_on.sources == {"busi": 616, "busbra": 1500}
-    assert json.loads(json.dumps(dataclasses.asdict(found))) == manifest()
+    result = read_manifest(tmp_path)
+    assert result.labels == ("benign", "malignant")
+    assert result.malignant == 1
+    assert result.members[1].repo_id == "someone/bus-resnet50"
+    assert result.operating_points[0].sensitivity == (0.95, 0.93, 0.97)
+    assert result.fitted_on.sources == {"busi": 616, "busbra": 1500}
+    assert json.loads(json.dumps(dataclasses.asdict(result))) == manifest()
 
 
 @pytest.mark.parametrize("path", [("abstain",), ("fitted_on", "out_of_fold_sha256")])
@@ -349,9 +349,9 @@ def test_a_member_folder_linked_from_outside_is_refused(folder, tmp_path):
     shutil.move(folder / "test_resnet", tmp_path / "outside")
     (folder / "test_resnet").symlink_to(tmp_path / "outside")
     refused(folder, "leads out of the folder")
-    found = read_manifest(folder)
+    result = read_manifest(folder)
     with pytest.raises(BusError, match="path of member 'test_resnet' leads out"):
-        member_folder(folder, found.members[1])
+        member_folder(folder, result.members[1])
 
 
 def test_weights_linked_from_outside_are_refused(folder, tmp_path):
@@ -389,18 +389,18 @@ def test_a_hub_member_that_was_not_fetched_is_named(tmp_path, monkeypatch):
 
 def test_members_are_chosen_by_name_or_as_light(tmp_path):
     put(tmp_path, changed(("light",), "resnet50"))
-    found = read_manifest(tmp_path)
-    lite, resnet = found.members
-    assert choose_members(found, None) == (lite, resnet)
-    assert choose_members(found, "light") == (resnet,)
-    assert choose_members(found, ["light", "resnet50"]) == (resnet,)
-    assert choose_members(found, ["resnet50", "lite"]) == (lite, resnet)
-    assert needed_members(found, ["light"]) == (lite, resnet)
-    assert needed_members(found, ["lite"]) == (lite,)
+    result = read_manifest(tmp_path)
+    lite, resnet = result.members
+    assert choose_members(result, None) == (lite, resnet)
+    assert choose_members(result, "light") == (resnet,)
+    assert choose_members(result, ["light", "resnet50"]) == (resnet,)
+    assert choose_members(result, ["resnet50", "lite"]) == (lite, resnet)
+    assert needed_members(result, ["light"]) == (lite, resnet)
+    assert needed_members(result, ["lite"]) == (lite,)
     with pytest.raises(BusError, match=r"no member 'vgg'.*lite, resnet50"):
-        choose_members(found, ["vgg"])
+        choose_members(result, ["vgg"])
     with pytest.raises(BusError, match="no member is chosen"):
-        choose_members(found, [])
+        choose_members(result, [])
 
 
 def test_sha256_is_the_files(tmp_path):

@@ -6,28 +6,28 @@ from bus_hf.evaluation import metrics
 from bus_hf.evaluation.bootstrap import group_bootstrap, interval, paired_difference, resamples, settled
 
 
-def reader(n, seed=0, strength=2.0):
+def simulated(n, seed=0, strength=2.0):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, n)
     return labels, labels * strength + rng.normal(size=n)
 
 
 def test_interval_against_a_plain_loop():
-    labels, scores = reader(60)
+    labels, scores = simulated(60)
     groups = np.repeat(np.arange(30), 2)
-    found = group_bootstrap(metrics.auroc, labels, scores, groups, n=400, seed=1)
+    result = group_bootstrap(metrics.auroc, labels, scores, groups, n=400, seed=1)
     rng = np.random.default_rng(5)
     draws = []
     for _ in range(400):
         rows = np.concatenate([np.flatnonzero(groups == group) for group in rng.integers(0, 30, 30)])
         draws.append(metrics.auroc(labels[rows], scores[rows]))
     low, high = np.percentile(draws, (2.5, 97.5))
-    assert found.value == metrics.auroc(labels, scores)
-    assert (found.low, found.high) == pytest.approx((low, high), abs=0.02)
+    assert result.value == metrics.auroc(labels, scores)
+    assert (result.low, result.high) == pytest.approx((low, high), abs=0.02)
 
 
 def test_groups_widen_the_interval():
-    labels, scores = reader(50)
+    labels, scores = simulated(50)
     # Every case ten times over: no more is known than from the fifty.
     many_labels, many_scores, groups = np.repeat(labels, 10), np.repeat(scores, 10), np.repeat(np.arange(50), 10)
     by_group = group_bootstrap(metrics.auroc, many_labels, many_scores, groups, n=500)
@@ -36,11 +36,11 @@ def test_groups_widen_the_interval():
 
 
 def test_coverage_of_the_interval():
-    truth = metrics.auroc(*reader(200_000, seed=99))
+    truth = metrics.auroc(*simulated(200_000, seed=99))
     inside = 0
     for seed in range(60):
-        found = group_bootstrap(metrics.auroc, *reader(120, seed=seed), np.arange(120), n=200)
-        inside += found.low <= truth <= found.high
+        result = group_bootstrap(metrics.auroc, *simulated(120, seed=seed), np.arange(120), n=200)
+        inside += result.low <= truth <= result.high
     assert inside >= 50
 
 
@@ -53,7 +53,7 @@ def test_whole_groups_are_drawn():
 
 
 def test_paired_difference():
-    labels, scores = reader(300)
+    labels, scores = simulated(300)
     worse = scores + np.random.default_rng(1).normal(size=300) * 3
     difference, p = paired_difference(metrics.auroc, labels, scores, worse, np.arange(300), n=400)
     assert difference.low > 0
@@ -67,15 +67,15 @@ def test_paired_difference():
 def test_a_rate_whose_cases_all_agree_is_not_certain(value):
     groups = np.repeat(np.arange(12), 3)
     labels, called = np.ones(36, int), np.full(36, bool(value))
-    found = group_bootstrap(metrics.sensitivity, labels, called, groups, n=50)
-    assert found == (value, value, value)
+    result = group_bootstrap(metrics.sensitivity, labels, called, groups, n=50)
+    assert result == (value, value, value)
     wilson = stats.binomtest(12 * value, 12).proportion_ci(method="wilson")
-    assert settled(found, groups) == pytest.approx((value, wilson.low, wilson.high))
+    assert settled(result, groups) == pytest.approx((value, wilson.low, wilson.high))
 
 
 def test_other_rates_keep_their_bootstrap():
-    found = metrics.Estimate(0.9, 0.8, 0.95)
-    assert settled(found, np.arange(9)) == found
+    result = metrics.Estimate(0.9, 0.8, 0.95)
+    assert settled(result, np.arange(9)) == result
 
 
 def test_undefined_draws():

@@ -7,8 +7,8 @@ from sklearn.metrics import log_loss
 from bus_hf.evaluation import abstention, calibration, combine, metrics
 
 
-def reader(n=600, seed=0, strength=2.0):
-    """A reader whose true logit is known: chances are right when divided by its temperature."""
+def simulated(n=600, seed=0, strength=2.0):
+    """Cases whose true logit is known: probabilities are right when divided by its temperature."""
     rng = np.random.default_rng(seed)
     true = rng.normal(size=n) * strength
     labels = (rng.random(n) < 1 / (1 + np.exp(-true))).astype(int)
@@ -18,41 +18,41 @@ def reader(n=600, seed=0, strength=2.0):
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 @pytest.mark.parametrize("bias", [-3.0, 0.0, 1.5])
 def test_temperature_and_bias_are_found_again(temperature, bias):
-    labels, true = reader(20_000)
-    found = calibration.fit_scale((true - bias) * temperature, labels)
-    assert found.temperature == pytest.approx(temperature, rel=0.06)
-    assert found.bias == pytest.approx(bias, abs=0.15)
+    labels, true = simulated(20_000)
+    result = calibration.fit_scale((true - bias) * temperature, labels)
+    assert result.temperature == pytest.approx(temperature, rel=0.06)
+    assert result.bias == pytest.approx(bias, abs=0.15)
 
 
 def test_hundreds_of_cases_outweigh_the_prior():
-    labels, true = reader(600)
+    labels, true = simulated(600)
     plain = LogisticRegression(C=1e9).fit(true[:, None], labels)
-    found = calibration.fit_scale(true, labels, calibration.Scale(3.0, -1.0))
-    assert 1 / found.temperature == pytest.approx(plain.coef_[0, 0], rel=0.05)
-    assert found.bias == pytest.approx(plain.intercept_[0], abs=0.05)
+    result = calibration.fit_scale(true, labels, calibration.Scale(3.0, -1.0))
+    assert 1 / result.temperature == pytest.approx(plain.coef_[0, 0], rel=0.05)
+    assert result.bias == pytest.approx(plain.intercept_[0], abs=0.05)
 
 
 def test_where_a_threshold_separates_the_classes_the_temperature_stays():
     labels = np.repeat([0, 1], 12)
-    found = calibration.fit_scale(
+    result = calibration.fit_scale(
         np.r_[np.linspace(1, 3, 12), np.linspace(4, 6, 12)], labels, calibration.Scale(0.9, 0)
     )
-    assert found.temperature == 0.9
+    assert result.temperature == 0.9
     # Every logit lies too high: the bias brings the middle of the gap near even odds.
-    assert found.logits(np.array([3.5]))[0] == pytest.approx(0, abs=0.5)
+    assert result.logits(np.array([3.5]))[0] == pytest.approx(0, abs=0.5)
 
 
 @pytest.mark.parametrize("scale", [1e4, 1e12])
 def test_a_fit_at_a_bound_is_none(scale):
-    labels, true = reader(300)
+    labels, true = simulated(300)
     assert calibration.fit_scale(true * scale, labels) is None
     assert calibration.fit_scale(true + scale, labels) is None
 
 
 def test_one_logit_for_all_keeps_the_temperature_and_gives_the_share():
     labels = np.repeat([0, 1], (300, 100))
-    found = calibration.fit_scale(np.full(400, 2.0), labels, calibration.Scale(1.2, 0.0))
-    assert found.probabilities(np.array([2.0]))[0] == pytest.approx(0.25, abs=0.01)
+    result = calibration.fit_scale(np.full(400, 2.0), labels, calibration.Scale(1.2, 0.0))
+    assert result.probabilities(np.array([2.0]))[0] == pytest.approx(0.25, abs=0.01)
 
 
 def test_temperature_of_many_classes_lowers_the_loss():
@@ -70,7 +70,7 @@ def test_temperature_of_many_classes_lowers_the_loss():
 
 @pytest.mark.parametrize("target", [0.9, 0.95, 0.975, 1.0])
 def test_threshold_is_the_largest_that_reaches_the_target(target):
-    labels, true = reader(333)
+    labels, true = simulated(333)
     threshold = calibration.threshold_for_sensitivity(labels, true, target)
     assert metrics.sensitivity(labels, true >= threshold) >= target
     assert metrics.sensitivity(labels, true > threshold) < target
@@ -92,9 +92,9 @@ def test_no_positive_has_no_threshold():
 
 
 def test_operating_points_hold_on_new_cases():
-    labels, true = reader()
+    labels, true = simulated()
     points = calibration.operating_points(labels, true, np.arange(len(labels)))
-    new_labels, new_true = reader(50_000, seed=7)
+    new_labels, new_true = simulated(50_000, seed=7)
     assert [point["name"] for point in points] == ["miss_10_in_100", "miss_5_in_100", "miss_25_in_1000"]
     for point in points:
         value, low, high = point["sensitivity"]
@@ -106,7 +106,7 @@ def test_operating_points_hold_on_new_cases():
 
 
 def test_cross_fits_share_no_group():
-    labels, _ = reader(200)
+    labels, _ = simulated(200)
     groups = np.repeat(np.arange(100), 2)
     seen = []
     for fit, test in calibration.cross_fits(labels, groups):
@@ -116,29 +116,29 @@ def test_cross_fits_share_no_group():
 
 
 def test_band_keeps_its_promise_on_new_cases():
-    labels, true = reader(2000)
-    found = abstention.fit(labels, true, np.arange(2000))
-    assert found["low_logit"] < found["high_logit"]
-    new_labels, new_true = reader(50_000, seed=3)
+    labels, true = simulated(2000)
+    result = abstention.fit(labels, true, np.arange(2000))
+    assert result["low_logit"] < result["high_logit"]
+    new_labels, new_true = simulated(50_000, seed=3)
     # Of the malignant ones, at most 5 % lie below the band; of the benign ones at most 10 % above it.
-    assert (new_true[new_labels == 1] < found["low_logit"]).mean() < 0.065
-    assert (new_true[new_labels == 0] > found["high_logit"]).mean() < 0.12
-    decided = (new_true < found["low_logit"]) | (new_true > found["high_logit"])
-    wrong = ((new_true > found["high_logit"]) != (new_labels == 1)) & decided
-    assert decided.mean() == pytest.approx(found["coverage"], abs=0.04)
-    assert wrong.sum() / decided.sum() == pytest.approx(found["error"], abs=0.02)
+    assert (new_true[new_labels == 1] < result["low_logit"]).mean() < 0.065
+    assert (new_true[new_labels == 0] > result["high_logit"]).mean() < 0.12
+    decided = (new_true < result["low_logit"]) | (new_true > result["high_logit"])
+    wrong = ((new_true > result["high_logit"]) != (new_labels == 1)) & decided
+    assert decided.mean() == pytest.approx(result["coverage"], abs=0.04)
+    assert wrong.sum() / decided.sum() == pytest.approx(result["error"], abs=0.02)
 
 
-def test_answers_by_class_add_up_to_the_band():
-    labels, true = reader(600)
+def test_answers_by_class_add_up_to_the_interval():
+    labels, true = simulated(600)
     groups = np.arange(600) // 2
-    found = abstention.fit(labels, true, groups)
+    result = abstention.fit(labels, true, groups)
     answers = abstention.cross_fitted(labels, true, groups)
     by_class = abstention.answered(labels, answers, groups)
     given = sum(row["n_answered"] for row in by_class.values())
     wrong = sum(row["n_wrong"] for row in by_class.values())
-    assert given / 600 == pytest.approx(found["coverage"], abs=1e-6)
-    assert wrong / given == pytest.approx(found["error"], abs=1e-6)
+    assert given / 600 == pytest.approx(result["coverage"], abs=1e-6)
+    assert wrong / given == pytest.approx(result["error"], abs=1e-6)
     ill = (labels == 1) & (answers != abstention.NOT_SURE)
     assert by_class["malignant"]["n"] == labels.sum()
     assert by_class["malignant"]["right"]["value"] == pytest.approx((answers[ill] == 1).mean(), abs=1e-6)
@@ -146,11 +146,11 @@ def test_answers_by_class_add_up_to_the_band():
     assert nobody["benign"] == {"n": int((labels == 0).sum()), "n_answered": 0, "n_wrong": 0, "right": None}
 
 
-def test_a_perfect_reader_still_has_an_ordered_band():
+def test_perfect_logits_still_have_an_ordered_interval():
     labels = np.repeat([0, 1], 50)
-    found = abstention.fit(labels, labels * 0.8 + 0.1, np.arange(100))
-    assert found["low_logit"] <= found["high_logit"]
-    assert found["error"] <= 0.05
+    result = abstention.fit(labels, labels * 0.8 + 0.1, np.arange(100))
+    assert result["low_logit"] <= result["high_logit"]
+    assert result["error"] <= 0.05
 
 
 def frame():
@@ -164,10 +164,10 @@ def frame():
 
 
 def test_combine_is_the_weighted_mean_of_views_then_members():
-    found = combine.combine(frame(), {"m": 0.75, "n": 0.25}, {"whole": 0.5, "flip": 0.5})
-    assert found["name"].tolist() == ["b", "a"]
-    assert found["label"].tolist() == [1, 0]
-    assert found["logit_0"].tolist() == pytest.approx([35.5, 25.5])
+    result = combine.combine(frame(), {"m": 0.75, "n": 0.25}, {"whole": 0.5, "flip": 0.5})
+    assert result["name"].tolist() == ["b", "a"]
+    assert result["label"].tolist() == [1, 0]
+    assert result["logit_0"].tolist() == pytest.approx([35.5, 25.5])
     alone = combine.combine(frame(), {"m": 1.0}, {"flip": 2.0})
     assert alone["logit_0"].tolist() == pytest.approx([11.0, 1.0])
 

@@ -35,17 +35,17 @@ def logits(n=80, views=VIEWS, members=("light", "other")):
 def test_the_box_is_that_of_the_first_member_even_where_it_found_none(backwards):
     frame = logits()
     frame = frame.iloc[::-1] if backwards else frame
-    found = combine.combine(frame, {"light": 0.5, "other": 0.5}, {"whole": 1.0})
-    assert found["box_w"].isna().all()
-    assert (found["box_iou"] == 0).all()
-    assert found["name"].tolist() == frame["name"].drop_duplicates().tolist()
+    result = combine.combine(frame, {"light": 0.5, "other": 0.5}, {"whole": 1.0})
+    assert result["box_w"].isna().all()
+    assert (result["box_iou"] == 0).all()
+    assert result["name"].tolist() == frame["name"].drop_duplicates().tolist()
     other = combine.combine(frame, {"other": 0.5, "light": 0.5}, {"whole": 1.0})
     assert (other["box_w"] == 20).all()
 
 
 def test_heat_maps_do_not_find_boxes_that_the_lesion_map_has_not():
-    found = report.report(logits(), {"light": 0.5, "other": 0.5}, dict.fromkeys(VIEWS, 0.2), calibration.PLAIN, POINTS)
-    assert found["heat_maps"]["light"]["one"]["all"]["box_found"]["value"] == 0
+    result = report.report(logits(), {"light": 0.5, "other": 0.5}, dict.fromkeys(VIEWS, 0.2), calibration.PLAIN, POINTS)
+    assert result["heat_maps"]["light"]["one"]["all"]["box_found"]["value"] == 0
 
 
 def test_a_view_that_stands_twice_does_not_stand_in_for_a_missing_member():
@@ -76,20 +76,20 @@ def test_too_few_groups_of_a_class_is_one_sentence(positives):
         calibration.operating_points(np.repeat([1, 0], 30), np.linspace(-2, 2, 60), np.repeat([0, 1], 30))
 
 
-@pytest.mark.parametrize(("malignant", "benign", "points", "band"), [(10, 10, 1, 0), (19, 40, 1, 0), (20, 10, 2, 1)])
-def test_one_rule_says_how_many_cases_each_statement_takes(malignant, benign, points, band):
+@pytest.mark.parametrize(("malignant", "benign", "points", "ends"), [(10, 10, 1, 0), (19, 40, 1, 0), (20, 10, 2, 1)])
+def test_one_rule_says_how_many_cases_each_statement_takes(malignant, benign, points, ends):
     labels = np.repeat([1, 0], (malignant, benign))
     logits = np.random.default_rng(0).normal(size=len(labels)) + labels
     groups = np.arange(len(labels))
-    found = calibration.operating_points(labels, logits, groups)
+    result = calibration.operating_points(labels, logits, groups)
     assert (
-        [point["name"] for point in found]
+        [point["name"] for point in result]
         == list(calibration.POINTS)[:points]
         == list(calibration.supported(labels, groups))
     )
-    assert (abstention.fit(labels, logits, groups) is not None) == bool(band)
+    assert (abstention.fit(labels, logits, groups) is not None) == bool(ends)
     # Images of one patient are one.
-    assert abstention.fit(np.repeat(labels, 3), np.repeat(logits, 3), np.repeat(groups, 3)) is None or band
+    assert abstention.fit(np.repeat(labels, 3), np.repeat(logits, 3), np.repeat(groups, 3)) is None or ends
 
 
 def test_ties_do_not_flatter_the_specificity():

@@ -47,7 +47,7 @@ def held_out():
 
 
 @pytest.fixture(scope="module")
-def found(held_out):
+def actual(held_out):
     return evidence.evidence(held_out, MEMBERS, VIEW_WEIGHTS, POINT)
 
 
@@ -64,10 +64,10 @@ def combined(held_out, members=MEMBERS, views=VIEW_WEIGHTS):
     return np.einsum("nmv,m,v->n", held_out.logits, m / m.sum(), v / v.sum())
 
 
-def test_models_against_scikit_learn(held_out, found):
+def test_models_against_scikit_learn(held_out, actual):
     for name, members in (("ensemble", MEMBERS), ("good", {"good": 1.0})):
         scores = combined(held_out, members)
-        row = found["models"][name]["all"]
+        row = actual["models"][name]["all"]
         assert row["auroc"]["value"] == pytest.approx(roc_auc_score(held_out.y_true, scores), abs=1e-6)
         assert row["auprc"]["value"] == pytest.approx(average_precision_score(held_out.y_true, scores), abs=1e-6)
         called = calibration.cross_fitted_predictions(held_out.y_true, scores, held_out.groups, 0.95)
@@ -82,8 +82,8 @@ def test_models_against_scikit_learn(held_out, found):
             assert figure["low"] <= figure["value"] <= figure["high"]
 
 
-def test_predictive_values_at_a_share_are_bayes(found):
-    rates = found["models"]["ensemble"]["all"]["operating_points"][POINT]
+def test_predictive_values_at_a_share_are_bayes(actual):
+    rates = actual["models"]["ensemble"]["all"]["operating_points"][POINT]
     ill, well = 0.1 * rates["sensitivity"]["value"], 0.9 * (1 - rates["specificity"]["value"])
     assert rates["ppv at"]["0.1"]["value"] == pytest.approx(ill / (ill + well), abs=1e-5)
     # The rarer the disease, the less a call means.
@@ -119,16 +119,16 @@ def test_delong_against_its_structure_and_resampling(held_out):
     assert delong.delong(held_out.y_true, one, one) == (0.0, 1.0)
 
 
-def test_the_ensemble_beats_its_best_single_member(found):
-    assert found["comparison"]["best"] == "good"
-    row = found["comparison"]["all"]
+def test_the_ensemble_beats_its_best_single_member(actual):
+    assert actual["comparison"]["best"] == "good"
+    row = actual["comparison"]["all"]
     assert row["difference"]["value"] == pytest.approx(row["ensemble"] - row["single"], abs=1e-5)
     assert row["difference"]["low"] > 0
     assert max(row["p_bootstrap"], row["p_delong"]) < 0.05
 
 
-def test_leaving_out_the_best_costs_and_the_blind_nothing(found, held_out):
-    left = found["leave_out"]
+def test_leaving_out_the_best_costs_and_the_blind_nothing(actual, held_out):
+    left = actual["leave_out"]
     assert left["member good"]["all"]["adds"]["low"] > 0
     assert abs(left["member blind"]["all"]["adds"]["value"]) < 0.01
     without = combined(held_out, {"fair": 0.43, "blind": 0.02})
@@ -136,25 +136,25 @@ def test_leaving_out_the_best_costs_and_the_blind_nothing(found, held_out):
     assert {"global views", "lesion crops", *(f"view {view}" for view in VIEWS)} < set(left)
 
 
-def test_thresholds_of_the_other_source(found, held_out):
+def test_thresholds_of_the_other_source(actual, held_out):
     scores = combined(held_out)
     one, two = held_out.sources == "one", held_out.sources == "two"
     threshold = calibration.threshold_for_sensitivity(held_out.y_true[two], scores[two], 0.95)
-    row = found["across_sources"]["one"][POINT]
+    row = actual["across_sources"]["one"][POINT]
     expected = recall_score(held_out.y_true[one], scores[one] >= threshold)
     assert row["sensitivity"]["value"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_disagreement_is_compared_with_closeness(found):
-    row = found["disagreement"]
+def test_disagreement_is_compared_with_closeness(actual):
+    row = actual["disagreement"]
     assert row["by_closeness"]["low"] > 0.5
     assert row["difference"]["value"] == pytest.approx(
         row["by_disagreement"]["value"] - row["by_closeness"]["value"], abs=1e-5
     )
 
 
-def test_shuffled_labels_destroy_every_figure(found, chance):
-    assert found["models"]["ensemble"]["all"]["auroc"]["low"] > 0.8
+def test_shuffled_labels_destroy_every_metric(actual, chance):
+    assert actual["models"]["ensemble"]["all"]["auroc"]["low"] > 0.8
     for name, parts in chance["models"].items():
         for part, row in parts.items():
             assert row["auroc"]["low"] < 0.5 < row["auroc"]["high"], (name, part)
@@ -170,22 +170,22 @@ def test_shuffled_labels_destroy_every_figure(found, chance):
 
 def test_one_member_has_nothing_to_compare_and_says_so():
     held_out = held_out_of(logits({"good": 1.0}), {"good": 1.0})
-    found = evidence.evidence(held_out, {"good": 1.0}, VIEW_WEIGHTS, POINT)
-    assert list(found["models"]) == ["ensemble"]
-    assert found["comparison"] is found["disagreement"] is None
-    assert "one member" in tables.comparison_text(found)
-    assert "one member" in tables.disagreement_text(found)
-    assert "member good" not in found["leave_out"]
+    actual = evidence.evidence(held_out, {"good": 1.0}, VIEW_WEIGHTS, POINT)
+    assert list(actual["models"]) == ["ensemble"]
+    assert actual["comparison"] is actual["disagreement"] is None
+    assert "one member" in tables.comparison_text(actual)
+    assert "one member" in tables.disagreement_text(actual)
+    assert "member good" not in actual["leave_out"]
 
 
 @pytest.fixture(scope="module")
-def whole(found, held_out):
+def whole(actual, held_out):
     points = [{"name": name, "logit": 0.0} for name in calibration.POINTS]
     points = [point | {"sensitivity": [0.9, 0.8, 1.0], "specificity": [0.5, 0.4, 0.6]} for point in points]
     weights = {"how": "by d'", **weighting.gain(held_out, VIEW_WEIGHTS)}
-    band = {"low": 0.1, "high": 0.4, "coverage": 0.7, "error": 0.1, "method": "conformal"}
-    made = report.report(logits(), MEMBERS, VIEW_WEIGHTS, calibration.PLAIN, points) | found
-    return json.loads(json.dumps(made | {"weights": weights, "abstain": band, "default_operating_point": POINT}))
+    interval = {"low": 0.1, "high": 0.4, "coverage": 0.7, "error": 0.1, "method": "conformal"}
+    made = report.report(logits(), MEMBERS, VIEW_WEIGHTS, calibration.PLAIN, points) | actual
+    return json.loads(json.dumps(made | {"weights": weights, "abstain": interval, "default_operating_point": POINT}))
 
 
 RECORD = {
@@ -206,8 +206,8 @@ RECORD = {
 }
 
 
-def test_rates_carry_wilsons_intervals_too(held_out, found):
-    row = found["models"]["ensemble"]["all"]
+def test_rates_carry_wilsons_intervals_too(held_out, actual):
+    row = actual["models"]["ensemble"]["all"]
     for rates in row["operating_points"].values():
         missed, n = rates["missed"], row["n_malignant"]
         theirs = stats.binomtest(n - missed, n).proportion_ci(method="wilson")
@@ -314,7 +314,7 @@ def test_the_ensemble_card_holds_every_table(whole):
 
 
 @pytest.mark.parametrize(
-    ("sources", "said", "unsaid"),
+    ("sources", "present", "absent"),
     [
         (
             ("busbra", "busi"),
@@ -331,7 +331,7 @@ def test_the_ensemble_card_holds_every_table(whole):
         (("clinic <b>",), ("does not know",), ("BUSI (", "redecessor", "Known leaks", "Only published")),
     ],
 )
-def test_cards_speak_of_the_data_that_was_used(whole, sources, said, unsaid):
+def test_cards_speak_of_the_data_that_was_used(whole, sources, present, absent):
     rows = next(iter(whole["by_source"].values()))
     given = whole | {"by_source": dict.fromkeys(sources, rows)}
     for text in (
@@ -339,7 +339,7 @@ def test_cards_speak_of_the_data_that_was_used(whole, sources, said, unsaid):
         cards.member_card(given, RECORD, "good"),
     ):
         plain = text.replace("**", "")
-        for word in said:
+        for word in present:
             assert word in plain or (word == "redecessor" and "# good" in plain), word
-        for word in unsaid:
+        for word in absent:
             assert word not in plain, word

@@ -21,21 +21,21 @@ def test_overlap_of_boxes():
 def test_figures_on_a_lesion(mask):
     heat = np.zeros(mask.shape)
     heat[7, 12], heat[0, 0] = 3.0, 1.0
-    found = on_lesion(mask, (10, 5, 10, 5), heat)
-    assert found["box_iou"] == pytest.approx(0.5)
-    assert found["pointing_hit"] == 1
-    assert found["energy_inside"] == pytest.approx(0.75)
-    assert tuple(found[f"mask_{side}"] for side in "xywh") == tuple(mask_box(mask))
+    result = on_lesion(mask, (10, 5, 10, 5), heat)
+    assert result["box_iou"] == pytest.approx(0.5)
+    assert result["pointing_hit"] == 1
+    assert result["energy_inside"] == pytest.approx(0.75)
+    assert tuple(result[f"mask_{side}"] for side in "xywh") == tuple(mask_box(mask))
 
 
 def test_no_box_is_a_miss_and_no_evidence_points_nowhere(mask):
-    found = on_lesion(mask, None, np.zeros(mask.shape))
-    assert (found["box_iou"], found["pointing_hit"], found["energy_inside"]) == (0, 0, 0)
-    assert np.isnan(found["box_w"])
+    result = on_lesion(mask, None, np.zeros(mask.shape))
+    assert (result["box_iou"], result["pointing_hit"], result["energy_inside"]) == (0, 0, 0)
+    assert np.isnan(result["box_w"])
 
 
 @pytest.mark.parametrize("empty", [None, np.zeros((4, 4), bool)])
 def test_without_a_lesion_there_is_nothing_to_measure(empty):
-    found = on_lesion(empty, (1, 2, 3, 4), np.ones((4, 4)))
-    assert np.isnan([found["box_iou"], found["pointing_hit"], found["energy_inside"], found["mask_w"]]).all()
-    assert found["box_h"] == 4
+    result = on_lesion(empty, (1, 2, 3, 4), np.ones((4, 4)))
+    assert np.isnan([result["box_iou"], result["pointing_hit"], result["energy_inside"], result["mask_w"]]).all()
+    assert result["box_h"] == 4

@@ -35,7 +35,7 @@ def logits(shuffled=False, n=240):
 
 
 @pytest.fixture(scope="module")
-def found():
+def result():
     return multiclass.report(logits(), NAMES, VIEWS)
 
 
@@ -46,10 +46,10 @@ def test_shares_of_the_classes_come_from_the_other_folds_alone():
     kept = frame[(frame["label"] == 1) | (frame["name"].str[1:].astype(int) // 10 % 4 == 0)]
     assert "at_shares" not in multiclass.report(kept, NAMES, VIEWS)
     assert "at_shares" not in multiclass.report(kept[kept["fold"] == 0], NAMES, VIEWS, balanced=True)
-    found = multiclass.report(kept, NAMES, VIEWS, balanced=True)
-    assert found["at_shares"]["n"] == found["one_a_group"]["n"]
+    result = multiclass.report(kept, NAMES, VIEWS, balanced=True)
+    assert result["at_shares"]["n"] == result["one_a_group"]["n"]
     for better, key in ((1, "accuracy"), (-1, "log_loss")):
-        assert better * found["at_shares"][key]["value"] > better * found["one_a_group"][key]["value"]
+        assert better * result["at_shares"][key]["value"] > better * result["one_a_group"][key]["value"]
     images = kept.groupby("name").agg(
         {"label": "first", "fold": "first", "group": "first"} | dict.fromkeys(COLUMNS, "mean")
     )
@@ -57,26 +57,26 @@ def test_shares_of_the_classes_come_from_the_other_folds_alone():
     for _, row in images.sort_index().drop_duplicates("group").iterrows():
         shares = [((images["fold"] != row["fold"]) & (images["label"] == k)).sum() + 0.5 for k in range(3)]
         right.append(np.argmax(row[COLUMNS].to_numpy(float) + np.log(shares)) == row["label"])
-    assert found["at_shares"]["accuracy"]["value"] == pytest.approx(np.mean(right), abs=1e-6)
+    assert result["at_shares"]["accuracy"]["value"] == pytest.approx(np.mean(right), abs=1e-6)
     record = {"architecture": "net", "input_size": 64, "epochs": 1, "start": {"source": "x"}, "folds": 5, "fold": 0}
     record |= {"sources": {"busi": 9}, "n_left_out": 0, "label_set": "busi3"}
-    text = pages.markdown(found, "busi3", [record])
+    text = pages.markdown(result, "busi3", [record])
     for part in ("all", "one_a_group", "at_shares"):
-        assert pages.class_table(found, part) in text
+        assert pages.class_table(result, part) in text
 
 
-def test_against_scikit_learn(found):
+def test_against_scikit_learn(result):
     frame = logits()
     images = frame.groupby("name")[["label", "logit_0", "logit_1", "logit_2"]].mean()
-    labels, said = images["label"].astype(int), images[["logit_0", "logit_1", "logit_2"]].to_numpy().argmax(1)
-    row = found["all"]
-    assert row["accuracy"]["value"] == pytest.approx(accuracy_score(labels, said), abs=1e-6)
-    assert row["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(labels, said), abs=1e-6)
-    assert row["macro_f1"]["value"] == pytest.approx(f1_score(labels, said, average="macro"), abs=1e-6)
+    labels, y_pred = images["label"].astype(int), images[["logit_0", "logit_1", "logit_2"]].to_numpy().argmax(1)
+    row = result["all"]
+    assert row["accuracy"]["value"] == pytest.approx(accuracy_score(labels, y_pred), abs=1e-6)
+    assert row["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(labels, y_pred), abs=1e-6)
+    assert row["macro_f1"]["value"] == pytest.approx(f1_score(labels, y_pred, average="macro"), abs=1e-6)
     for k, name in enumerate(NAMES):
         one = row["by_class"][name]
         for key, oracle in (("f1", f1_score), ("precision", precision_score), ("recall", recall_score)):
-            assert one[key]["value"] == pytest.approx(oracle(labels == k, said == k), abs=1e-6), (name, key)
+            assert one[key]["value"] == pytest.approx(oracle(labels == k, y_pred == k), abs=1e-6), (name, key)
             assert one[key]["low"] < one[key]["value"] < one[key]["high"]
         # Temperatures of parts differ a little, so the order of probabilities is nearly that of one temperature.
         raised = np.exp(images[["logit_0", "logit_1", "logit_2"]].to_numpy())
@@ -86,23 +86,23 @@ def test_against_scikit_learn(found):
     assert np.trace(row["confusion"]) / 240 == pytest.approx(row["accuracy"]["value"], abs=1e-6)
 
 
-def test_folds_give_mean_and_spread(found):
-    folds = found["all"]["folds"]
+def test_folds_give_mean_and_spread(result):
+    folds = result["all"]["folds"]
     each = [folds[k]["accuracy"] for k in range(5)]
     assert folds["accuracy"]["mean"] == pytest.approx(np.mean(each), abs=1e-5)
     assert folds["accuracy"]["sd"] == pytest.approx(np.std(each, ddof=1), abs=1e-5)
 
 
-def test_one_a_group_counts_each_group_once(found):
-    assert found["all"]["n"] == 240
-    assert found["one_a_group"]["n"] == found["one_a_group"]["n_groups"] == 120
+def test_one_a_group_counts_each_group_once(result):
+    assert result["all"]["n"] == 240
+    assert result["one_a_group"]["n"] == result["one_a_group"]["n_groups"] == 120
 
 
-def test_shuffled_labels_destroy_every_figure(found):
+def test_shuffled_labels_destroy_every_metric(result):
     chance = multiclass.report(logits(shuffled=True), NAMES, VIEWS)
-    assert multiclass.better_than_chance(found)
+    assert multiclass.better_than_chance(result)
     assert not multiclass.better_than_chance(chance)
-    assert found["all"]["accuracy"]["low"] > 0.6
+    assert result["all"]["accuracy"]["low"] > 0.6
     assert chance["all"]["accuracy"]["low"] < 1 / 3 < chance["all"]["accuracy"]["high"]
     assert chance["all"]["balanced_accuracy"]["low"] < 1 / 3 < chance["all"]["balanced_accuracy"]["high"]
 

@@ -8,10 +8,10 @@ from bus_hf.reporting import tables
 def test_the_peak_leaves_out_five_in_a_hundred_lesions_at_most():
     rng = np.random.default_rng(0)
     peaks, has_lesion = rng.uniform(0.5, 1, 400), np.arange(400) % 4 != 0
-    found = no_lesion.fit_found_peak(peaks, has_lesion, 0.3)
-    assert (peaks[has_lesion] < found).mean() <= 0.05
+    result = no_lesion.fit_found_peak(peaks, has_lesion, 0.3)
+    assert (peaks[has_lesion] < result).mean() <= 0.05
     # A little higher would be too many.
-    assert (peaks[has_lesion] < found + 0.02).mean() > 0.05
+    assert (peaks[has_lesion] < result + 0.02).mean() > 0.05
 
 
 @pytest.mark.parametrize(("n", "peak"), [(10, 0.99), (400, 0.2)])
@@ -48,20 +48,20 @@ def test_the_measure_counts_what_the_rule_changes():
 
 @pytest.mark.parametrize(("n", "fitted"), [(39, False), (40, True)])
 @pytest.mark.parametrize("normals", [0, 5])
-@pytest.mark.parametrize("band", [False, True])
-def test_words_hold_without_normals_with_few_lesions_and_without_a_band(n, fitted, normals, band):
+@pytest.mark.parametrize("interval", [False, True])
+def test_words_hold_without_normals_with_few_lesions_and_without_an_interval(n, fitted, normals, interval):
     rng = np.random.default_rng(0)
     y_true, logits, peaks = np.arange(n + normals) % 2, rng.normal(size=n + normals), rng.uniform(0, 1, n + normals)
     kinds = np.where(y_true == 1, "malignant", "benign")
     kinds[n:], y_true[n:] = "normal", 0
-    found = no_lesion.fit_found_peak(peaks, kinds != "normal", 0.02)
+    result = no_lesion.fit_found_peak(peaks, kinds != "normal", 0.02)
     measured = no_lesion.measure(
-        y_true, logits, peaks, kinds, np.arange(len(kinds)), found_peak=found, threshold=-1.0, without_lesion=1.0
+        y_true, logits, peaks, kinds, np.arange(len(kinds)), found_peak=result, threshold=-1.0, without_lesion=1.0
     )
     assert no_lesion.fitted(measured) == fitted
-    assert (found == 0.02) == (not fitted)
-    text = tables.no_lesion_text({"no_lesion": measured, "abstain": {"low": 0.2} if band else None})
+    assert (result == 0.02) == (not fitted)
+    text = tables.no_lesion_text({"no_lesion": measured, "abstain": {"low": 0.2} if interval else None})
     assert ("peak and threshold were fitted on these images" in text) == fitted
     assert ("too few to fit the peak on" in text) == (not fitted)
-    assert ("only above the abstention interval" in text) == band
+    assert ("only above the abstention interval" in text) == interval
     assert ("normal:" in text) == (normals > 0)

@@ -73,34 +73,34 @@ def whole_report(frame, members=None):
 
 
 @pytest.fixture(scope="module")
-def found():
+def actual():
     return whole_report(logits())
 
 
-def test_overall_against_scikit_learn(found):
+def test_overall_against_scikit_learn(actual):
     frame = logits()
     frame["weighted"] = frame["logit_0"] * frame["view"].map(VIEW_WEIGHTS)
     images = frame.groupby("name", sort=False).agg(label=("label", "first"), logit=("weighted", "sum"))
-    area = found["overall"]["auroc"]
+    area = actual["overall"]["auroc"]
     assert area["value"] == pytest.approx(roc_auc_score(images["label"], images["logit"]), abs=1e-6)
     assert area["low"] < area["value"] < area["high"]
-    assert (found["overall"]["n"], found["overall"]["n_groups"]) == (120, 60)
+    assert (actual["overall"]["n"], actual["overall"]["n_groups"]) == (120, 60)
 
 
-def test_shuffled_labels_destroy_every_figure(found):
+def test_shuffled_labels_destroy_every_metric(actual):
     chance = report.report(logits(shuffled=True), {"net": 1.0}, VIEW_WEIGHTS, PLAIN, POINTS)
-    assert found["overall"]["auroc"]["value"] > 0.9
+    assert actual["overall"]["auroc"]["value"] > 0.9
     assert chance["overall"]["auroc"]["low"] < 0.5 < chance["overall"]["auroc"]["high"]
     for name, area in chance["views"]["one"].items():
         assert area["low"] < 0.55, name
 
 
-def test_strata_and_normals(found):
-    assert set(found["by_source"]) == {"one", "one without normals", "two", "two without normals"}
-    assert found["by_source"]["one"]["n"] == 70
-    assert sum(row["n"] for row in found["by_birads"].values()) == 70
-    assert found["by_device"]["x"]["n"] == 60
-    assert found["by_histology"] == {}
+def test_strata_and_normals(actual):
+    assert set(actual["by_source"]) == {"one", "one without normals", "two", "two without normals"}
+    assert actual["by_source"]["one"]["n"] == 70
+    assert sum(row["n"] for row in actual["by_birads"].values()) == 70
+    assert actual["by_device"]["x"]["n"] == 60
+    assert actual["by_histology"] == {}
 
 
 def test_a_small_stratum_says_why_it_has_no_area():
@@ -111,8 +111,8 @@ def test_a_small_stratum_says_why_it_has_no_area():
     assert "fewer than 10" in row["reason"]
 
 
-def test_heat_map_figures_leave_normals_out(found):
-    heat = found["heat_maps"]["net"]["one"]
+def test_heat_map_figures_leave_normals_out(actual):
+    heat = actual["heat_maps"]["net"]["one"]
     assert heat["all"]["energy_inside"]["value"] == pytest.approx(0.5)
     hits = heat["all"]["box_hit_rate"]
     assert hits["value"] == hits["high"] == 1
@@ -120,8 +120,8 @@ def test_heat_map_figures_leave_normals_out(found):
     assert heat["n"] < 70
 
 
-def test_report_is_json_and_tables_and_cards_come_from_it(found):
-    again = json.loads(json.dumps(found, allow_nan=False))
+def test_report_is_json_and_tables_and_cards_come_from_it(actual):
+    again = json.loads(json.dumps(actual, allow_nan=False))
     table = tables.metrics_table(again)
     assert f"{again['overall']['auroc']['value']:.3f}" in table
     assert "| one without normals |" in table
@@ -136,11 +136,11 @@ def test_report_is_json_and_tables_and_cards_come_from_it(found):
     assert "120 images" in whole
 
 
-def test_figures_without_normals_stand_by_themselves_on_the_hub(found):
-    results = ModelCard(cards.ensemble_card(found, "bus", {"net": RECORD})).data.eval_results
+def test_figures_without_normals_stand_by_themselves_on_the_hub(actual):
+    results = ModelCard(cards.ensemble_card(actual, "bus", {"net": RECORD})).data.eval_results
     areas = {result.dataset_name: result for result in results if result.metric_type == "auroc"}
     assert len(areas) == sum(result.metric_type == "auroc" for result in results) == 4
-    for source, row in found["by_source"].items():
+    for source, row in actual["by_source"].items():
         result = areas[f"{source}, out-of-fold, {row['n']} images"]
         assert result.metric_value == row["auroc"]["value"]
         assert tables.estimate(row["auroc"]) in result.metric_name
@@ -160,7 +160,7 @@ def test_rates_of_a_faultless_reader_keep_an_interval():
         assert rates["miss_5_in_100"][name] == pytest.approx(bounds.to_dict(), abs=1e-6), name
 
 
-def test_picture_and_table_have_one_interval(found, tmp_path, monkeypatch):
+def test_picture_and_table_have_one_interval(actual, tmp_path, monkeypatch):
     images = logits().drop_duplicates("name")
     logit = (
         logits().assign(x=lambda f: f["logit_0"] * f["view"].map(VIEW_WEIGHTS)).groupby("name", sort=False)["x"].sum()
@@ -172,7 +172,7 @@ def test_picture_and_table_have_one_interval(found, tmp_path, monkeypatch):
     plots.roc_curve(
         tmp_path / "roc.png", images["label"].to_numpy(), logit.to_numpy(), images["group"].to_numpy(), n=20
     )
-    assert drawn[0].to_dict() == found["overall"]["auroc"]
+    assert drawn[0].to_dict() == actual["overall"]["auroc"]
 
 
 def test_more_than_two_classes_are_refused():
@@ -180,14 +180,14 @@ def test_more_than_two_classes_are_refused():
         report.report(logits().assign(logit_1=0.0), {"net": 1.0}, VIEW_WEIGHTS, PLAIN, POINTS)
 
 
-def test_changing_a_figure_changes_the_card(found):
-    other = json.loads(json.dumps(found))
+def test_changing_a_figure_changes_the_card(actual):
+    other = json.loads(json.dumps(actual))
     other["overall"]["auroc"]["value"] = 0.123456
     assert "0.123 (" in cards.ensemble_card(other, "bus", {"net": RECORD})
-    assert "0.123 (" not in cards.ensemble_card(found, "bus", {"net": RECORD})
+    assert "0.123 (" not in cards.ensemble_card(actual, "bus", {"net": RECORD})
     other["models"]["ensemble"]["one"]["auroc"]["value"] = 0.123456
     assert "0.123 (" in cards.member_card(other, RECORD, "net")
-    assert "0.123 (" not in cards.member_card(found, RECORD, "net")
+    assert "0.123 (" not in cards.member_card(actual, RECORD, "net")
 
 
 def test_replace_between():
@@ -213,12 +213,12 @@ def test_plots_are_drawn(tmp_path):
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in tmp_path.glob("*.png"))
 
 
-def test_a_member_alone_is_read_at_the_thresholds_that_ship(found):
+def test_a_member_alone_is_read_at_the_thresholds_that_ship(actual):
     frame = logits()
     images = combine.combine(frame, {"net": 1.0}, VIEW_WEIGHTS)
-    calibrated = images["logit_0"].to_numpy() / found["temperature"] + found["bias"]
+    calibrated = images["logit_0"].to_numpy() / actual["temperature"] + actual["bias"]
     for point in POINTS:
         called = calibrated[images["label"].to_numpy() == 1] >= point["logit"]
-        assert found["as_used"]["net"][point["name"]]["sensitivity"]["value"] == pytest.approx(called.mean(), abs=1e-6)
-    assert found["mean_probability"] == pytest.approx((1 / (1 + np.exp(-calibrated))).mean(), abs=1e-6)
-    assert found["share_malignant"] == pytest.approx(images["label"].mean(), abs=1e-6)
+        assert actual["as_used"]["net"][point["name"]]["sensitivity"]["value"] == pytest.approx(called.mean(), abs=1e-6)
+    assert actual["mean_probability"] == pytest.approx((1 / (1 + np.exp(-calibrated))).mean(), abs=1e-6)
+    assert actual["share_malignant"] == pytest.approx(images["label"].mean(), abs=1e-6)

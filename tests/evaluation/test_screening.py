@@ -28,7 +28,7 @@ def cases(n=200, shuffled=False):
 
 def test_against_scikit_learn():
     chances, labels, groups = cases()
-    found = screening(chances, labels, groups, n=200)
+    result = screening(chances, labels, groups, n=200)
     called = chances >= 0.5
     for name, expected in (
         ("auroc", roc_auc_score(labels, chances)),
@@ -40,32 +40,32 @@ def test_against_scikit_learn():
         ("ppv", labels[called].mean()),
         ("npv", 1 - labels[~called].mean()),
     ):
-        assert found[name] == pytest.approx(expected, abs=1e-9), name
-        assert found[f"{name}_low"] < found[name] < found[f"{name}_high"], name
+        assert result[name] == pytest.approx(expected, abs=1e-9), name
+        assert result[f"{name}_low"] < result[name] < result[f"{name}_high"], name
     threshold = np.sort(chances[labels == 1])[int(labels.sum()) - int(np.ceil(0.9 * labels.sum()))]
-    assert found["specificity_at_0.9"] == pytest.approx((chances[labels == 0] < threshold).mean())
-    assert (found["n"], found["n_positive"], found["n_groups"]) == (200, int(labels.sum()), 100)
+    assert result["specificity_at_0.9"] == pytest.approx((chances[labels == 0] < threshold).mean())
+    assert (result["n"], result["n_positive"], result["n_groups"]) == (200, int(labels.sum()), 100)
 
 
 def test_groups_widen_the_interval_of_repeated_cases():
     chances, labels, _ = cases(60)
     many = [np.repeat(values, 5) for values in (chances, labels, np.arange(60))]
     alone, grouped = screening(*many[:2], n=300), screening(*many, n=300)
-    wide, narrow = (found["auroc_high"] - found["auroc_low"] for found in (grouped, alone))
+    wide, narrow = (result["auroc_high"] - result["auroc_low"] for result in (grouped, alone))
     assert wide > 1.6 * narrow
 
 
 def test_shuffled_labels_destroy_it():
-    found = screening(*cases(shuffled=True), n=200)
-    assert found["auroc_low"] < 0.5 < found["auroc_high"]
-    assert abs(found["sensitivity"] + found["specificity"] - 1) < 0.2
+    result = screening(*cases(shuffled=True), n=200)
+    assert result["auroc_low"] < 0.5 < result["auroc_high"]
+    assert abs(result["sensitivity"] + result["specificity"] - 1) < 0.2
 
 
 def test_predictive_values_at_a_share():
     chances, labels, groups = cases()
-    found = screening(chances, labels, groups, prevalence=0.01, n=50)
-    ill, well = 0.01 * found["sensitivity"], 0.99 * (1 - found["specificity"])
-    assert found["ppv"] == pytest.approx(ill / (ill + well))
+    result = screening(chances, labels, groups, prevalence=0.01, n=50)
+    ill, well = 0.01 * result["sensitivity"], 0.99 * (1 - result["specificity"])
+    assert result["ppv"] == pytest.approx(ill / (ill + well))
 
 
 def test_as_a_metric_by_import_and_in_batches():
@@ -121,11 +121,11 @@ def test_bad_input_is_one_sentence(change, sentence):
 
 
 def test_rates_of_one_have_the_bounds_of_wilson_where_they_are_rates_of_these_cases():
-    found = screening([0.1, 0.2, 0.1, 0.2, 0.8, 0.9, 0.8, 0.9], [0, 0, 0, 0, 1, 1, 1, 1], n=50)
+    result = screening([0.1, 0.2, 0.1, 0.2, 0.8, 0.9, 0.8, 0.9], [0, 0, 0, 0, 1, 1, 1, 1], n=50)
     for name in ("sensitivity", "specificity", "ppv", "npv", "specificity_at_0.95"):
-        assert found[name] == found[f"{name}_high"] == 1
-        assert found[f"{name}_low"] == pytest.approx(wilson(4, 4).low), name
-    assert found["accuracy_low"] == pytest.approx(wilson(8, 8).low)
+        assert result[name] == result[f"{name}_high"] == 1
+        assert result[f"{name}_low"] == pytest.approx(wilson(4, 4).low), name
+    assert result["accuracy_low"] == pytest.approx(wilson(8, 8).low)
     stated = screening([0.1, 0.2, 0.1, 0.2, 0.8, 0.9, 0.8, 0.9], [0, 0, 0, 0, 1, 1, 1, 1], prevalence=0.01, n=50)
     assert stated["npv_low"] == 1
 
@@ -237,5 +237,5 @@ def test_groups_are_told_apart_by_what_they_name(groups, count):
 
 
 def test_settings_as_numpy_has_them_are_numbers():
-    found = screening(*CASES, n=np.int64(10), threshold=np.float32(0.5), sensitivities=np.array([0.9]))
-    assert found == screening(*CASES, n=10, sensitivities=[0.9])
+    result = screening(*CASES, n=np.int64(10), threshold=np.float32(0.5), sensitivities=np.array([0.9]))
+    assert result == screening(*CASES, n=10, sensitivities=[0.9])

@@ -90,9 +90,9 @@ def test_evaluate_makes_no_figure_of_it(tiny_ensemble, tmp_path, capsys, value):
     whole.loc[11, "logit_0"] = value
     whole.to_parquet(tmp_path / "a.parquet")
     assert main(command) == 2
-    told = capsys.readouterr()
-    assert "1 of 60 rows hold a logit that is not finite" in told.err
-    assert told.out == ""
+    text = capsys.readouterr()
+    assert "1 of 60 rows hold a logit that is not finite" in text.err
+    assert text.out == ""
 
 
 def _run(folder, fold, history="[]", record="", **changes):

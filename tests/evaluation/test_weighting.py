@@ -104,21 +104,21 @@ def _slopes(held_out, logits, calibrated):
 def test_gain_is_seen_where_there_is_one_and_not_on_shuffled_labels():
     given = frame({"good": 1.5, "blind": 0.0, "blind2": 0.0})
     held_out = weighting.held_out_logits(given, ["good", "blind", "blind2"], list(VIEWS))
-    found = weighting.gain(held_out, VIEWS)
-    assert found["pays"]
-    assert found["auroc_difference"]["low"] > 0
+    result = weighting.gain(held_out, VIEWS)
+    assert result["pays"]
+    assert result["auroc_difference"]["low"] > 0
     # Images are ordered by the logits, not by what each part's own calibration makes of them.
     logits, calibrated = weighting.cross_fitted(held_out, partial(weighting.by_dprime, default_views=VIEWS))
-    assert found["auroc"]["fitted"] == pytest.approx(roc_auc_score(held_out.y_true, logits), abs=1e-6)
+    assert result["auroc"]["fitted"] == pytest.approx(roc_auc_score(held_out.y_true, logits), abs=1e-6)
     slopes = {round(slope, 9) for slope in _slopes(held_out, logits, calibrated)}
     assert len(slopes) == 10
     assert calibrated != pytest.approx(logits)
-    found = []
+    result = []
     for seed in range(6):
         labels = np.random.default_rng(seed).permutation(held_out.y_true)
         shuffled = dataclasses.replace(held_out, y_true=labels)
-        found.append(weighting.gain(shuffled, VIEWS)["auroc"]["fitted"])
-    assert np.mean(found) == pytest.approx(0.5, abs=0.05)
+        result.append(weighting.gain(shuffled, VIEWS)["auroc"]["fitted"])
+    assert np.mean(result) == pytest.approx(0.5, abs=0.05)
 
 
 def test_fitted_weights_are_those_that_the_detector_combines():

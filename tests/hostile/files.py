@@ -88,76 +88,76 @@ def files():
     plain = {kind: encoded(image, kind) for kind in ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")}
     progressive = encoded(image, "JPEG", progressive=True)
     blank = zlib.compress(bytes(24_000_000), 9)
-    found = {}
+    result = {}
     # Bombs of pixels: little data, many pixels, in every colour type.
     for colour, channels in ((0, 1), (2, 3), (3, 1), (4, 2), (6, 4)):
         for width, height in ((6_000, 4_000), (24_000_000, 1), (5_000, 5_000), (30_000, 30_000), (2**31 - 1, 1)):
             rows = blank if channels * width * height < 3e8 else b""
             extra = [chunk(b"PLTE", bytes(768))] if colour == 3 else []
-            found[f"png {width}x{height} type {colour}"] = png(width, height, colour, rows, *extra)
+            result[f"png {width}x{height} type {colour}"] = png(width, height, colour, rows, *extra)
     # Tags that share a blob, alone and as EXIF.
     for count in (150, 199, 1_000, 8_000):
         for size in (1_000, 50_000):
             for kind in (2, 12):
                 blob = shared_blob(count, size, kind)
-                found[f"tiff {count} tags of {size} type {kind}"] = blob
+                result[f"tiff {count} tags of {size} type {kind}"] = blob
                 if len(blob) < 900_000:
-                    found[f"png exif {count}/{size}/{kind}"] = behind_header(plain["PNG"], chunk(b"eXIf", blob))
-                    found[f"webp exif {count}/{size}/{kind}"] = riff(plain["WEBP"], b"EXIF", blob)
-                    found[f"jpeg exif {count}/{size}/{kind}"] = segments(
+                    result[f"png exif {count}/{size}/{kind}"] = behind_header(plain["PNG"], chunk(b"eXIf", blob))
+                    result[f"webp exif {count}/{size}/{kind}"] = riff(plain["WEBP"], b"EXIF", blob)
+                    result[f"jpeg exif {count}/{size}/{kind}"] = segments(
                         plain["JPEG"], 0xE1, 1, b"Exif\0\0" + blob[:65_000]
                     )
     for count in (1_000, 65_536, 65_537, 500_000, 2_000_000):
-        found[f"tiff {count} strips"] = strips(count)
-        found[f"tiff {count} short strips"] = strips(count, kind=3)
+        result[f"tiff {count} strips"] = strips(count)
+        result[f"tiff {count} short strips"] = strips(count, kind=3)
     for kind, count in ((2, 9_000), (1, 4), (12, 1), (7, 9_000), (4, 2_000), (3, 9_000), (5, 1), (99, 9)):
-        found[f"tiff tile type {kind} x {count}"] = tile(kind, count, 200)
+        result[f"tiff tile type {kind} x {count}"] = tile(kind, count, 200)
     for side in (100, 4_000, 65_535, 2**31, 2**32 - 1):
-        found[f"tiff tile of {side}"] = tile(4, 1, side)
+        result[f"tiff tile of {side}"] = tile(4, 1, side)
     for width in (6_000, 100_000, 2**32 - 1):
         for compression in (1, 2, 5, 8, 32773):
-            found[f"tiff {width} wide, compression {compression}"] = strips(4, width, 4_000, compression=compression)
+            result[f"tiff {width} wide, compression {compression}"] = strips(4, width, 4_000, compression=compression)
     for count in (1, 100, 5_000, 49_000, 60_000, 400_000):
         for marker in (0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE):
-            found[f"jpeg {count} segments {marker:X}"] = segments(plain["JPEG"], marker, count)
+            result[f"jpeg {count} segments {marker:X}"] = segments(plain["JPEG"], marker, count)
     start = progressive.rindex(b"\xff\xda")
     scan = progressive[start : start + 2 + int.from_bytes(progressive[start + 2 : start + 4], "big")]
     for count in (50, 90, 200, 20_000):
-        found[f"jpeg {count} scans"] = progressive[:-2] + scan * count + progressive[-2:]
+        result[f"jpeg {count} scans"] = progressive[:-2] + scan * count + progressive[-2:]
         large = bytearray(progressive[:-2] + scan * count + progressive[-2:])
         frame = large.index(b"\xff\xc2")
         large[frame + 5 : frame + 9] = struct.pack(">HH", 4_000, 6_000)
-        found[f"jpeg {count} scans of 24 megapixels"] = bytes(large)
+        result[f"jpeg {count} scans of 24 megapixels"] = bytes(large)
     for count in (1, 1_000, 40_000, 60_000, 500_000):
         for label in (0xFE, 0xFF, 0x01, 0xF9):
-            found[f"gif {count} blocks {label:X}"] = gif_blocks(plain["GIF"], label, count)
+            result[f"gif {count} blocks {label:X}"] = gif_blocks(plain["GIF"], label, count)
     for count in (1, 1_000, 40_000, 60_000, 500_000):
         for name in (b"tEXt", b"zTXt", b"iTXt", b"abCd", b"IDAT"):
             body = b"k\0\0" + zlib.compress(bytes(100_000)) if count < 2_000 and name == b"zTXt" else b""
-            found[f"png {count} chunks {name.decode()}"] = behind_header(plain["PNG"], chunk(name, body) * count)
+            result[f"png {count} chunks {name.decode()}"] = behind_header(plain["PNG"], chunk(name, body) * count)
     for width, height in ((6_000, 4_000), (65_535, 360), (2**31 - 1, 2**31 - 1), (-5, 5)):
         for compression in (0, 1, 2, 3):
-            found[f"bmp {width}x{height} packing {compression}"] = bmp(width, height, compression, b"\xff\x01" * 500)
+            result[f"bmp {width}x{height} packing {compression}"] = bmp(width, height, compression, b"\xff\x01" * 500)
     rng = np.random.default_rng(7)
     for number in range(30):
         kind = list(plain)[number % 6]
         data = bytearray(plain[kind])
         for place in rng.integers(0, len(data), 1 + number):
             data[place] = rng.integers(256)
-        found[f"damaged {kind} {number}"] = bytes(data)
-    return found
+        result[f"damaged {kind} {number}"] = bytes(data)
+    return result
 
 
 def honest():
     """Large files that are what they say: read, or refused with a sentence, within the same bounds."""
     rng = np.random.default_rng(0)
-    found = {}
+    result = {}
     for mode, channels in (("L", ()), ("RGB", (3,)), ("RGBA", (4,))):
         part = rng.integers(0, 256, (500, 750, *channels), dtype=np.uint8)
         image = Image.fromarray(np.tile(part, (8, 8, 1)[: part.ndim]))
         for kind in ("PNG", "JPEG", "TIFF", "GIF"):
             if mode == "L" or kind in ("PNG", "TIFF") or (mode, kind) == ("RGB", "JPEG"):
-                found[f"{kind} {mode} of 24 megapixels"] = encoded(
+                result[f"{kind} {mode} of 24 megapixels"] = encoded(
                     image, kind, **({"compress_level": 1} if kind == "PNG" else {})
                 )
-    return found
+    return result

@@ -54,9 +54,9 @@ class Repo:
     @property
     def head(self) -> Commit:
         """Last commit of main."""
-        found = self.at("main")
-        assert found is not None
-        return found
+        result = self.at("main")
+        assert result is not None
+        return result
 
     def commit(self, branch: str, title: str, files: dict[str, tuple[bytes, bool]]) -> Commit:
         """Add a commit to a branch."""
@@ -229,9 +229,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _dispatch(self, path: str) -> None:
         for pattern, handler in _ROUTES:
-            found = re.fullmatch(pattern, f"{self.command} {path}")
-            if found:
-                handler(self, **{key: value for key, value in found.groupdict().items() if value is not None})
+            result = re.fullmatch(pattern, f"{self.command} {path}")
+            if result:
+                handler(self, **{key: value for key, value in result.groupdict().items() if value is not None})
                 return
         raise _RefusedError(404, f"Not found: {path}")
 
@@ -284,7 +284,7 @@ class _Handler(BaseHTTPRequestHandler):
         repo = self._repo(kind, name)
         commit = self._commit(repo, revision)
         front = commit.files.get("README.md", (b"", False))[0].decode()
-        found = re.match(r"---\n(.*?)\n---", front, re.DOTALL)
+        result = re.match(r"---\n(.*?)\n---", front, re.DOTALL)
         siblings = [
             {"rfilename": path, "size": len(content), "blobId": git_oid(content)}
             | ({"lfs": {"sha256": sha256(content), "size": len(content), "pointerSize": 134}} if lfs else {})
@@ -306,7 +306,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "createdAt": _WHEN,
                 "siblings": siblings,
             }
-            | ({"front_matter": found.group(1)} if found else {})
+            | ({"front_matter": result.group(1)} if result else {})
         )
 
     def refs(self, kind: str, name: str) -> None:
@@ -452,11 +452,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(content, headers)
 
     def _file(self, content: bytes, headers: dict[str, str]) -> None:
-        found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        result = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         headers = headers | {"Accept-Ranges": "bytes"}
-        first = int(found.group(1)) if found else 0
-        last = min(int(found.group(2) or len(content)) if found else len(content), len(content) - 1)
-        if not found:
+        first = int(result.group(1)) if result else 0
+        last = min(int(result.group(2) or len(content)) if result else len(content), len(content) - 1)
+        if not result:
             self._send(200, content, headers, kind="bytes")
         elif first >= len(content):
             self._send(416, b"", headers | {"Content-Range": f"bytes */{len(content)}"}, kind="bytes")

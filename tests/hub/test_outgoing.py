@@ -104,9 +104,9 @@ def test_an_ensemble_sends_no_links_or_pipes(ensemble, secret, sent, capsys, tri
     trick(ensemble / name, secret)
     for flags in ([], ["--dry-run"]):
         assert main(["push", "ensemble", str(ensemble), "--to", "org/tiny", *flags]) == 2
-        told = capsys.readouterr().err
-        assert "which does not leave the folder" in told
-        assert str(ensemble / name) in told
+        text = capsys.readouterr().err
+        assert "which does not leave the folder" in text
+        assert str(ensemble / name) in text
     assert not sent
 
 
@@ -140,10 +140,10 @@ def test_strangers_and_hidden_files_stay(ensemble, secret, sent):
 
 
 def test_a_manifest_names_no_hidden_and_no_outer_file(ensemble, secret):
-    told = json.loads((ensemble / "ensemble.json").read_text())
+    text = json.loads((ensemble / "ensemble.json").read_text())
     for file in (".head.safetensors", "../../home/x.safetensors", "/etc/x.safetensors"):
-        told["lesion_map"]["file"] = file
-        (ensemble / "ensemble.json").write_text(json.dumps(told))
+        text["lesion_map"]["file"] = file
+        (ensemble / "ensemble.json").write_text(json.dumps(text))
         with pytest.raises(BusError, match=r"hidden|inside the folder"):
             upload.plan(ensemble, "org/tiny")
 
@@ -191,8 +191,8 @@ def test_a_run_is_read_without_what_a_push_does_not_need(tmp_path, secret):
     (run / "checkpoint" / "notes.txt").symlink_to(secret)
     os.mkfifo(run / "checkpoint" / "pipe")
     copied = upload_run._copied(run, tmp_path / "copy")
-    found = {path.relative_to(copied).as_posix() for path in copied.rglob("*") if path.is_file()}
-    assert found == set(upload_run.FILES)
+    result = {path.relative_to(copied).as_posix() for path in copied.rglob("*") if path.is_file()}
+    assert result == set(upload_run.FILES)
     with pytest.raises(BusError, match="the run is not finished"):
         upload_run.push_run(tmp_path / "nowhere", "org/one")
 

@@ -47,7 +47,7 @@ def test_from_the_hub_it_reads_as_from_the_folder_and_offline_from_the_cache(hub
     pulled = [call for call in hub.calls if "resolve" in call]
     plots = {call.split()[1].split("/resolve/")[0] + call[call.rindex("/") :] for call in pulled if ".png" in call}
     assert plots == {"/org/tiny/roc_curve.png"}, "the page shows this one, and no other and none of a member"
-    assert [call for call in pulled if "report.json" in call], "the page tells the figures"
+    assert [call for call in pulled if "report.json" in call], "the page shows the metrics"
     hub.calls.clear()
     assert pull(HF_HUB_OFFLINE="1") == online
     assert hub.calls == []
@@ -71,10 +71,10 @@ def test_a_changed_or_truncated_file_is_refused_by_name(hub, pull, spoil):
     changed = spoil(content)
     repo.head.files["model.safetensors"] = (changed, lfs)
     hub.objects[sha256(changed)] = changed
-    said = pull()
-    assert said.startswith("refused: ")
-    assert "test_resnet" in said
-    assert "SHA-256 differs" in said
+    text = pull()
+    assert text.startswith("refused: ")
+    assert "test_resnet" in text
+    assert "SHA-256 differs" in text
 
 
 def test_a_connection_that_breaks_is_resumed(hub, pull):
@@ -95,9 +95,9 @@ def test_what_is_gated_private_or_unknown_and_a_wrong_token_are_sentences(hub, p
 
 
 def test_a_hub_out_of_reach_without_a_cache(pull, tmp_path):
-    said = pull(HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "none"))
-    assert "the Hub cannot be reached" in said
-    assert "check the network" in said
+    text = pull(HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "none"))
+    assert "the Hub cannot be reached" in text
+    assert "check the network" in text
 
 
 def test_a_manifest_that_names_a_commit_which_is_not_there_is_refused(hub, pull):

@@ -67,7 +67,7 @@ def test_the_space_names_its_ensemble_and_preloads_it_at_its_commits(space, hub,
     assert first[1].split(",")[:3] == ["ensemble.json", "report.json", "training.json"]
     text = space.head.files["README.md"][0].decode()
     assert "[The card of org/tiny]" in text
-    assert "Members and ensemble, cross-fitted" not in text, "figures of another ensemble"
+    assert "Members and ensemble, cross-fitted" not in text, "metrics of another ensemble"
     assert [(name, commit) for name, _, commit in members] == [
         (name, hub.model(name).head.oid) for name in front["models"][1:]
     ]

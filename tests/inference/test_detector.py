@@ -124,8 +124,8 @@ def sigmoid(value):
 def test_the_lesion_is_found_and_boxed_in_original_pixels():
     result = detector().predict(lesion_image())
     assert result.box_source == "found"
-    for found, true in zip(result.box, (100, 30, 36, 24), strict=True):
-        assert abs(found - true) <= 4
+    for actual, true in zip(result.box, (100, 30, 36, 24), strict=True):
+        assert abs(actual - true) <= 4
     assert result.note is None
     assert result.shape == (120, 160)
 
@@ -162,16 +162,16 @@ def test_each_member_and_view_alone():
 
 
 def test_only_what_has_weight_is_computed_and_the_global_views_are_shared():
-    found = detector()
-    found.predict(lesion_image())
+    built = detector()
+    built.predict(lesion_image())
     # The map needs all three of the global views, "wider" has no weight after that; "idle" has none at all.
-    assert found._runtime.calls == [("lite", 3), ("lite", 2), ("big", 4)]
+    assert built._runtime.calls == [("lite", 3), ("lite", 2), ("big", 4)]
 
 
 def test_a_given_box_needs_no_map():
-    found = detector()
-    found.predict(lesion_image(), roi=(10, 10, 20, 20))
-    assert found._runtime.calls == [("lite", 4), ("big", 4)]
+    built = detector()
+    built.predict(lesion_image(), roi=(10, 10, 20, 20))
+    assert built._runtime.calls == [("lite", 4), ("big", 4)]
 
 
 def test_a_light_choice_answers_alone():
@@ -183,11 +183,11 @@ def test_a_light_choice_answers_alone():
 
 
 def test_members_without_the_map_still_get_a_box_from_its_owner():
-    found = detector(["big"])
-    result = found.predict(lesion_image())
+    built = detector(["big"])
+    result = built.predict(lesion_image())
     assert result.box_source == "found"
     assert list(result.members) == ["big"]
-    assert found._runtime.calls == [("lite", 3), ("big", 4)]
+    assert built._runtime.calls == [("lite", 3), ("big", 4)]
 
 
 def test_chosen_members_without_weight_weigh_the_same():
@@ -197,12 +197,12 @@ def test_chosen_members_without_weight_weigh_the_same():
 def test_a_given_box_replaces_the_found_one():
     image = lesion_image()
     given = detector().predict(image, roi=(10, 60, 30, 20))
-    found = detector().predict(image)
+    actual = detector().predict(image)
     assert given.box == Box(10, 60, 30, 20)
     assert given.box_source == "given"
     assert given.note is None
     assert given.probability == pytest.approx(sigmoid(by_hand(image, given.box, manifest()) / 1.3), abs=1e-6)
-    assert abs(given.probability - found.probability) > 0.01
+    assert abs(given.probability - actual.probability) > 0.01
 
 
 def test_without_a_lesion_the_middle_is_read_and_the_result_says_so():
@@ -327,7 +327,7 @@ def test_inside_the_abstention_interval_the_answer_is_uncertain():
     image = lesion_image()
     logit = detector().predict(image).logit
     below, above = (logit - 2, logit - 0.1), (logit + 0.1, logit + 2)
-    for band, point, expected in (
+    for interval, point, expected in (
         ((logit - 1, logit + 1), "miss_5_in_100", True),
         ((logit, logit), "miss_5_in_100", True),
         # Predicted positive above the band, predicted negative below it.
@@ -337,8 +337,8 @@ def test_inside_the_abstention_interval_the_answer_is_uncertain():
         (below, "strict", True),
         (above, "miss_5_in_100", True),
     ):
-        reader = detector(abstain=Abstain(*band, 0.9, 0.1, "of a test"))
-        assert reader.predict(image, operating_point=point).uncertain is expected, (band, point)
+        built = detector(abstain=Abstain(*interval, 0.9, 0.1, "of a test"))
+        assert built.predict(image, operating_point=point).uncertain is expected, (interval, point)
     assert detector().predict(image).uncertain is False
 
 
@@ -356,28 +356,31 @@ def test_the_logit_decides_where_probabilities_saturate():
     image = lesion_image()
     sharp = {"temperature": 1e-3}
     logit = detector(**sharp).predict(image).logit
-    for threshold, said in ((logit - 1, "Malignant"), (logit + 1, "Benign")):
+    for threshold, expected in ((logit - 1, "Malignant"), (logit + 1, "Benign")):
         point = OperatingPoint("high", threshold, (1, 1, 1), (0, 0, 0))
         result = detector(operating_points=(point,), default_operating_point="high", **sharp).predict(image)
-        assert (result.prediction, result.probability, result.threshold) == (said, 1.0, 1.0)
+        assert (result.prediction, result.probability, result.threshold) == (expected, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("temperature", [1.3, 1e-3])
 def test_the_logits_of_members_and_views_make_the_logit_even_where_probabilities_saturate(temperature):
     image, settings = lesion_image(), manifest(temperature=temperature, bias=0.7)
-    found = detector(temperature=temperature, bias=0.7)
-    result = found.predict(image)
-    assert (found.members, found.views) == ({"lite": 0.25, "big": 0.75}, {v: w for v, w in settings.views.items() if w})
+    built = detector(temperature=temperature, bias=0.7)
+    result = built.predict(image)
+    assert (built.members, built.views) == (
+        {"lite": 0.25, "big": 0.75},
+        {v: w for v, w in settings.views.items() if w},
+    )
     for member in ("lite", "big"):
         for view, value in result.logits[member].items():
             win = window(view, image.shape, result.box)
             square = cut(image, win, BrightnessRuntime().sizes[member])
             assert value == pytest.approx(float(BrightnessRuntime()(member, square[None]).logits[0, 0]), abs=1e-6)
-    by_view = found.view_logits(result)
+    by_view = built.view_logits(result)
     assert by_view == {
         view: pytest.approx(0.25 * result.logits["lite"][view] + 0.75 * result.logits["big"][view]) for view in by_view
     }
-    combined = sum(found.views[view] * value for view, value in by_view.items())
+    combined = sum(built.views[view] * value for view, value in by_view.items())
     assert result.logit == pytest.approx(combined / temperature + 0.7, rel=1e-9)
     assert (result.probability == 1.0) == (temperature < 1)
 
@@ -387,21 +390,21 @@ def test_another_operating_point_costs_no_run_and_gives_what_predict_gives():
     logit = detector().predict(image).logit
     for changes in ({}, {"abstain": Abstain(logit - 1, logit - 0.1, 0.9, 0.1, "of a test")}, {"temperature": 1e-3}):
         for make, source in ((detector, image), (detector, speckled((80, 90))), (faint, image)):
-            found = make(**changes)
-            first, other = (found.predict(source, operating_point=point) for point in ("miss_5_in_100", "strict"))
-            calls = len(found._runtime.calls)
-            assert found.at(first, "strict") == other
-            assert found.at(other, "miss_5_in_100") == first
-            assert len(found._runtime.calls) == calls
+            built = make(**changes)
+            first, other = (built.predict(source, operating_point=point) for point in ("miss_5_in_100", "strict"))
+            calls = len(built._runtime.calls)
+            assert built.at(first, "strict") == other
+            assert built.at(other, "miss_5_in_100") == first
+            assert len(built._runtime.calls) == calls
     with pytest.raises(BusError, match="'best'"):
         detector().at(first, "best")
 
 
 def test_another_operating_point_of_several_classes_changes_the_threshold_alone():
     settings = {"label_set": "busi3", "labels": ("normal", "benign", "malignant"), "positive": None}
-    found = detector(classes=3, **settings)
-    first, other = (found.predict(lesion_image(), operating_point=point) for point in ("miss_5_in_100", "strict"))
-    assert found.at(first, "strict") == other
+    built = detector(classes=3, **settings)
+    first, other = (built.predict(lesion_image(), operating_point=point) for point in ("miss_5_in_100", "strict"))
+    assert built.at(first, "strict") == other
     assert (first.prediction, first.confidence) == (other.prediction, other.confidence)
     assert first.threshold != other.threshold
 
@@ -460,9 +463,9 @@ class Spoiled(BrightnessRuntime):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("member", ["lite", "big"])
 def test_a_logit_that_is_not_finite_is_an_error_and_never_benign(value, member):
-    reader = BreastCancerDetector(manifest(), Spoiled("logits", value, member))
+    built = BreastCancerDetector(manifest(), Spoiled("logits", value, member))
     with np.errstate(invalid="ignore"), pytest.raises(BusError, match="not a finite number"):
-        reader.predict(lesion_image())
+        built.predict(lesion_image())
     with np.errstate(invalid="ignore"), pytest.raises(BusError, match="not a finite number"):
         BreastCancerDetector(manifest(), Spoiled("cams", value, member)).predict(lesion_image(), heatmap=True)
 
@@ -516,8 +519,8 @@ def test_the_heat_map_is_the_weighted_mean_of_what_covers_a_pixel():
     from bus_hf.views import uncut
 
     image = lesion_image()
-    found = detector()
-    result = found.predict(image, heatmap=True)
+    built = detector()
+    result = built.predict(image, heatmap=True)
     runtime, settings = BrightnessRuntime(), manifest()
     total, weight = np.zeros(image.shape), np.zeros(image.shape)
     for view in VIEWS:
@@ -555,8 +558,8 @@ def test_only_the_lesion_crops_may_have_weight():
 
 
 def test_reading_twice_gives_the_same():
-    found = detector()
-    assert found.predict(lesion_image()) == found.predict(lesion_image())
+    built = detector()
+    assert built.predict(lesion_image()) == built.predict(lesion_image())
 
 
 def many():
@@ -569,18 +572,18 @@ def many():
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_many_are_read_as_one_by_one_in_order(batch_size):
     images = many()
-    found = detector()
-    results = list(found.predict_many(images, batch_size=batch_size, heatmap=True))
+    built = detector()
+    results = list(built.predict_many(images, batch_size=batch_size, heatmap=True))
     for number, (result, image) in enumerate(zip(results, images, strict=True), start=1):
-        alone = found.predict(image, name=f"image {number}", heatmap=True)
+        alone = built.predict(image, name=f"image {number}", heatmap=True)
         assert result == alone
         assert np.allclose(result.heatmap, alone.heatmap, atol=1e-6)
 
 
 def test_many_are_read_together():
-    found = detector()
-    list(found.predict_many(many(), batch_size=6))
-    assert found._runtime.calls == [("lite", 18), ("lite", 12), ("big", 24)]
+    built = detector()
+    list(built.predict_many(many(), batch_size=6))
+    assert built._runtime.calls == [("lite", 18), ("lite", 12), ("big", 24)]
 
 
 def test_a_bad_file_fails_in_its_place(tmp_path):
@@ -599,11 +602,11 @@ def test_a_bad_file_fails_in_its_place(tmp_path):
 
 
 def test_only_bad_files_are_only_failures(tmp_path):
-    found = detector()
-    results = list(found.predict_many([tmp_path / "a.png", tmp_path / "b.png"]))
+    built = detector()
+    results = list(built.predict_many([tmp_path / "a.png", tmp_path / "b.png"]))
     assert [type(result) for result in results] == [Failure, Failure]
-    assert found._runtime.calls == []
-    assert list(found.predict_many([])) == []
+    assert built._runtime.calls == []
+    assert list(built.predict_many([])) == []
 
 
 def test_one_bad_file_is_an_error_by_itself(tmp_path):
@@ -659,11 +662,11 @@ def test_sources_are_taken_as_they_are_needed():
 
 
 def test_memory_stays_flat_over_many_images():
-    found = detector()
+    built = detector()
 
     def peak(count):
         tracemalloc.start()
-        for _ in found.predict_many(
+        for _ in built.predict_many(
             (lesion_image((200, 250), seed=n) for n in range(count)), batch_size=2, heatmap=True
         ):
             pass
@@ -692,13 +695,13 @@ def test_every_kind_of_source_reads_the_same(tmp_path, kind):
 
 
 def test_several_threads_share_one_detector():
-    found, images = detector(), many()
-    expected = [found.predict(image) for image in images]
+    built, images = detector(), many()
+    expected = [built.predict(image) for image in images]
     results = [None] * len(images)
 
     def read(index):
         for _ in range(5):
-            results[index] = found.predict(images[index])
+            results[index] = built.predict(images[index])
 
     threads = [threading.Thread(target=read, args=(index,)) for index in range(len(images))]
     for thread in threads:
@@ -710,9 +713,9 @@ def test_several_threads_share_one_detector():
 
 def test_from_pretrained_reads_a_folder_of_timm_members(tiny_ensemble):
     pytest.importorskip("timm")
-    found = BreastCancerDetector.from_pretrained(tiny_ensemble, device="cpu")
-    result = found.predict(lesion_image(), heatmap=True)
-    assert found.manifest == read_manifest(tiny_ensemble)
+    built = BreastCancerDetector.from_pretrained(tiny_ensemble, device="cpu")
+    result = built.predict(lesion_image(), heatmap=True)
+    assert built.manifest == read_manifest(tiny_ensemble)
     assert set(result.members) == {"test_efficientnet", "test_resnet"}
     assert set(result.views) == set(VIEWS)
     assert 0 < result.probability < 1

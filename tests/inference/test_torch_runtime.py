@@ -118,18 +118,18 @@ def test_threads_share_one_runtime(tiny_ensemble):
     runtime = opened(tiny_ensemble)
     batches = [images(2, 96, seed) for seed in range(6)]
     expected = [runtime("test_resnet", batch).logits for batch in batches]
-    found = [None] * len(batches)
+    result = [None] * len(batches)
 
     def read(index):
         for _ in range(5):
-            found[index] = runtime("test_resnet", batches[index]).logits
+            result[index] = runtime("test_resnet", batches[index]).logits
 
     threads = [threading.Thread(target=read, args=(index,)) for index in range(len(batches))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(result, expected, strict=True):
         assert np.allclose(one, other, atol=1e-5)
 
 
@@ -425,10 +425,10 @@ def test_files_that_change_after_the_check_change_nothing(folder, monkeypatch, n
     read, path = member_bytes, folder / "test_resnet" / name
 
     def exchanged(*given):
-        found = read(*given)
+        result = read(*given)
         if given[2].name == "test_resnet":
             path.write_bytes(b"{}")
-        return found
+        return result
 
     monkeypatch.setattr(runtime_module, "member_bytes", exchanged)
     assert np.array_equal(opened(folder)("test_resnet", images(1, 96)).logits, clean)

@@ -8,7 +8,7 @@ from bus_hf.inference.prediction import Prediction
 from bus_hf.reporting import sentences
 from bus_hf.views import Box
 
-READING = Prediction(
+RESULT = Prediction(
     name="scan.png",
     prediction="Malignant",
     probability=0.731,
@@ -35,24 +35,24 @@ POINT = OperatingPoint("miss_5_in_100", 0.21, (0.95, 0.9, 0.98), (0.7, 0.6, 0.8)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "text"),
     [
         ("miss_5_in_100", "miss at most 5 in 100 cancers"),
         ("miss_25_in_1000", "miss at most 25 in 1,000 cancers"),
         ("best_balance", "best balance"),
     ],
 )
-def test_operating_points_in_words(name, said):
-    assert sentences.point_words(name) == said
+def test_operating_points_in_words(name, text):
+    assert sentences.point_words(name) == text
 
 
-@pytest.mark.parametrize(("share", "said"), [(0.0, "under 1 %"), (0.731, "73 %"), (1.0, "over 99 %")])
-def test_nobody_knows_for_certain(share, said):
-    assert sentences.percent(share) == said
+@pytest.mark.parametrize(("share", "text"), [(0.0, "under 1 %"), (0.731, "73 %"), (1.0, "over 99 %")])
+def test_nobody_knows_for_certain(share, text):
+    assert sentences.percent(share) == text
 
 
 @pytest.mark.parametrize(
-    ("prediction", "uncertain", "said"),
+    ("prediction", "uncertain", "text"),
     [
         ("Malignant", False, "Suspicious of malignancy"),
         ("Carcinoma", False, "Suspicious of malignancy"),
@@ -62,22 +62,22 @@ def test_nobody_knows_for_certain(share, said):
         ("Benign", True, "Not sure: refer"),
     ],
 )
-def test_three_verdicts(prediction, uncertain, said):
-    assert sentences.verdict(replace(READING, prediction=prediction, uncertain=uncertain)) == said
+def test_three_verdicts(prediction, uncertain, text):
+    assert sentences.verdict(replace(RESULT, prediction=prediction, uncertain=uncertain)) == text
 
 
 def test_a_verdict_says_its_threshold_and_what_was_measured_where():
-    said = sentences.explanation(READING, POINT)
-    assert "at or above the threshold of 21 %" in said
-    assert "catches 95 in 100 cancers and clears 70 in 100 others among the images it was measured on" in said
-    assert "below the threshold" in sentences.explanation(replace(READING, prediction="Benign"), POINT)
-    assert "too often wrong" in sentences.explanation(replace(READING, uncertain=True), POINT)
+    text = sentences.explanation(RESULT, POINT)
+    assert "at or above the threshold of 21 %" in text
+    assert "catches 95 in 100 cancers and clears 70 in 100 others among the images it was measured on" in text
+    assert "below the threshold" in sentences.explanation(replace(RESULT, prediction="Benign"), POINT)
+    assert "too often wrong" in sentences.explanation(replace(RESULT, uncertain=True), POINT)
 
 
 def test_a_part_of_the_members_shows_no_rates_as_its_own():
-    said = sentences.explanation(READING, POINT, part=True)
-    assert "(measured with all members, not with the light one alone)." in said
-    assert "all members" not in sentences.explanation(READING, POINT)
+    text = sentences.explanation(RESULT, POINT, part=True)
+    assert "(measured with all members, not with the light one alone)." in text
+    assert "all members" not in sentences.explanation(RESULT, POINT)
 
 
 def test_a_choice_is_short_enough_for_a_phone():
@@ -86,23 +86,23 @@ def test_a_choice_is_short_enough_for_a_phone():
 
 
 def test_no_measured_rate_is_none_or_all():
-    said = sentences.measured(replace(POINT, sensitivity=(1.0, 0.9, 1.0), specificity=(0.0, 0.0, 0.1)))
-    assert "over 99 in 100 cancers" in said
-    assert "under 1 in 100 others" in said
+    text = sentences.measured(replace(POINT, sensitivity=(1.0, 0.9, 1.0), specificity=(0.0, 0.0, 0.1)))
+    assert "over 99 in 100 cancers" in text
+    assert "under 1 in 100 others" in text
 
 
 def test_a_probability_says_what_share_of_cancers_it_assumes():
-    assert sentences.assumption(READING) == ""
-    assert "31 % of such images show a cancer" in sentences.assumption(replace(READING, prevalence=0.306))
+    assert sentences.assumption(RESULT) == ""
+    assert "31 % of such images show a cancer" in sentences.assumption(replace(RESULT, prevalence=0.306))
 
 
 def test_confidence_is_of_the_verdict_given():
-    assert sentences.plain(READING)["confidence"] == READING.confidence
-    assert sentences.plain(replace(READING, uncertain=True))["confidence"] is None
+    assert sentences.plain(RESULT)["confidence"] == RESULT.confidence
+    assert sentences.plain(replace(RESULT, uncertain=True))["confidence"] is None
 
 
 def test_an_image_without_a_lesion_is_explained_as_such():
-    no_lesion = replace(READING, box=None, box_source=None, lesion_confidence=0.4)
+    no_lesion = replace(RESULT, box=None, box_source=None, lesion_confidence=0.4)
     assert sentences.lesion(no_lesion) == "No lesion was found: the map of lesions peaks at 40 %."
     assert "no lesion was found" in sentences.explanation(no_lesion, POINT).lower()
     unsure = sentences.explanation(replace(no_lesion, prediction="Benign", uncertain=True), POINT)
@@ -111,16 +111,16 @@ def test_an_image_without_a_lesion_is_explained_as_such():
 
 
 def test_disagreement_in_words():
-    said = [sentences.agreement(replace(READING, disagreement=value)) for value in (None, 0.03, 0.1, 0.3)]
-    assert [text.split(" ")[0:3] for text in said[1:]] == [
+    texts = [sentences.agreement(replace(RESULT, disagreement=value)) for value in (None, 0.03, 0.1, 0.3)]
+    assert [text.split(" ")[0:3] for text in texts[1:]] == [
         ["The", "networks", "agree:"],
         ["The", "networks", "differ"],
         ["The", "networks", "disagree:"],
     ]
-    assert "no other to compare" in said[0]
-    assert "30 points" in said[3]
+    assert "no other to compare" in texts[0]
+    assert "30 points" in texts[3]
 
 
 def test_lesion_in_words():
-    assert "was found (confidence 97 %): 30 × 40 pixels, 10 from the left, 20 from the top" in sentences.lesion(READING)
-    assert "you drew: 30" in sentences.lesion(replace(READING, box_source="given", lesion_confidence=None))
+    assert "was found (confidence 97 %): 30 × 40 pixels, 10 from the left, 20 from the top" in sentences.lesion(RESULT)
+    assert "you drew: 30" in sentences.lesion(replace(RESULT, box_source="given", lesion_confidence=None))

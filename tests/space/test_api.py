@@ -52,34 +52,34 @@ def left(state):
 
 
 def test_predict_says_what_python_says_and_keeps_nothing(client, scan, tiny_ensemble, left):
-    found = client.predict(handle_file(scan), "miss_5_in_100", "", api_name="/predict")
+    result = client.predict(handle_file(scan), "miss_5_in_100", "", api_name="/predict")
     expected = BreastCancerDetector.from_pretrained(tiny_ensemble).predict(scan)
-    assert found["probability"] == pytest.approx(expected.probability, abs=1e-6)
-    assert found["prediction"] == expected.prediction
-    assert found["verdict"] == sentences.verdict(expected)
-    assert found["operating_point"] == "miss_5_in_100"
-    assert found["name"] == "a scan.png"
+    assert result["probability"] == pytest.approx(expected.probability, abs=1e-6)
+    assert result["prediction"] == expected.prediction
+    assert result["verdict"] == sentences.verdict(expected)
+    assert result["operating_point"] == "miss_5_in_100"
+    assert result["name"] == "a scan.png"
     assert not left()
 
 
 def test_the_image_alone_is_enough(client, scan):
-    found = client.predict(handle_file(scan), api_name="/predict")
-    assert found["operating_point"] == "miss_5_in_100"
-    assert "heatmap" not in found
+    result = client.predict(handle_file(scan), api_name="/predict")
+    assert result["operating_point"] == "miss_5_in_100"
+    assert "heatmap" not in result
     (one,) = client.predict([handle_file(scan)], api_name="/predict_batch")
-    assert one["probability"] == found["probability"]
+    assert one["probability"] == result["probability"]
 
 
 def test_light_and_heat_map_can_be_asked_for(client, scan, tiny_ensemble, left):
-    found = client.predict(handle_file(scan), light=True, heatmap=True, api_name="/predict")
+    result = client.predict(handle_file(scan), light=True, heatmap=True, api_name="/predict")
     expected = BreastCancerDetector.from_pretrained(tiny_ensemble, members=["light"]).predict(scan, heatmap=True)
-    assert list(found["members"]) == list(expected.members)
-    assert found["probability"] == pytest.approx(expected.probability, abs=1e-6)
-    stored = base64.b64decode(found["heatmap"].removeprefix("data:image/png;base64,"))
+    assert list(result["members"]) == list(expected.members)
+    assert result["probability"] == pytest.approx(expected.probability, abs=1e-6)
+    stored = base64.b64decode(result["heatmap"].removeprefix("data:image/png;base64,"))
     shown = np.asarray(Image.open(io.BytesIO(stored)), np.float32) / 255
     assert np.abs(shown - expected.heatmap).max() < 0.003
     both = client.predict([handle_file(scan), handle_file(scan)], light=True, heatmap=True, api_name="/predict_batch")
-    assert [one["heatmap"] for one in both] == [found["heatmap"]] * 2
+    assert [one["heatmap"] for one in both] == [result["heatmap"]] * 2
     assert not left()
 
 
@@ -103,19 +103,19 @@ def test_every_argument_is_described_in_our_own_words(client):
 
 def test_clients_that_send_one_file_at_once_are_all_answered(url, scan, left):
     clients = [Client(url, verbose=False) for _ in range(3)]
-    found = [[] for _ in clients]
+    result = [[] for _ in clients]
 
     def ask(client, answers):
         answers += [client.predict(handle_file(scan), api_name="/predict") for _ in range(3)]
         answers += client.predict([handle_file(scan), handle_file(scan)], api_name="/predict_batch")
 
-    threads = [threading.Thread(target=ask, args=pair) for pair in zip(clients, found, strict=True)]
+    threads = [threading.Thread(target=ask, args=pair) for pair in zip(clients, result, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [len(answers) for answers in found] == [5, 5, 5]
-    assert len({answer["probability"] for answers in found for answer in answers}) == 1
+    assert [len(answers) for answers in result] == [5, 5, 5]
+    assert len({answer["probability"] for answers in result for answer in answers}) == 1
     assert not left()
 
 
@@ -146,10 +146,10 @@ def test_the_http_example_says_what_is_refused(url, tmp_path):
 
 
 def test_predict_with_a_box_and_another_point(client, scan):
-    found = client.predict(handle_file(scan), "balanced", "10,20,100,90", api_name="/predict")
-    assert found["box"] == [10, 20, 100, 90]
-    assert found["box_source"] == "given"
-    assert found["threshold"] == 0.5
+    result = client.predict(handle_file(scan), "balanced", "10,20,100,90", api_name="/predict")
+    assert result["box"] == [10, 20, 100, 90]
+    assert result["box_source"] == "given"
+    assert result["threshold"] == 0.5
 
 
 WRONG = [
@@ -211,10 +211,10 @@ def ask(url, name, path, *more):
     """What an endpoint answers by plain HTTP: its data, or the error of its event."""
     file = [{"path": one} for one in path] if isinstance(path, list) else {"path": path}
     event = httpx.post(f"{url}gradio_api/call/{name}", json={"data": [file, *more]}).raise_for_status().json()
-    said = httpx.get(f"{url}gradio_api/call/{name}/{event['event_id']}", timeout=60).text
-    kind, data = said.strip().split("\n")[:2]
-    found = json.loads(data.removeprefix("data: "))
-    return found[0] if kind == "event: complete" else found
+    message = httpx.get(f"{url}gradio_api/call/{name}/{event['event_id']}", timeout=60).text
+    kind, data = message.strip().split("\n")[:2]
+    result = json.loads(data.removeprefix("data: "))
+    return result[0] if kind == "event: complete" else result
 
 
 def test_a_client_that_passes_no_upload_is_told_how(client, scan, url):
@@ -265,13 +265,13 @@ def test_how_long_an_upload_lives_and_how_often_it_is_read_is_told(client):
 
 
 def test_one_upload_that_is_asked_for_several_times_at_once_is_read_once(url, scan):
-    path, said = send(url, scan), []
-    threads = [threading.Thread(target=lambda: said.append(ask(url, "predict", path))) for _ in range(4)]
+    path, message = send(url, scan), []
+    threads = [threading.Thread(target=lambda: message.append(ask(url, "predict", path))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    refused = [one["error"] for one in said if "error" in one]
+    refused = [one["error"] for one in message if "error" in one]
     assert len(refused) == 3
     assert all("an upload is read once" in one for one in refused)
 

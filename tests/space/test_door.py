@@ -152,8 +152,8 @@ def test_no_endpoint_reads_or_deletes_what_a_client_names(page, web, foreign, se
                     asked += 1
                     if fn.api_visibility == "public":
                         # The clients of these see the error of an event, and no body of a refused request.
-                        said = answered(web, {"data": data}, name=fn.api_name)
-                        assert refuses(said), (fn.api_name, place, form, said)
+                        message = answered(web, {"data": data}, name=fn.api_name)
+                        assert refuses(message), (fn.api_name, place, form, message)
                         continue
                     answer = web.post(
                         f"{API}/queue/join", json={"data": data, "fn_index": fn._id, "session_hash": "stranger"}
@@ -174,9 +174,9 @@ def test_no_endpoint_reads_or_deletes_what_a_client_names(page, web, foreign, se
     untouched(seen, foreign)
 
 
-def refuses(said):
+def refuses(message):
     """Whether an event's end is an error, or of several files a sentence for the one that was sent."""
-    kind, data = said.strip().split("\n")[:2]
+    kind, data = message.strip().split("\n")[:2]
     data = json.loads(data.removeprefix("data: "))
     if kind == "event: error":
         return data["error"].endswith(".")
@@ -274,9 +274,9 @@ def test_a_dotfile_is_answered_by_every_endpoint_that_takes_files(page, web, for
         several = fn.inputs[0].api_info().get("type") == "array"
         data = [[file] if several else file, *[None] * (len(fn.inputs) - 1)]
         if fn.api_visibility == "public":
-            said = answered(web, {"data": data}, name=fn.api_name)
-            assert "complete" in said
-            assert "probability" in said
+            message = answered(web, {"data": data}, name=fn.api_name)
+            assert "complete" in message
+            assert "probability" in message
             continue
         # As the page itself asks: what is not queued by a direct call, the rest in a session's queue.
         body = {"data": data, "fn_index": fn._id, "session_hash": f"s{fn._id}{len(name)}"}

@@ -11,8 +11,7 @@ import pytest
 from bus_hf.inference.prediction import Failure
 from bus_hf.reporting import sentences
 from bus_hf.space import html
-from tests.reporting.test_sentences import POINT
-from tests.reporting.test_sentences import READING as RESULT
+from tests.reporting.test_sentences import POINT, RESULT
 
 
 def test_a_part_of_the_members_shows_no_rates_as_its_own():

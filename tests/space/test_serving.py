@@ -24,9 +24,9 @@ WATCH = """
 import os, sys
 def watch(event, arguments):
     if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"):
-        told = arguments[1:] if event in ("socket.connect", "socket.sendto") else arguments[:1]
+        shown = arguments[1:] if event in ("socket.connect", "socket.sendto") else arguments[:1]
         with open(os.environ["WATCHED"], "a") as file:
-            file.write(f"{event} {told}" + chr(10))
+            file.write(f"{event} {shown}" + chr(10))
 sys.addaudithook(watch)
 """
 NAME = "anna_smith_1970.png"
@@ -135,10 +135,10 @@ def test_nothing_is_written_logged_or_called(tiny_ensemble, tmp_path, scan):
         held = served.send(scan)
         assert served.files() == []
     finally:
-        said = served.stop(signal.SIGTERM)
+        message = served.stop(signal.SIGTERM)
     assert served.files() == []
     for private in (NAME, "anna", held, "Traceback"):
-        assert private not in said
+        assert private not in message
     calls = served.watched.read_text().splitlines()
     assert any("127.0.0.1" in line for line in calls)  # Gradio looks whether it answers: the watch works.
     strangers = [
@@ -151,9 +151,9 @@ def test_nothing_is_written_logged_or_called(tiny_ensemble, tmp_path, scan):
 def test_a_kill_leaves_no_upload(tiny_ensemble, tmp_path, scan, number):
     served = Served(tiny_ensemble, tmp_path)
     kept = [served.send(scan) for _ in range(3)]
-    said = served.stop(number)
+    message = served.stop(number)
     assert served.files() == []
-    assert "Traceback" not in said
+    assert "Traceback" not in message
     again = Served(tiny_ensemble, tmp_path)
     try:
         assert "no upload of yours" in again.ask(file(kept[0]))

@@ -17,14 +17,14 @@ def test_weights_load_once_on_first_use_whoever_asks():
 
     detector = SharedDetector("folder", load)
     assert loaded == []
-    found = []
-    threads = [threading.Thread(target=lambda: found.append(detector.detector())) for _ in range(8)]
+    result = []
+    threads = [threading.Thread(target=lambda: result.append(detector.detector())) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert loaded == [("folder", None)]
-    assert len(set(map(id, found))) == 1
+    assert len(set(map(id, result))) == 1
     detector.detector(light=True)
     assert loaded[1] == ("folder", ["light"])
 

@@ -95,8 +95,8 @@ def test_what_cannot_be_read_honestly_is_refused(tiny, finished, tmp_path):
     assert record["held_out_sha256"] == digest(stored["name"])
     older = {key: value for key, value in record.items() if key != "held_out_sha256"}
     other = stored.replace({"name": {stored["name"].iloc[0]: "elsewhere"}})
-    for told in (record | {"held_out_sha256": digest(other["name"])}, older):
-        (finished / "run.json").write_text(json.dumps(told))
+    for text in (record | {"held_out_sha256": digest(other["name"])}, older):
+        (finished / "run.json").write_text(json.dumps(text))
         other.to_parquet(finished / "out_of_fold.parquet")
         with pytest.raises(BusError, match="not known to be the one that the member held out"):
             rerun(member, {"data": data, "output": again})

@@ -147,5 +147,5 @@ def test_assemble_of_an_unfinished_run_is_one_sentence(tmp_path, capsys):
 def test_runs_and_a_file_of_configs_are_told_apart(planned, monkeypatch, capsys, arguments, sentence):
     monkeypatch.chdir(planned.parent)
     assert main(["build", "ensemble", *arguments]) == 2
-    (told,) = capsys.readouterr().err.splitlines()
-    assert sentence in told
+    (text,) = capsys.readouterr().err.splitlines()
+    assert sentence in text

@@ -37,8 +37,8 @@ def test_every_image_is_read_once_and_the_report_comes_again(runs, tmp_path, cap
     capsys.readouterr()
     before = (to / "report.json").read_bytes(), (to / "README.md").read_bytes()
     assert main(["build", "report", "--again", str(to), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["all"]["n"] == 30
+    result = json.loads(capsys.readouterr().out)
+    assert result["all"]["n"] == 30
     assert ((to / "report.json").read_bytes(), (to / "README.md").read_bytes()) == before
     # A figure that was published for BUSI stands beside BUSI alone.
     assert "Published beside it" not in before[1].decode()
@@ -66,16 +66,16 @@ def test_a_member_trained_once_a_fold_is_measured_over_all_images(runs, tmp_path
     to = tmp_path / "report"
     capsys.readouterr()
     assert main(["build", "report", str(tmp_path / "f0"), str(tmp_path / "f1"), "--to", str(to), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    result = json.loads(capsys.readouterr().out)
     frame = pd.read_parquet(to / "out_of_fold.parquet")
     weighted = frame["logit_0"] * frame["view"].map(VIEW_WEIGHTS)
     images = frame.assign(logit=weighted).groupby("name").agg({"logit": "sum", "label": "first", "fold": "first"})
-    assert found["pooled"]["all"]["n"] == len(images) == 30
+    assert result["pooled"]["all"]["n"] == len(images) == 30
     whole = roc_auc_score(images["label"], images["logit"])
-    assert found["pooled"]["all"]["auroc"]["value"] == pytest.approx(whole, abs=1e-6)
+    assert result["pooled"]["all"]["auroc"]["value"] == pytest.approx(whole, abs=1e-6)
     by_fold = [roc_auc_score(part["label"], part["logit"]) for _, part in images.groupby("fold")]
-    assert list(found["folds"]["all"]["auroc"].values()) == pytest.approx(by_fold, abs=1e-6)
-    assert found["folds"]["all"]["sd"] == pytest.approx(np.std(by_fold, ddof=1), abs=1e-5)
+    assert list(result["folds"]["all"]["auroc"].values()) == pytest.approx(by_fold, abs=1e-6)
+    assert result["folds"]["all"]["sd"] == pytest.approx(np.std(by_fold, ddof=1), abs=1e-5)
     before = (to / "README.md").read_text()
     assert f"| 1 | {by_fold[1]:.3f} |" in before
     assert main(["build", "report", "--again", str(to)]) == 0
@@ -89,8 +89,8 @@ def test_a_member_trained_once_a_fold_is_measured_over_all_images(runs, tmp_path
     first = roc_auc_score(*(kept.loc[kept["fold"] == 0, column] for column in ("label", "logit")))
     assert f"AUROC on fold 0 against that of all folds (mean ± sd) {first:.3f} against" in readme.read_text()
     assert f"Excluded: {name} (a copy)." in (to / "README.md").read_text()
-    found = json.loads((to / "report.json").read_text())
-    assert (found["pooled"]["all"]["n"], found["left_out"]) == (29, {name: "a copy"})
+    result = json.loads((to / "report.json").read_text())
+    assert (result["pooled"]["all"]["n"], result["left_out"]) == (29, {name: "a copy"})
     (to / "left_out.csv").write_text("image\nx\n")
     capsys.readouterr()
     assert main(["build", "report", "--again", str(to)]) == 2

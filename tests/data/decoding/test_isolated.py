@@ -124,8 +124,8 @@ def test_no_file_is_written(tmp_path):
 def test_threads_get_their_own_images(worker):
     images = [np.random.default_rng(seed).integers(0, 256, (40, 50), dtype=np.uint8) for seed in range(24)]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda image: worker.decode(encoded(image), "x", LIMITS).pixels, images))
-    assert all(np.array_equal(one, other) for one, other in zip(found, images, strict=True))
+        result = list(pool.map(lambda image: worker.decode(encoded(image), "x", LIMITS).pixels, images))
+    assert all(np.array_equal(one, other) for one, other in zip(result, images, strict=True))
 
 
 def _in_child(queue, data):

@@ -33,12 +33,12 @@ def write(tmp_path):
 
 
 def listed(root):
-    found = detect.list_roots(detect.find_roots(root))
-    at = found.records[0].source
+    result = detect.list_roots(detect.find_roots(root))
+    at = result.records[0].source
     return {
         record.name.removeprefix(f"{at}/"): [path.relative_to(root).as_posix() for path in record.masks]
-        for record in found.records
-    }, found.notes
+        for record in result.records
+    }, result.notes
 
 
 @pytest.mark.parametrize(
@@ -67,22 +67,22 @@ def test_a_mask_in_a_folder_of_masks_is_used(write, image, mask):
 
 
 def test_a_mask_that_may_be_of_two_images_is_told_and_given_to_none(write):
-    found, notes = listed(write("benign/1.png", "malignant/1.png", masks=["masks/1.png"]))
-    assert found == {"benign/1": [], "malignant/1": []}
+    result, notes = listed(write("benign/1.png", "malignant/1.png", masks=["masks/1.png"]))
+    assert result == {"benign/1": [], "malignant/1": []}
     assert "1 masks have no image and were ignored (masks/1.png)" in notes[0]
 
 
 def test_other_findings_teach_nothing_and_masks_without_an_image_are_told(write):
     masks = ["benign/a_tumor.png", "benign/a_other1.png", "benign/b_gt.png"]
-    found, notes = listed(write("benign/a.png", masks=masks))
-    assert found == {"benign/a": ["benign/a_tumor.png"]}
+    result, notes = listed(write("benign/a.png", masks=masks))
+    assert result == {"benign/a": ["benign/a_tumor.png"]}
     assert "1 masks have no image and were ignored (benign/b_gt.png)" in notes[0]
     assert "1 masks are of other findings than lesions and were ignored (benign/a_other1.png)" in notes[1]
 
 
 def test_images_that_look_like_masks_by_their_names_stay(write):
-    found, _ = listed(write("benign/tumor.png", "benign/gt.png", "malignant/left_lesion.png", "malignant/roi.png"))
-    assert sorted(found) == ["benign/gt", "benign/tumor", "malignant/left_lesion", "malignant/roi"]
+    result, _ = listed(write("benign/tumor.png", "benign/gt.png", "malignant/left_lesion.png", "malignant/roi.png"))
+    assert sorted(result) == ["benign/gt", "benign/tumor", "malignant/left_lesion", "malignant/roi"]
 
 
 @pytest.mark.parametrize(
@@ -97,17 +97,17 @@ def test_images_that_look_like_masks_by_their_names_stay(write):
 @pytest.mark.parametrize("order", ["{split}/{kind}", "{kind}/{split}", "images/{split}/{kind}"])
 def test_splits_that_folders_name_stay_apart(write, folders, splits, order):
     places = [order.format(split=split, kind=kind) for split in folders for kind in ("benign", "malignant")]
-    found = load(write(*(f"{place}/x.png" for place in places)))
-    assert tuple(found) == splits
-    assert all(len(part) == 2 for part in found.values())
-    assert len(to_train_on(found, "set")) == 2
+    result = load(write(*(f"{place}/x.png" for place in places)))
+    assert tuple(result) == splits
+    assert all(len(part) == 2 for part in result.values())
+    assert len(to_train_on(result, "set")) == 2
 
 
 def test_only_a_test_split_is_said_before_training(write):
-    found = load(write("testing_set/benign/a.png", "testing_set/malignant/b.png"))
-    assert list(found) == ["test"]
+    result = load(write("testing_set/benign/a.png", "testing_set/malignant/b.png"))
+    assert list(result) == ["test"]
     with pytest.raises(BusError, match="set: there are only images of the split test, and none to train on"):
-        to_train_on(found, "set")
+        to_train_on(result, "set")
 
 
 def test_what_systems_leave_behind_is_passed_over(write, notes):
@@ -143,8 +143,8 @@ def test_links_that_go_round_end_and_a_folder_linked_twice_is_read_once(write, n
     root = write("train/benign/a.png", "train/malignant/b.png")
     (root / "train" / "malignant" / "images").symlink_to(root)
     (root / "test").symlink_to(root / "train")
-    found = load(root)
-    assert {split: len(part) for split, part in found.items()} == {"train": 2}
+    result = load(root)
+    assert {split: len(part) for split, part in result.items()} == {"train": 2}
     assert any("lead to folders that are read already" in note and "test" in note for note in notes())
 
 
@@ -152,25 +152,25 @@ def test_predict_and_load_read_the_same_files(write):
     root = write("benign/a.png", "malignant/b.png", masks=["benign/a_tumor.png", "masks/b.png", "malignant/b-mask.png"])
     (root / "malignant" / "linked.png").symlink_to(root / "benign" / "a.png")
     (root / "malignant" / "gone.png").symlink_to(root / "nowhere.png")
-    found = images_in(root)
-    assert {path.relative_to(root).with_suffix("").as_posix() for path in found.images} == set(listed(root)[0])
-    assert "3 files are masks by their names and were not read" in found.notes[0]
-    (lost,) = found.lost
+    result = images_in(root)
+    assert {path.relative_to(root).with_suffix("").as_posix() for path in result.images} == set(listed(root)[0])
+    assert "3 files are masks by their names and were not read" in result.notes[0]
+    (lost,) = result.lost
     assert lost.endswith("gone.png: the link leads nowhere; mend or delete it.")
 
 
 def test_real_folders_give_their_images_and_no_mask(shared_data):
     counts = Counter()
     for name in ("busi", "busbra", "brest"):
-        found = images_in(shared_data / name)
-        counts[name] = len(found.images)
-        assert not found.lost
+        result = images_in(shared_data / name)
+        counts[name] = len(result.images)
+        assert not result.lost
     assert counts == {"busi": 625, "busbra": 1500, "brest": 200}
 
 
 def test_phantoms_are_read_as_before(tmp_path):
     write_phantoms(tmp_path / "set", 2)
-    found, notes = listed(tmp_path / "set")
-    assert len(found) == 6
-    assert all(len(masks) == 1 for masks in found.values())
+    result, notes = listed(tmp_path / "set")
+    assert len(result) == 6
+    assert all(len(masks) == 1 for masks in result.values())
     assert notes == ()
