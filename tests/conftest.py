@@ -153,3 +153,9 @@ def rehash():
         path.write_text(json.dumps(data))
 
     return again
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first, so that no process is left with a long one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
