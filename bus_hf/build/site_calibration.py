@@ -29,25 +29,25 @@ _FEW = 50
 class SiteCases:
     """What is known of a site's cases: nothing that names one of them is kept.
 
-    `logits` float (n,) are the ensemble's before temperature and bias, `labels` int (n,) 1 malignant, `groups` and
+    `logits` float (n,) are the ensemble's before temperature and bias, `y_true` int (n,) 1 malignant, `groups` and
     `sources` (n,) of any kind. `lesion_confidence` float (n,) is the peak of the lesion map, 0..1; NaN where it is not
     known, and None where none is: a lesion then counts as found.
     """
 
     logits: np.ndarray
-    labels: np.ndarray
+    y_true: np.ndarray
     groups: np.ndarray
     sources: np.ndarray
     lesion_confidence: np.ndarray | None = None
 
     @property
-    def weights(self) -> np.ndarray:
+    def sample_weight(self) -> np.ndarray:
         """How much each image counts, float (n,): images of one group and one label count as one together."""
-        return calibration.case_weights(self.labels, self.groups)
+        return calibration.case_weights(self.y_true, self.groups)
 
     def lesion_found(self, peak: float) -> np.ndarray:
         """Whether the lesion map found a lesion, bool (n,): its peak is not below `peak`."""
-        known = np.full(len(self.labels), np.nan) if self.lesion_confidence is None else self.lesion_confidence
+        known = np.full(len(self.y_true), np.nan) if self.lesion_confidence is None else self.lesion_confidence
         return ~(known < peak)
 
 
@@ -72,18 +72,18 @@ def fit(manifest: Ensemble, cases: SiteCases) -> tuple[Ensemble, dict[str, Any],
         BusError: fewer than ten groups of a class, a logit that is not finite, or an ensemble that does not tell these
             cases apart, or the wrong way round.
     """
-    labels, groups, weights = cases.labels, cases.groups, cases.weights
-    malignant, benign = calibration.counts(labels, groups)
+    y_true, groups, sample_weight = cases.y_true, cases.groups, cases.sample_weight
+    malignant, benign = calibration.counts(y_true, groups)
     _check(cases)
     old = calibration.Scale(manifest.temperature, manifest.bias)
-    fitted = calibration.fit_scale(cases.logits, labels, old, weights)
+    fitted = calibration.fit_scale(cases.logits, y_true, old, sample_weight)
     scale = fitted or old
     logits = scale.logits(cases.logits)
-    points = calibration.operating_points(labels, logits, groups, sample_weight=weights)
+    points = calibration.operating_points(y_true, logits, groups, sample_weight=sample_weight)
     names = [point["name"] for point in points]
     default = manifest.default_operating_point
-    kept = not abstention.enough(labels, groups)
-    interval = manifest.abstain if kept else _interval(labels, logits, weights)
+    kept = not abstention.enough(y_true, groups)
+    interval = manifest.abstain if kept else _interval(y_true, logits, sample_weight)
     after = dataclasses.replace(
         manifest,
         version=f"{manifest.version.partition('+')[0]}+site",
@@ -97,7 +97,7 @@ def fit(manifest: Ensemble, cases: SiteCases) -> tuple[Ensemble, dict[str, Any],
                 str(name): int(count) for name, count in zip(*np.unique(cases.sources, return_counts=True), strict=True)
             },
             groups=len(np.unique(groups)),
-            prevalence=round(float(np.average(labels, weights=weights)), 6),
+            prevalence=round(float(np.average(y_true, weights=sample_weight)), 6),
             out_of_fold_sha256=None,
         ),
     )
@@ -155,8 +155,8 @@ def _warnings(
 def _check(cases: SiteCases) -> None:
     if not np.isfinite(cases.logits).all():
         raise BusError("a logit is not finite", where="the labelled cases", remedy="check the ensemble that reads them")
-    calibration.check_counts(cases.labels, cases.groups)
-    area = float(metrics.auroc(cases.labels, cases.logits, cases.weights))
+    calibration.check_counts(cases.y_true, cases.groups)
+    area = float(metrics.auroc(cases.y_true, cases.logits, cases.sample_weight))
     if np.isclose(area, 0.5, rtol=0, atol=1e-9):
         raise BusError(
             "the ensemble does not tell the malignant cases from the benign ones (AUROC 0.50)",
@@ -171,10 +171,10 @@ def _check(cases: SiteCases) -> None:
         )
 
 
-def _interval(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> Abstain:
+def _interval(y_true: np.ndarray, logits: np.ndarray, sample_weight: np.ndarray) -> Abstain:
     """The site's abstention interval, its rates not yet measured."""
     # Of a part with few cases an end may be infinite.
-    low, high = np.clip(abstention.ends(labels, logits, weights), -LARGEST_LOGIT, LARGEST_LOGIT)
+    low, high = np.clip(abstention.ends(y_true, logits, sample_weight), -LARGEST_LOGIT, LARGEST_LOGIT)
     return Abstain(low_logit=float(low), high_logit=float(high), coverage=0.0, error=0.0, method=abstention.METHOD)
 
 
@@ -183,15 +183,17 @@ def _answers(after: Ensemble, cases: SiteCases, logits: np.ndarray, kept: bool) 
 
     Threshold and interval (unless it is a `kept` one) are those of other groups; the rule is the manifest's own.
     """
-    labels, weights = cases.labels, cases.weights
+    y_true, sample_weight = cases.y_true, cases.sample_weight
     lesion_found = cases.lesion_found(after.lesion_map.found_peak)
     default = next(point for point in after.operating_points if point.name == after.default_operating_point)
     target = calibration.POINTS[default.name]
-    answers = np.empty((len(labels), 2), int)
-    for fit, test in calibration.cross_fits(labels, cases.groups):
-        others = labels[fit], logits[fit]
-        point = dataclasses.replace(default, logit=calibration.threshold_for_sensitivity(*others, target, weights[fit]))
-        fold = after if kept else dataclasses.replace(after, abstain=_interval(*others, weights[fit]))
+    answers = np.empty((len(y_true), 2), int)
+    for fit, test in calibration.cross_fits(y_true, cases.groups):
+        others = y_true[fit], logits[fit]
+        point = dataclasses.replace(
+            default, logit=calibration.threshold_for_sensitivity(*others, target, sample_weight[fit])
+        )
+        fold = after if kept else dataclasses.replace(after, abstain=_interval(*others, sample_weight[fit]))
         for row in test:
             logit, with_lesion = float(logits[row]), bool(lesion_found[row])
             positive = logit >= fold.threshold_logit(point, with_lesion)
@@ -206,14 +208,14 @@ def _measured(after: Ensemble, cases: SiteCases, answers: np.ndarray, kept: bool
         return after
     fitted = f"{interval.method.partition(';')[0]}; {'kept by a site, ' if kept else ''}"
     method = f"{fitted}coverage and error of the answers at {after.default_operating_point}, cross-fitted over groups"
-    coverage = abstention.rates(cases.labels, answers[:, 1], cases.weights)
+    coverage = abstention.rates(cases.y_true, answers[:, 1], cases.sample_weight)
     return dataclasses.replace(after, abstain=dataclasses.replace(interval, **coverage, method=method))
 
 
 def _without_lesion(after: Ensemble, cases: SiteCases, answers: np.ndarray) -> dict[str, Any]:
     """In how many images no lesion was found, and the rates of the default point with what those are answered."""
-    labels, groups = cases.labels, cases.groups
-    measured = rates(labels, answers[:, 0] == 1, groups, sample_weight=cases.weights)
+    y_true, groups = cases.y_true, cases.groups
+    measured = rates(y_true, answers[:, 0] == 1, groups, sample_weight=cases.sample_weight)
     return {
         "n": int((~cases.lesion_found(after.lesion_map.found_peak)).sum()),
         **{name: rate.to_dict() for name, rate in measured.items()},
@@ -253,23 +255,23 @@ def write(before: Path, after: Ensemble, measured: dict[str, Any], folder: Path)
 
 def _compared(before: Ensemble, after: Ensemble, cases: SiteCases) -> dict[str, Any]:
     """Rates on the site's cases at the old points as they are, and at the new ones cross-fitted."""
-    labels, groups, weights = cases.labels, cases.groups, cases.weights
+    y_true, groups, sample_weight = cases.y_true, cases.groups, cases.sample_weight
     scale = calibration.Scale(before.temperature, before.bias)
     old, probabilities = scale.logits(cases.logits), scale.probabilities(cases.logits)
-    new = calibration.cross_fitted_probabilities(cases.logits, labels, groups, start=scale, sample_weight=weights)
+    new = calibration.cross_fitted_probabilities(cases.logits, y_true, groups, start=scale, sample_weight=sample_weight)
     rates_before = {
         point.name: {
             name: rate.to_dict()
-            for name, rate in rates(labels, old >= point.logit, groups, sample_weight=weights).items()
+            for name, rate in rates(y_true, old >= point.logit, groups, sample_weight=sample_weight).items()
         }
         | {"threshold": point.threshold}
         for point in before.operating_points
     }
     return {
-        "n": len(labels),
-        "n_malignant": int(labels.sum()),
+        "n": len(y_true),
+        "n_malignant": int(y_true.sum()),
         "n_groups": len(np.unique(groups)),
-        "auroc": group_bootstrap(metrics.auroc, labels, cases.logits, groups, sample_weight=weights).to_dict(),
+        "auroc": group_bootstrap(metrics.auroc, y_true, cases.logits, groups, sample_weight=sample_weight).to_dict(),
         "prevalence": after.fitted_on.prevalence,
         "sources": after.fitted_on.sources,
         "before": {
@@ -278,7 +280,7 @@ def _compared(before: Ensemble, after: Ensemble, cases: SiteCases) -> dict[str, 
             "operating_points": rates_before,
             "default_operating_point": before.default_operating_point,
         }
-        | _calibrated(labels, probabilities, groups, weights),
+        | _calibrated(y_true, probabilities, groups, sample_weight),
         "after": {
             "temperature": after.temperature,
             "bias": after.bias,
@@ -293,7 +295,7 @@ def _compared(before: Ensemble, after: Ensemble, cases: SiteCases) -> dict[str, 
                 for point in after.operating_points
             },
         }
-        | _calibrated(labels, new, groups, weights),
+        | _calibrated(y_true, new, groups, sample_weight),
         "default_operating_point": after.default_operating_point,
         "abstain": None
         if after.abstain is None
@@ -309,9 +311,9 @@ def _compared(before: Ensemble, after: Ensemble, cases: SiteCases) -> dict[str, 
 
 
 def _calibrated(
-    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, weights: np.ndarray
+    y_true: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, sample_weight: np.ndarray
 ) -> dict[str, Any]:
     return {
-        name: group_bootstrap(statistic, labels, probabilities, groups, sample_weight=weights).to_dict()
+        name: group_bootstrap(statistic, y_true, probabilities, groups, sample_weight=sample_weight).to_dict()
         for name, statistic in (("brier", metrics.brier), ("ece", metrics.ece))
     }

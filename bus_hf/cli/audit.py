@@ -59,7 +59,8 @@ def add(commands: Any) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Audit the joined data; 1 where images were excluded, which stderr says."""
-    from bus_hf.data.duplicates import audit, contact_sheet, counts_table
+    from bus_hf.data.duplicates import audit, contact_sheet
+    from bus_hf.reporting.data_card import counts_table
 
     everything, incomplete = shared.load_cases(given.data, table=given.labels)
     print("comparing the images ...", file=sys.stderr)

@@ -172,20 +172,6 @@ def paired_groups(result: Audit) -> dict[str, list[int]]:
     return {group: rows for group, rows in groups.items() if paired & set(rows)}
 
 
-def counts_table(result: Audit) -> str:
-    """Counts as Markdown, for the card of a data set."""
-    classes = list(dict.fromkeys(pathology for _, pathology in result.counts))
-    lines = [f"| source | {' | '.join(classes)} |", "|---" * (len(classes) + 1) + "|"]
-    for source in dict.fromkeys(source for source, _ in result.counts):
-        lines.append(f"| {source} | {' | '.join(str(result.counts.get((source, name), 0)) for name in classes)} |")
-    lines += [
-        "",
-        f"{len(result.names)} images in {len(set(result.groups))} groups; {len(result.pairs)} near-duplicate pairs in "
-        f"{len(paired_groups(result))} groups, {len(result.conflicts)} of which contradict themselves.",
-    ]
-    return "\n".join(lines)
-
-
 def contact_sheet(
     images: Sequence[np.ndarray], names: Sequence[str], pairs: Sequence[Pair], columns: int = 4, limit: int = 200
 ) -> np.ndarray:

@@ -19,8 +19,8 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 _AGAIN = "download or export the member again"
 # Bytes of each file that are read at most.
-_MOST = {CONFIG: 1 << 20, WEIGHTS: 2 << 30}
-_MOST_HEAD = 64 << 20
+_MAX_BYTES = {CONFIG: 1 << 20, WEIGHTS: 2 << 30}
+_MAX_HEAD_BYTES = 64 << 20
 
 
 def read_manifest(folder: str | Path) -> Ensemble:
@@ -156,7 +156,7 @@ def member_bytes(folder: str | Path, ensemble: Ensemble, member: Member) -> dict
         _inside(file, home if member.path is None else Path(folder), name)
         if not file.is_file():
             raise BusError(f"{name} is missing", where=home, remedy=_AGAIN)
-        most = _MOST.get(name, _MOST_HEAD)
+        most = _MAX_BYTES.get(name, _MAX_HEAD_BYTES)
         try:
             with open(file, "rb") as opened:
                 # The size first: nothing is allocated for a file that is too large.

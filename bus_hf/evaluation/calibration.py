@@ -17,7 +17,7 @@ from bus_hf.probabilities import sigmoid
 # How many of 1000 cancers an operating point may miss.
 POINTS = {"miss_10_in_100": 0.90, "miss_5_in_100": 0.95, "miss_25_in_1000": 0.975}
 # Groups of each class that a calibration needs at the least.
-LEAST = 10
+MIN_GROUPS = 10
 _TEMPERATURES, _BIASES = (0.05, 20.0), (-20.0, 20.0)
 # Standard deviations of a normal prior on the logarithm of the temperature and on the bias, around the values that are
 # kept where the cases say nothing: what a few cases claim is held near those, and hundreds of cases outweigh it.
@@ -63,8 +63,8 @@ def fit_scale(
     """
     from scipy.optimize import minimize
 
-    ill, weights = y_true == 1, np.ones(len(y_true)) if sample_weight is None else sample_weight
-    separated = logits[ill].min() > logits[~ill].max()
+    positive, weights = y_true == 1, np.ones(len(y_true)) if sample_weight is None else sample_weight
+    separated = logits[positive].min() > logits[~positive].max()
     centre = np.array([np.log(start.temperature), start.bias])
 
     def loss(free: np.ndarray) -> tuple[float, np.ndarray]:
@@ -72,8 +72,8 @@ def fit_scale(
         calibrated = scaled + free[1]
         apart = (free - centre) / _PRIOR
         # d/dz of log(1 + exp z) - y z; tanh does not overflow.
-        slope = weights * (0.5 * (1 + np.tanh(calibrated / 2)) - ill)
-        value = (weights * (np.logaddexp(0, calibrated) - ill * calibrated)).sum() + 0.5 * (apart**2).sum()
+        slope = weights * (0.5 * (1 + np.tanh(calibrated / 2)) - positive)
+        value = (weights * (np.logaddexp(0, calibrated) - positive * calibrated)).sum() + 0.5 * (apart**2).sum()
         return float(value), np.array([-(slope * scaled).sum(), slope.sum()]) + apart / _PRIOR
 
     kept = (centre[0], centre[0]) if separated else tuple(np.log(_TEMPERATURES))
@@ -130,9 +130,9 @@ def case_weights(y_true: np.ndarray, groups: Sequence[Any] | np.ndarray) -> np.n
 def check_counts(y_true: np.ndarray, groups: Sequence[Any] | np.ndarray) -> None:
     """BusError where a class has fewer groups than a calibration needs."""
     for kind, count in zip(("malignant", "benign"), counts(y_true, groups), strict=True):
-        if count < LEAST:
+        if count < MIN_GROUPS:
             raise BusError(
-                f"there are {count} {kind} patients or lesions, and a calibration needs {LEAST} at the least",
+                f"there are {count} {kind} patients or lesions, and a calibration needs {MIN_GROUPS} at the least",
                 where="the labelled images",
                 remedy=f"give more {kind} cases",
             )
@@ -269,7 +269,7 @@ def refitted_specificities(
 ) -> np.ndarray:
     """Specificity in resamples of groups, each at its own threshold: how far the threshold itself is uncertain."""
     order = np.argsort(-y_score, kind="stable")
-    ill, well = y_true[order] == 1, y_true[order] == 0
+    positive, negative = y_true[order] == 1, y_true[order] == 0
     # All cases of one score are predicted positive, or none: the last place of each.
     ordered = y_score[order]
     last = np.searchsorted(-ordered, -ordered, side="right") - 1
@@ -277,7 +277,7 @@ def refitted_specificities(
     draws = []
     for chunk in resamples(groups, n, seed):
         rows = (chunk * weights)[:, order]
-        true_positives, false_positives = np.cumsum(rows * ill, axis=1), np.cumsum(rows * well, axis=1)
+        true_positives, false_positives = np.cumsum(rows * positive, axis=1), np.cumsum(rows * negative, axis=1)
         # The first place, from the most suspicious case down, where enough of the positives are found.
         place = (true_positives >= target * true_positives[:, -1:] - 1e-9).argmax(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -18,8 +18,8 @@ ENSEMBLE = "ensemble"
 # to which women come with a finding.
 PREVALENCES = (0.005, 0.1)
 VIEW_GROUPS = {"global views": ("whole", "flip", "wider"), "lesion crops": ("lesion", "around")}
-# Fewer positives or negatives say nothing about discrimination.
-_LEAST = 10
+# A class with fewer images says nothing about discrimination.
+MIN_IMAGES = 10
 _RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
 
 
@@ -225,4 +225,4 @@ def _parts(held_out: HeldOutLogits) -> dict[str, np.ndarray]:
 
 
 def _enough(y_true: np.ndarray) -> bool:
-    return bool(min(y_true.sum(), len(y_true) - y_true.sum()) >= _LEAST)
+    return bool(min(y_true.sum(), len(y_true) - y_true.sum()) >= MIN_IMAGES)

@@ -137,10 +137,13 @@ def predictive_values(sensitivity: Any, specificity: Any, prevalence: float) -> 
         >>> round(float(ppv_of_screening), 3)
         0.043
     """
-    ill, well = prevalence, 1 - prevalence
-    positive, negative = sensitivity * ill + (1 - specificity) * well, (1 - sensitivity) * ill + specificity * well
+    absent = 1 - prevalence
+    positive, negative = (
+        sensitivity * prevalence + (1 - specificity) * absent,
+        (1 - sensitivity) * prevalence + specificity * absent,
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.divide(sensitivity * ill, positive), np.divide(specificity * well, negative)
+        return np.divide(sensitivity * prevalence, positive), np.divide(specificity * absent, negative)
 
 
 def predictive_value(prevalence: float, place: int) -> Any:
@@ -196,9 +199,9 @@ def _by_score(
     order = np.argsort(y_score, kind="stable")
     ordered = np.asarray(y_score)[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    ill = np.asarray(y_true)[order] == 1
+    is_positive = np.asarray(y_true)[order] == 1
     weights = weights[..., order]
-    positive, negative = weights * ill, weights * ~ill
+    positive, negative = weights * is_positive, weights * ~is_positive
     if len(starts) == len(ordered):  # without ties there is nothing to add up, which spares most of the time
         return positive, negative
     return np.add.reduceat(positive, starts, axis=-1), np.add.reduceat(negative, starts, axis=-1)

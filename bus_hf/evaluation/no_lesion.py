@@ -12,7 +12,7 @@ from bus_hf.evaluation.bootstrap import rates
 # Share of the images with a lesion in which the lesion map may miss it.
 MISSED = 0.05
 # With fewer images of a lesion that share means nothing.
-_LEAST = 40
+_MIN_IMAGES = 40
 
 
 def fit_found_peak(peaks: np.ndarray, has_lesion: np.ndarray, least: float) -> float:
@@ -27,14 +27,14 @@ def fit_found_peak(peaks: np.ndarray, has_lesion: np.ndarray, least: float) -> f
         A peak, 0..1, rounded down to three decimals.
     """
     ordered = np.sort(peaks[has_lesion])
-    if len(ordered) < _LEAST:
+    if len(ordered) < _MIN_IMAGES:
         return least
     return max(least, float(np.floor(ordered[int(MISSED * len(ordered))] * 1e3) / 1e3))
 
 
 def fitted(measured: Mapping[str, Any]) -> bool:
     """Whether the peak of what `measure` returned was fitted, since enough of its images have a lesion."""
-    return sum(row["n"] for name, row in measured["pathologies"].items() if name != "normal") >= _LEAST
+    return sum(row["n"] for name, row in measured["pathologies"].items() if name != "normal") >= _MIN_IMAGES
 
 
 def predicted_positive(

@@ -13,14 +13,12 @@ from bus_hf.evaluation import metrics
 from bus_hf.evaluation.bootstrap import RESAMPLES, group_bootstrap, rates, settled
 from bus_hf.evaluation.calibration import Scale
 from bus_hf.evaluation.combine import combine
-from bus_hf.evaluation.evidence import VIEW_GROUPS
+from bus_hf.evaluation.evidence import MIN_IMAGES, VIEW_GROUPS
 from bus_hf.probabilities import sigmoid
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# A class with fewer images says nothing about discrimination.
-LEAST = 10
 # What strata need, and what lies on lesions is measured by.
 _FACTS = ("mask_w", "mask_h", "height", "width", "birads", "device", "histology")
 _LESIONS = ("mask_w", "box_w", "box_iou", "pointing_hit", "energy_inside")
@@ -136,12 +134,13 @@ def _described(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str,
         rows[name].to_numpy() for name in ("label", "calibrated", "probability", "group")
     )
     malignant = int(y_true.sum())
-    enough = {"sensitivity": malignant >= LEAST, "specificity": len(rows) - malignant >= LEAST}
+    enough = {"sensitivity": malignant >= MIN_IMAGES, "specificity": len(rows) - malignant >= MIN_IMAGES}
     both = all(enough.values())
     described: dict[str, Any] = {"n": len(rows), "n_malignant": malignant, "n_groups": int(rows["group"].nunique())}
     if not both:
         described["reason"] = (
-            f"fewer than {LEAST} images of a class: no AUROC, AUPRC or calibration error, and no rate of that class"
+            f"fewer than {MIN_IMAGES} images of a class: no AUROC, AUPRC or calibration error, and no rate of that "
+            "class"
         )
     for name, metric, y_score in (
         # Logits, not probabilities, which tie where they saturate.
@@ -197,7 +196,7 @@ def _areas(
 def _area(images: pd.DataFrame) -> dict[str, Any] | None:
     """AUROC, JSON-ready; None where a class has too few images."""
     y_true = images["label"].to_numpy()
-    if min(y_true.sum(), len(y_true) - y_true.sum()) < LEAST:
+    if min(y_true.sum(), len(y_true) - y_true.sum()) < MIN_IMAGES:
         return None
     return group_bootstrap(metrics.auroc, y_true, images["logit_0"].to_numpy(), images["group"].to_numpy()).to_dict()
 

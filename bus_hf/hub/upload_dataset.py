@@ -171,8 +171,8 @@ def _card(text: str, repo_id: str, splits: datasets.DatasetDict, result: Audit, 
     from datasets.info import DatasetInfosDict
     from huggingface_hub import DatasetCard
 
-    from bus_hf.data.duplicates import counts_table
     from bus_hf.reporting.cards import replace_between
+    from bus_hf.reporting.data_card import counts_table
 
     text = replace_between(text, "figures", counts_table(result))
     text = replace_between(text, "intro", _INTRO.format(repo_id=repo_id))

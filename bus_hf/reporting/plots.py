@@ -106,14 +106,15 @@ def decision_curve(path: Path, y_true: np.ndarray, y_prob: np.ndarray) -> None:
     """Net benefit against the threshold probability (A. Vickers, E. Elkin, 2006)."""
     thresholds = np.linspace(0.01, 0.8, 80)
     odds = thresholds / (1 - thresholds)
-    ill, n = y_true == 1, len(y_true)
-    true_positives = np.array([np.sum(ill & (y_prob >= t)) for t in thresholds]) / n
-    false_positives = np.array([np.sum(~ill & (y_prob >= t)) for t in thresholds]) / n
+    malignant, n = y_true == 1, len(y_true)
+    true_positives = np.array([np.sum(malignant & (y_prob >= t)) for t in thresholds]) / n
+    false_positives = np.array([np.sum(~malignant & (y_prob >= t)) for t in thresholds]) / n
     with canvas(path, "Threshold probability", "Net benefit") as axes:
         axes.plot(thresholds, true_positives - false_positives * odds, color=_BLUE, lw=2, label="this model")
-        axes.plot(thresholds, ill.mean() - (1 - ill.mean()) * odds, color=_ORANGE, ls="--", label="refer everybody")
+        share = float(malignant.mean())
+        axes.plot(thresholds, share - (1 - share) * odds, color=_ORANGE, ls="--", label="refer everybody")
         axes.axhline(0, color=_GREY, ls=":", label="refer nobody")
-        axes.set_ylim(-0.05, float(ill.mean()) * 1.1)
+        axes.set_ylim(-0.05, share * 1.1)
         axes.legend(loc="upper right")
 
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-_MOST_BYTES, _MOST_LETTERS = 4 << 20, 300
+_MAX_BYTES, _MAX_CHARACTERS = 4 << 20, 300
 # Letters of any language, digits, and signs that mean nothing in Markdown or HTML; an @ that stands in no address.
 _ODD = re.compile(r"[^\w .,;:%/()+=@≥≤–±×'\"?-]+|(?<=\S)@")
 # What Markdown would make a link of.
@@ -23,8 +23,8 @@ def load(path: Path) -> Any:
         ValueError: it is no JSON, or too large.
     """
     with open(path, "rb") as file:
-        data = file.read(_MOST_BYTES + 1)
-    if len(data) > _MOST_BYTES:
+        data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
         raise ValueError("too large")
     try:
         return plain(json.loads(data))
@@ -36,7 +36,7 @@ def plain(value: Any) -> Any:
     """JSON-ready value with every text, keys too, in harmless signs; numbers that are not finite become None."""
     if isinstance(value, str):
         # A sign is replaced, not escaped: names are looked up, and stand in code too.
-        return _LINK.sub(lambda match: match[0][:-1] + " ", _ODD.sub(" ", value[:_MOST_LETTERS]))
+        return _LINK.sub(lambda match: match[0][:-1] + " ", _ODD.sub(" ", value[:_MAX_CHARACTERS]))
     if isinstance(value, dict):
         return {plain(str(key)): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bus_hf.evaluation import no_lesion
-from bus_hf.evaluation.evidence import ENSEMBLE
-from bus_hf.evaluation.report import LEAST, WITHOUT_NORMALS
+from bus_hf.evaluation.evidence import ENSEMBLE, MIN_IMAGES
+from bus_hf.evaluation.report import WITHOUT_NORMALS
 from bus_hf.reporting.markdown import counts, estimate, estimates, markdown_table, signed
 
 # What the project's predecessor stated for its one test set of 113 images: no intervals, no word on patients.
@@ -351,11 +351,11 @@ def strata_table(report: Mapping[str, Any]) -> str:
         )
         for title, key in strata.items()
         for name, row in report[key].items()
-        if row["n"] >= LEAST
+        if row["n"] >= MIN_IMAGES
     ]
     note = (
-        f"A dash: fewer than {LEAST} images of the class; strata of fewer than {LEAST} images are in report.json only. "
-        "The threshold is the shipped one, fitted on all of these images."
+        f"A dash: fewer than {MIN_IMAGES} images of the class; strata of fewer than {MIN_IMAGES} images are in "
+        "report.json only. The threshold is the shipped one, fitted on all of these images."
     )
     return f"{markdown_table(('stratum', _COUNTS, 'AUROC', 'sensitivity', 'specificity'), rows)}\n\n{note}"
 

@@ -12,7 +12,7 @@ from bus_hf.reporting import cards, multiclass, sanitize, site, tables
 from bus_hf.reporting.sentences import DISCLAIMER, point_words
 
 # A picture that is shown: at most so large, and a PNG.
-_MOST_BYTES, _PNG = 2 << 20, b"\x89PNG\r\n\x1a\n"
+_MAX_BYTES, _PNG = 2 << 20, b"\x89PNG\r\n\x1a\n"
 
 _LIMITS = """
 ### Limits
@@ -49,10 +49,10 @@ def pictures(ensemble: str) -> str:
     for name in PLOTS:
         try:
             with open(Path(ensemble) / name, "rb") as file:
-                picture = file.read(_MOST_BYTES + 1)
+                picture = file.read(_MAX_BYTES + 1)
         except OSError:
             continue
-        if len(picture) > _MOST_BYTES or not picture.startswith(_PNG):
+        if len(picture) > _MAX_BYTES or not picture.startswith(_PNG):
             continue
         data = base64.b64encode(picture).decode()
         text = cards.PLOTS[Path(name).stem]

@@ -62,7 +62,7 @@ def test_a_patient_with_many_frames_counts_as_one_with_a_single_frame(manifest, 
 def test_one_patient_of_300_suspicious_frames_does_not_exchange_the_labels(manifest):
     benign, malignant = patients(20)
     many = cases(np.r_[benign, np.full(300, 3.0)], malignant, np.r_[np.arange(20), np.full(300, 99), np.arange(30, 50)])
-    assert metrics.auroc(many.labels, many.logits) < 0.5
+    assert metrics.auroc(many.y_true, many.logits) < 0.5
     after, result, _ = site_calibration.fit(manifest, many)
     assert result["auroc"]["value"] > 0.7
     assert after.fitted_on.prevalence == pytest.approx(20 / 41, abs=1e-6)
@@ -116,8 +116,8 @@ def test_the_band_is_that_of_the_reference(seed):
 
 def coverage_and_error(after, given, answer):
     """Coverage and error of answers by the manifest's rule, written anew: threshold and band as `answer` gives them."""
-    labels, decided, wrong = given.labels, 0.0, 0.0
-    for row, weight in enumerate(given.weights):
+    labels, decided, wrong = given.y_true, 0.0, 0.0
+    for row, weight in enumerate(given.sample_weight):
         threshold, interval = answer(row)
         logit = given.logits[row] / after.temperature + after.bias
         lesion_found = given.lesion_confidence is None or not given.lesion_confidence[row] < after.lesion_map.found_peak
@@ -125,7 +125,7 @@ def coverage_and_error(after, given, answer):
         sure = logit > interval[1] if positive else logit < interval[0] and lesion_found
         decided += weight * sure
         wrong += weight * (sure and positive != labels[row])
-    return decided / given.weights.sum(), wrong / decided
+    return decided / given.sample_weight.sum(), wrong / decided
 
 
 @pytest.mark.parametrize("n", [12, 19, 40])
@@ -138,10 +138,10 @@ def test_coverage_and_error_are_those_of_the_answers_given(manifest, n, peaks):
     logits = given.logits / after.temperature + after.bias
     target = calibration.POINTS[after.default_operating_point]
     threshold, interval = np.empty(2 * n), np.empty((2 * n, 2))
-    for fit, test in calibration.cross_fits(given.labels, given.groups):
-        threshold[test] = calibration.threshold_for_sensitivity(given.labels[fit], logits[fit], target)
+    for fit, test in calibration.cross_fits(given.y_true, given.groups):
+        threshold[test] = calibration.threshold_for_sensitivity(given.y_true[fit], logits[fit], target)
         kept = manifest.abstain.low_logit, manifest.abstain.high_logit
-        interval[test] = kept if n < 20 else abstention.ends(given.labels[fit], logits[fit])
+        interval[test] = kept if n < 20 else abstention.ends(given.y_true[fit], logits[fit])
     coverage, error = coverage_and_error(after, given, lambda row: (threshold[row], interval[row]))
     assert (after.abstain.coverage, after.abstain.error) == pytest.approx((coverage, error), abs=1e-6)
     assert after.abstain.method.endswith(f"the answers at {after.default_operating_point}, cross-fitted over groups")

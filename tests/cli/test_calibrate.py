@@ -156,13 +156,13 @@ def test_the_fit_mends_what_is_wrong(tiny_ensemble):
     after, actual, warnings = site_calibration.fit(manifest, cases)
     assert warnings == []
     kept = calibration.Scale(manifest.temperature, manifest.bias)
-    weights = cases.weights
-    assert (after.temperature, after.bias) == calibration.fit_scale(cases.logits, cases.labels, kept, weights)
+    weights = cases.sample_weight
+    assert (after.temperature, after.bias) == calibration.fit_scale(cases.logits, cases.y_true, kept, weights)
     assert actual["after"]["brier"]["value"] < actual["before"]["brier"]["value"]
     for point in after.operating_points:
         logits = cases.logits / after.temperature + after.bias
         target = calibration.POINTS[point.name]
-        assert metrics.sensitivity(cases.labels, logits >= point.logit, weights) >= target - 1e-9
+        assert metrics.sensitivity(cases.y_true, logits >= point.logit, weights) >= target - 1e-9
         assert point.sensitivity[0] == pytest.approx(target, abs=0.04)
     assert after.default_operating_point == manifest.default_operating_point
 
@@ -259,7 +259,7 @@ def test_a_fit_at_a_bound_keeps_the_old_values(manifest, scale):
     logits = after.bias + cases.logits / after.temperature
     for point in after.operating_points:
         target = calibration.POINTS[point.name]
-        assert metrics.sensitivity(cases.labels, logits >= point.logit) == pytest.approx(target, abs=0.02)
+        assert metrics.sensitivity(cases.y_true, logits >= point.logit) == pytest.approx(target, abs=0.02)
 
 
 @pytest.mark.parametrize(("n", "names"), [(10, 1), (19, 1), (20, 2), (39, 2), (40, 3)])
@@ -380,6 +380,6 @@ def test_real_logits_that_lie_too_high_are_set_right(n):
         assert 0.02 < point.threshold < 0.9
     # No cancer of middling probability is "benign and sure", whatever the threshold.
     logits = cases.logits / after.temperature + after.bias
-    for logit in logits[(cases.labels == 1) & (logits > 0)]:
+    for logit in logits[(cases.y_true == 1) & (logits > 0)]:
         for point in after.operating_points:
             assert logit >= point.logit or after.abstain.unsure(logit, False)
