@@ -228,12 +228,11 @@ class _HeatNames:
         return self._folder / f"{image.stem}_heatmap{number}.png"
 
 
-def _draw(path: Path, result: Any, names: _HeatNames) -> Path:
-    from bus_hf.data.images import read_image
-    from bus_hf.inference.overlay import overlay
+def _draw(path: Path, result: Prediction, names: _HeatNames) -> Path:
+    import numpy as np
 
     target = names(path)
-    shared.write_png(target, overlay(read_image(path), result.heatmap, result.box, 0.5))
+    shared.write_png(target, np.asarray(result.plot()))
     return target
 
 

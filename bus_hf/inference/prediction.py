@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,7 +90,7 @@ class Prediction(Mapping[str, Any]):
     operating_point: str
     threshold: float
     shape: tuple[int, int]
-    grey: np.ndarray = field(compare=False)
+    grey: np.ndarray | None = field(compare=False)
     heatmap: np.ndarray | None = field(default=None, compare=False)
     heatmap_scale: float | None = None
     note: str | None = None
@@ -121,6 +121,10 @@ class Prediction(Mapping[str, Any]):
         plain = {key: value for key, value in self.items() if key not in _PICTURES}
         return plain | {"box": None if self.box is None else list(self.box), "shape": list(self.shape)}
 
+    def without_images(self) -> Prediction:
+        """The same without image and heat map, which are large: for whoever keeps many."""
+        return replace(self, grey=None, heatmap=None)
+
     def plot(self, opacity: float = 0.5) -> Image.Image:
         """The image with the lesion box and, where it was asked for, the heat map over it.
 
@@ -129,7 +133,12 @@ class Prediction(Mapping[str, Any]):
 
         Returns:
             An RGB picture of the image's size.
+
+        Raises:
+            BusError: the image was dropped by `without_images`.
         """
+        if self.grey is None:
+            raise BusError("this prediction holds no image any more", where=self.name, remedy="plot it before that")
         return Image.fromarray(overlay(self.grey, self.heatmap, self.box, opacity))
 
     def save(self, path: str | Path, opacity: float = 0.5) -> Path:

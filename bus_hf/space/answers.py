@@ -6,7 +6,7 @@ import logging
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 import numpy as np
@@ -28,6 +28,7 @@ MAX_BATCH = 200
 _LOG = logging.getLogger(__name__)
 
 Shown = tuple[Any, ...]
+T = TypeVar("T")
 
 
 class Answers:
@@ -109,8 +110,8 @@ class Answers:
         try:
             settings = self._checked(point, light, heatmap, lesion_type)
             read = []
-            for result, grey in self._each(files, settings):
-                read.append((result, None if grey is None else html.thumbnail(grey, result)))
+            for entry in self._each(files, settings, _row):
+                read.append(entry)
                 progress(len(read) / len(files), desc=f"{len(read)} of {len(files)}")
         except BusError as error:
             self._uploads.drop(map(_path, files))
@@ -158,7 +159,7 @@ class Answers:
                 for one in images:
                     self._uploads.ask(_path(one), "")
                 raise
-            return [html.plain(result) for result, _ in self._each(images, settings)]
+            return list(self._each(images, settings, html.plain))
         except BusError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
@@ -183,22 +184,22 @@ class Answers:
             return html.alert(str(error)), html.picture(scan.grey, None)
 
     def _each(
-        self, files: Sequence[Any], settings: Settings
-    ) -> Iterator[tuple[Prediction | Failure, np.ndarray | None]]:
-        """Read uploads one after another, with their grey images where heat maps are asked for."""
-        done: dict[str, tuple[Prediction | Failure, np.ndarray | None]] = {}
+        self, files: Sequence[Any], settings: Settings, shown: Callable[[Prediction | Failure], T]
+    ) -> Iterator[T]:
+        """Read uploads one after another; of each stays what `shown` makes of it, since images are large."""
+        done: dict[str, T] = {}
         try:
             for number, file in enumerate(files, start=1):
                 # The same upload twice in one list is read once.
                 path = _path(file)
-                answer = done.get(path) or self._one(file, settings, number)
+                answer = done.get(path) or shown(self._one(file, settings, number))
                 if path:
                     done[path] = answer
                 yield answer
         finally:
             self._uploads.drop(map(_path, files))
 
-    def _one(self, file: Any, settings: Settings, number: int) -> tuple[Prediction | Failure, np.ndarray | None]:
+    def _one(self, file: Any, settings: Settings, number: int) -> Prediction | Failure:
         name = f"file {number}"
         try:
             with _sentences():
@@ -209,10 +210,14 @@ class Answers:
                     raise BusError(
                         f"only {MAX_BATCH} files are read at a time", where=name, remedy="send the rest later"
                     )
-                scan = self._detector.decode(upload)
-                return self._detector.predict(scan, settings, name), scan.grey if settings.heatmap else None
+                return self._detector.predict(self._detector.decode(upload), settings, name)
         except BusError as error:
-            return Failure(name, str(error)), None
+            return Failure(name, str(error))
+
+
+def _row(result: Prediction | Failure) -> tuple[Prediction | Failure, str | None]:
+    """A result without its images, and the small picture that is shown of it."""
+    return result if isinstance(result, Failure) else result.without_images(), html.thumbnail(result)
 
 
 @contextmanager

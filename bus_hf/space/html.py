@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from bus_hf.ensemble.manifest import OperatingPoint
-from bus_hf.inference.overlay import heat_colours, overlay
+from bus_hf.inference.overlay import heat_colours
 from bus_hf.inference.prediction import Failure, Prediction
 from bus_hf.reporting import sentences
 from bus_hf.text import csv_cell
@@ -99,12 +99,11 @@ def picture(grey: np.ndarray, result: Prediction | None) -> str:
     )
 
 
-def thumbnail(grey: np.ndarray, result: Prediction | Failure) -> str | None:
+def thumbnail(result: Prediction | Failure) -> str | None:
     """A small picture of the image with heat map and box, as a data URI; None without a heat map."""
     if isinstance(result, Failure) or result.heatmap is None:
         return None
-    drawn = overlay(grey, result.heatmap, result.box, 0.45)
-    return _uri(_fit(drawn, _SMALL), ".jpg")
+    return _uri(_fit(np.asarray(result.plot(0.45)), _SMALL), ".jpg")
 
 
 def plain(result: Prediction | Failure) -> dict[str, Any]:

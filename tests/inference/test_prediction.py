@@ -8,28 +8,16 @@ from PIL import Image
 
 from bus_hf.errors import BusError
 from bus_hf.inference.overlay import overlay
-from bus_hf.inference.prediction import Prediction
-from bus_hf.views import Box
+from tests.predictions import RESULT
 
-PREDICTION = Prediction(
-    name="scan.png",
-    prediction="Malignant",
-    probability=0.731,
-    logit=1.0,
+PREDICTION = replace(
+    RESULT,
     logits={"one": {"whole": 1.0}},
-    confidence=0.731,
-    uncertain=False,
     members={"one": 0.731},
     views={"whole": 0.731},
     disagreement=None,
-    box=Box(10, 20, 30.4, 40),
-    box_source="found",
-    lesion_confidence=0.97,
-    colour_overlay=0.0,
-    operating_point="miss_5_in_100",
-    threshold=0.21,
-    shape=(100, 120),
     grey=np.full((100, 120), 90, np.uint8),
+    heatmap=None,
 )
 
 
@@ -100,3 +88,12 @@ def test_a_write_that_fails_leaves_the_old_picture(tmp_path, monkeypatch):
         heated().save(path)
     assert path.read_bytes() == before
     assert [other.name for other in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_without_its_images_it_says_the_same_and_cannot_be_drawn():
+    light = heated().without_images()
+    assert (light.grey, light.heatmap) == (None, None)
+    assert light == heated()
+    assert light.to_dict() == heated().to_dict()
+    with pytest.raises(BusError, match=r"scan\.png: this prediction holds no image any more"):
+        light.plot()

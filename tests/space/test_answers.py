@@ -1,5 +1,6 @@
 """Answers to requests that overtake one another, and settings of many files."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
@@ -8,9 +9,11 @@ import pytest
 
 from bus_hf.data.images import Scan
 from bus_hf.errors import BusError
+from bus_hf.space import html
 from bus_hf.space.answers import Answers
 from bus_hf.space.arguments import Settings
 from bus_hf.space.state import State
+from tests.predictions import RESULT
 
 
 class Asking:
@@ -87,3 +90,25 @@ def test_settings_hold_for_many_files_too():
     wanted = Settings("a point", None, light=True, heatmap=True, lesion_type=True)
     assert set(recorded) == {wanted}
     assert len(state.uploads) == 0
+
+
+def test_of_many_files_no_image_is_kept(monkeypatch):
+    class Reading:
+        def check(self, settings):
+            pass
+
+        def decode(self, upload):
+            return Scan(np.zeros((100, 120), np.uint8), 0.0)
+
+        def predict(self, scan, settings, name="the image"):
+            return replace(RESULT, name=name)
+
+    tables = []
+    monkeypatch.setattr(html, "table", lambda *shown: tables.append(shown) or "")
+    state = State()
+    files = [{"path": state.uploads.add(name, b"x")} for name in ("first.png", "second.png")]
+    Answers(Reading(), state).batch(files, None, False, False, True, progress=lambda *_, **__: None)
+    ((results, pictures),) = tables
+    assert [result.name for result in results] == ["first.png", "second.png"]
+    assert all(result.grey is None and result.heatmap is None for result in results)
+    assert all(picture.startswith("data:image/jpeg;base64,") for picture in pictures)

@@ -11,7 +11,7 @@ import pytest
 from bus_hf.inference.prediction import Failure
 from bus_hf.reporting import sentences
 from bus_hf.space import html
-from tests.reporting.test_sentences import POINT, RESULT
+from tests.predictions import POINT, RESULT
 
 
 def test_a_part_of_the_members_shows_no_rates_as_its_own():
@@ -70,8 +70,9 @@ def test_table_and_csv_say_the_same():
 
 
 def test_the_table_holds_lesion_types_and_heat_maps_where_they_were_asked_for():
-    typed = replace(RESULT, lesion_type={"cyst": 0.2, "carcinoma": 0.8})
-    small = html.thumbnail(np.full((100, 120), 80, np.uint8), typed)
+    grey = np.full((100, 120), 80, np.uint8)
+    typed = replace(RESULT, grey=grey, lesion_type={"cyst": 0.2, "carcinoma": 0.8})
+    small = html.thumbnail(typed)
     shown = html.table([typed, Failure("bad.png", "bad.png: it is empty; save it again.")], [small, None])
     assert '<th scope="col">lesion type</th>' in shown
     assert "cyst 20 %, carcinoma 80 %" in shown
