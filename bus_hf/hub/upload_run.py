@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
 
 from bus_hf.build import fold_report
 from bus_hf.build.assemble import assemble
+from bus_hf.build.describe import read_report
+from bus_hf.ensemble.records import plain, read_run
 from bus_hf.errors import BusError
 from bus_hf.evaluation import calibration, stored_logits
-from bus_hf.filenames import CHECKPOINT, CONFIG, HISTORY, LESION_HEAD, LOGITS, REPORT, RUN, WEIGHTS
+from bus_hf.filenames import CHECKPOINT, CONFIG, HISTORY, LESION_HEAD, LOGITS, RUN, WEIGHTS
 from bus_hf.files import settle
 from bus_hf.hub.outgoing import outgoing
 from bus_hf.hub.upload import Pushed, push_member
@@ -44,9 +45,10 @@ def push_run(output: str | Path, repo_id: str, *, private: bool = False) -> Push
         folder = Path(scratch)
         run = _copied(Path(output), folder / "run")
         try:
-            record = json.loads((run / RUN).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise BusError("the run is not finished", where=output, remedy="let its training end") from None
+            record = plain(read_run(run))
+        except BusError as error:
+            # Its place is the user's folder, not the copy.
+            raise BusError(error.what, where=output, remedy=error.remedy) from None
         if record["label_set"] == "malignancy":
             frame = stored_logits.read(run / LOGITS)
             try:
@@ -57,7 +59,7 @@ def push_run(output: str | Path, repo_id: str, *, private: bool = False) -> Push
                 return push_member(run / CHECKPOINT, repo_id, private=private)
             assemble([run], folder / "ensemble")
             home = folder / "ensemble" / record["architecture"]
-            metrics = json.loads((folder / "ensemble" / REPORT).read_text(encoding="utf-8"))
+            metrics = read_report(folder / "ensemble")
             card = cards.member_card(metrics, record, record["architecture"], lone=True)
             (home / "README.md").write_text(card, encoding="utf-8")
             return push_member(home, repo_id, points=list(calibration.POINTS), private=private)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -88,9 +87,11 @@ def train(plan: Plan, data: Sequence[str], dry_run: bool) -> bool:
 
 def _require_same_data(outputs: Sequence[Path]) -> None:
     """BusError where members learned from different data: one that was finished before is not trained again."""
+    from bus_hf.ensemble.records import read_run
+
     first: dict[str, str] = {}
     for output in outputs:
-        data = json.loads((output / RUN).read_text(encoding="utf-8")).get("data_sha256") or {}
+        data = read_run(output).data_sha256 or {}
         if any(first.setdefault(key, value) != value for key, value in data.items()):
             raise BusError(
                 f"it was not trained on the data of {outputs[0]}",
