@@ -48,18 +48,7 @@ class Place:
 
     def run(self, command: str) -> str:
         """What a command prints, on both channels, without what passes."""
-        done = subprocess.run(
-            command,
-            shell=True,
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-        return self._plain(done.stdout)
+        return self._plain(self._printed(command, shell=True))
 
     def session(self, statements: list[str]) -> list[str]:
         """What each statement of a Python session prints."""
@@ -68,8 +57,12 @@ class Place:
             f"for statement in {statements!r}:\n"
             "    shell.runsource(statement, symbol='single')\n    print('\\0', flush=True)\n"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", program],
+        return [self._plain(text) for text in self._printed([sys.executable, "-c", program]).split("\0\n")]
+
+    def _printed(self, command: str | list[str], shell: bool = False) -> str:
+        return subprocess.run(
+            command,
+            shell=shell,
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -77,8 +70,7 @@ class Place:
             text=True,
             timeout=_SECONDS,
             check=False,
-        )
-        return [self._plain(text) for text in done.stdout.split("\0\n")]
+        ).stdout
 
     def _plain(self, text: str) -> str:
         lines = [line.rstrip() for line in re.split(r"[\n\r]", text) if line.strip() and not _PASSING.search(line)]

@@ -1,33 +1,9 @@
-import numpy as np
-import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from bus_hf.evaluation import weighting
 from research import weight_rules
-
-VIEWS = {"whole": 0.5, "lesion": 0.5}
-
-
-def frame(strength, n=400, seed=0):
-    """Logits of members that see a malignancy with the given strengths."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 2, n)
-    rows = [
-        {
-            "name": f"i{i}",
-            "source": "one" if i % 4 else "two",
-            "group": f"g{i // 2}",
-            "label": labels[i],
-            "member": member,
-            "view": view,
-            "logit_0": power * (2 * labels[i] - 1) + 2 * rng.normal(),
-        }
-        for i in range(n)
-        for member, power in strength.items()
-        for view in VIEWS
-    ]
-    return pd.DataFrame(rows)
+from tests.members import VIEWS, frame
 
 
 def test_a_member_that_sees_nothing_loses_its_weight():
