@@ -23,6 +23,9 @@ OPTIMISATION, BALANCE, MASKS = "optimisation", "balance", "mask supervision"
 AUGMENTATION, HELD_OUT, DISTILLATION = "augmentation", "held-out logits", "distillation"
 MACHINE_AND_HUB = "machine and Hub"
 
+# What a run holds out of training, where it is no source's name.
+FOLD, EACH_SOURCE = "fold", "each source"
+
 
 def _number(value: Any) -> Any:
     if isinstance(value, bool):
@@ -106,6 +109,12 @@ class TrainConfig:
     train_sources: Texts = _setting(
         SPLITS, (), "train on these sources alone and read every image of the others too; empty: on all"
     )
+    hold_out: Text = _setting(
+        SPLITS,
+        FOLD,
+        "fold; a source (hospital) by its name, which is then not trained on; or 'each source': a network without each "
+        "gives its logits, and the one that ships is trained on everything",
+    )
     near_duplicates: Switch = _setting(SPLITS, True, "join near-duplicate images into one group (leave on)")
     seed: Whole = _setting(OPTIMISATION, 0, "seed of weights, sampling and augmentation", ge=0, le=2**31 - 1)
     epochs: Whole = _setting(OPTIMISATION, 14, "passes over the training images", ge=1, le=10_000)
@@ -136,12 +145,20 @@ class TrainConfig:
     )
     channels_last: Switch = _setting(OPTIMISATION, True, "channels-last memory layout")
     balanced_sampling: Switch = _setting(BALANCE, True, "draw every class equally often")
+    balance_sources: Switch = _setting(BALANCE, False, "draw every source (hospital) equally often too")
     pos_weight: Switch = _setting(BALANCE, False, "weigh classes in the loss by their rarity (instead of sampling)")
     label_smoothing: Real = _setting(BALANCE, 0.0, "share of the label spread over the classes", ge=0, le=0.99)
     lesion_crop_prob: Real = _setting(MASKS, 0.4, "probability of a training crop around the lesion", ge=0, le=1)
     lesion_weight: Real = _setting(MASKS, 0.5, "weight of the lesion term (Dice + BCE)", ge=0, le=100)
     inside_weight: Real = _setting(
         MASKS, 0.1, "weight of the inside term: malignant evidence belongs on the lesion", ge=0, le=100
+    )
+    birads_weight: Real = _setting(
+        MASKS,
+        0.0,
+        "weight of the BI-RADS term (category 3, 4, 5 or above), on images whose category is known",
+        ge=0,
+        le=100,
     )
     lesion_stride: Whole = _setting(MASKS, 8, "pixels of the input a cell of the lesion map covers", ge=1, le=64)
     augment: Real = _setting(
@@ -170,6 +187,21 @@ class TrainConfig:
     )
     scanner: Real = _setting(
         AUGMENTATION, 0.0, "strength of augmentation that mimics other scanners (tones, depth gain, marks)", ge=0, le=3
+    )
+    grey_exchange: Real = _setting(
+        AUGMENTATION,
+        0.0,
+        "probability that a square takes the distribution of grey values of a training image of another source",
+        ge=0,
+        le=1,
+    )
+    versions: Whole = _setting(
+        AUGMENTATION,
+        0,
+        "augment each image so many times beforehand and draw from these squares, which several runs of one call share "
+        "(2 x input_size^2 bytes each); 0: augment every draw",
+        ge=0,
+        le=10_000,
     )
     num_workers: Whole = _setting(
         MACHINE_AND_HUB, 2, "processes that prepare images; 0 prepares them in the training process", ge=0, le=256
@@ -201,6 +233,18 @@ class TrainConfig:
                 "teacher, teacher_weight and feature_weight do not go together",
                 remedy="give a teacher and a weight above 0, or none of them",
             )
+        if self.hold_out != FOLD and (self.set_apart or self.train_sources or self.folds_from):
+            raise BusError(
+                f"hold_out is '{self.hold_out}', which does not go with set_apart, train_sources or folds_from",
+                remedy="leave these out, or hold out a fold",
+            )
+        if self.hold_out == EACH_SOURCE and self.patience:
+            raise BusError(
+                "the network that ships holds nothing out to stop early by",
+                remedy="set patience to 0, or hold out a fold",
+            )
+        if self.birads_weight and self.mixup:
+            raise BusError("the BI-RADS term knows no blended images", remedy="set mixup or birads_weight to 0")
         unknown = [fold for fold in self.set_apart if not fold.isdigit() or int(fold) >= self.folds]
         if unknown or str(self.fold) in self.set_apart:
             raise BusError(

@@ -21,3 +21,8 @@ PLOTS = tuple(f"plots/{name}.png" for name in ("roc_curve", "reliability", "conf
 
 # In a folder of stored logits: images that no metric counts, and why.
 EXCLUDED = "left_out.csv"
+
+
+def without(source: str) -> str:
+    """Folder of the run that holds out a source, inside that of the run on everything."""
+    return f"without_{source}"

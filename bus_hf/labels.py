@@ -87,3 +87,9 @@ def histology_class(histology: str, pathology: str) -> str | None:
     if entry in _OTHER_BENIGN:
         return "other benign"
     raise KeyError(histology)
+
+
+def birads_category(text: str | None) -> int:
+    """BI-RADS category, 1 to 6, of what a table says ("4", "4a"); 0 where it says none."""
+    first = (text or "").strip()[:1]
+    return int(first) if first in tuple("123456") else 0

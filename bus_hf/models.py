@@ -28,16 +28,22 @@ _REMEDY = "download or export the member again"
 _TRAINING_ARGUMENTS = ("num_classes", "drop_rate", "drop_path_rate", "pretrained")
 
 
+# BI-RADS categories whose "at least" is learned.
+BIRADS_STEPS = (3, 4, 5)
+
+
 class TrainingOutput(NamedTuple):
     """Output of `TrainingNet` for N images: (N, K) logits, (N, K, h, w) CAM, (N, H, W) lesion logits.
 
-    `matched` is the (N, T, h, w) last feature map in a teacher's T channels, None without a teacher.
+    `matched` is the (N, T, h, w) last feature map in a teacher's T channels, None without a teacher. `birads` is
+    (N, 3), logits that the BI-RADS category is at least each of `BIRADS_STEPS`, None where it is not learned.
     """
 
     logits: Tensor
     cam: Tensor
     lesion: Tensor
     matched: Tensor | None = None
+    birads: Tensor | None = None
 
 
 def create(architecture: str, num_classes: int, **kwargs: Any) -> Any:
@@ -92,9 +98,10 @@ class TrainingNet(nn.Module):
         backbone: from `create`.
         lesion_stride: pixels of the input that a cell of the lesion map covers.
         teacher_channels: channels of a teacher's last feature map, 0 where there is no teacher to match.
+        birads: learn the BI-RADS category too, from the averaged last feature map.
     """
 
-    def __init__(self, backbone: Any, lesion_stride: int = 8, teacher_channels: int = 0) -> None:
+    def __init__(self, backbone: Any, lesion_stride: int = 8, teacher_channels: int = 0, birads: bool = False) -> None:
         super().__init__()
         self.backbone: Any = backbone
         stride = backbone.feature_info[-1]["reduction"]
@@ -105,6 +112,7 @@ class TrainingNet(nn.Module):
         nn.init.normal_(head.weight, std=0.01)
         self.lesion_head: Any = head
         self.match: Any = nn.Conv2d(backbone.num_features, teacher_channels, 1) if teacher_channels else None
+        self.birads_head: Any = nn.Linear(backbone.num_features, len(BIRADS_STEPS)) if birads else None
 
     def forward(self, images: Tensor) -> TrainingOutput:
         """Outputs for normalised float (N, 3, S, S) images."""
@@ -114,6 +122,7 @@ class TrainingNet(nn.Module):
             class_activation(self.backbone, features),
             lesion_logits(features, self.lesion_head.weight, self.lesion_head.bias),
             None if self.match is None else self.match(features),
+            None if self.birads_head is None else self.birads_head(features.mean((2, 3))),
         )
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from bus_hf.errors import BusError
-from bus_hf.labels import LABEL_SETS, histology_class, label_set
+from bus_hf.labels import LABEL_SETS, birads_category, histology_class, label_set
 
 
 def test_one_logit_for_malignancy_and_one_a_class_else():
@@ -36,3 +36,10 @@ def test_histology_class(entry, pathology, expected):
 def test_unknown_benign_histology_is_an_error():
     with pytest.raises(KeyError):
         histology_class("something new", "benign")
+
+
+@pytest.mark.parametrize(
+    ("text", "category"), [("4", 4), ("4a", 4), (" 5", 5), ("2", 2), (None, 0), ("", 0), ("n/a", 0)]
+)
+def test_birads_category(text, category):
+    assert birads_category(text) == category

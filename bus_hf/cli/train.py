@@ -84,9 +84,9 @@ def run(given: argparse.Namespace) -> int:
         config = from_mapping(settings, "command line", from_yaml(path) if path else TrainConfig())
         output = Path(config.output)
         # Imported here, so that a wrong setting answers at once.
-        from bus_hf.training.run import run as training
+        from bus_hf.training.each_source import train
 
-        output = training(config)
+        output = train(config)
         if config.push_to_hub and (output / RUN).is_file() and os.environ.get("RANK", "0") == "0":
             from bus_hf.hub.upload_run import push_run
 

@@ -129,12 +129,14 @@ def training_history(path: Path, history: Sequence[dict[str, float]]) -> None:
             ("loss_inside", ":", "inside"),
         ):
             axes.plot(epochs, [row[key] for row in history], color=_BLUE, ls=style, label=f"loss: {name}")
-        right = axes.twinx()
-        right.plot(
-            epochs, [row["auroc"] for row in history], color=_ORANGE, marker="o", ms=4, label="AUROC, held-out fold"
-        )
-        right.set_ylabel("AUROC (whole view)")
-        lines = [*axes.get_lines(), *right.get_lines()]
+        lines = list(axes.get_lines())
+        # A run that holds nothing out measures no AUROC.
+        if all("auroc" in row for row in history):
+            right = axes.twinx()
+            areas = [row["auroc"] for row in history]
+            right.plot(epochs, areas, color=_ORANGE, marker="o", ms=4, label="AUROC, held-out images")
+            right.set_ylabel("AUROC (whole view)")
+            lines += right.get_lines()
         axes.legend(lines, [str(line.get_label()) for line in lines], loc="center right", fontsize=8)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler, WeightedRandomSampler
 
 from bus_hf.data.dataset import Case
-from bus_hf.training.augmentation import TrainTransform
+from bus_hf.labels import birads_category
+from bus_hf.training.grey_exchange import GreyExchange
+from bus_hf.training.squares import Squares
 from bus_hf.views import cut, window
 
 Draw = tuple[int, int, int]
@@ -19,15 +22,22 @@ Draw = tuple[int, int, int]
 class DrawSampler(Sampler[Draw]):
     """Yields (epoch, place in the epoch, index): everything random about a draw follows from it, in any worker.
 
-    `length` is the number of draws, as many as there are labels where it is 0. Set `epoch` before each pass. The order
-    depends on seed and epoch alone, so a resumed run draws what an uninterrupted one would have drawn.
+    Set `epoch` before each pass. The order depends on seed and epoch alone, so a resumed run draws what an
+    uninterrupted one would have drawn.
+
+    Args:
+        strata: what each image is drawn as, such as its class; every stratum is drawn equally often. None: every image
+            once a pass.
+        count: number of images.
+        seed: of the order.
+        length: number of draws, `count` where it is 0.
     """
 
-    def __init__(self, labels: Sequence[int], balanced: bool, seed: int, length: int = 0) -> None:
-        counts = np.bincount(labels)
-        self.weights = 1.0 / counts[np.asarray(labels)] if balanced else np.ones(len(labels))
-        self.balanced = balanced
-        self.length = length or len(labels)
+    def __init__(self, strata: Sequence[Hashable] | None, count: int, seed: int, length: int = 0) -> None:
+        sizes = Counter(strata or ())
+        self.weights = [1.0 / sizes[stratum] for stratum in strata] if strata else [1.0] * count
+        self.balanced = strata is not None
+        self.length = length or count
         self.seed = seed
         self.epoch = 0
 
@@ -38,7 +48,7 @@ class DrawSampler(Sampler[Draw]):
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
         if self.balanced:
             indices: Sequence[int] = list(
-                WeightedRandomSampler(self.weights.tolist(), len(self), replacement=True, generator=generator)
+                WeightedRandomSampler(self.weights, len(self), replacement=True, generator=generator)
             )
         else:
             count = len(self.weights)
@@ -49,15 +59,24 @@ class DrawSampler(Sampler[Draw]):
 
 
 class TrainingImages(Dataset[dict[str, Tensor]]):
-    """Augmented squares of the training cases, indexed by a draw.
+    """Squares of the training cases, indexed by a draw.
 
-    An item holds uint8 (S, S) `image` and `mask`, bool `has_mask` and int64 `label`.
+    An item holds uint8 (S, S) `image` and `mask`, bool `has_mask`, int64 `label` and `birads` (0 where not known).
+
+    Args:
+        cases: to draw from.
+        squares: makes the square of a draw.
+        seed: of everything random about it.
+        exchange: changes the grey values of a square, where wanted.
     """
 
-    def __init__(self, cases: Sequence[Case], transform: TrainTransform, seed: int) -> None:
+    def __init__(
+        self, cases: Sequence[Case], squares: Squares, seed: int, exchange: GreyExchange | None = None
+    ) -> None:
         self.cases = cases
-        self.transform = transform
+        self.squares = squares
         self.seed = seed
+        self.exchange = exchange
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -66,29 +85,34 @@ class TrainingImages(Dataset[dict[str, Tensor]]):
         epoch, place, index = draw
         case = self.cases[index]
         rng = np.random.default_rng((self.seed, epoch, place, index))
-        image, mask = self.transform(case.image, case.mask, rng)
+        image, mask = self.squares(case, rng)
+        if self.exchange:
+            image = self.exchange(image, case.source, rng)
         return {
             "image": torch.from_numpy(image),
             "mask": torch.from_numpy(mask),
             "has_mask": torch.tensor(case.mask is not None),
             "label": torch.tensor(case.label),
+            "birads": torch.tensor(birads_category(case.birads)),
         }
 
 
 class WholeImages(Dataset[dict[str, Tensor]]):
-    """The letterboxed whole view of each case, uint8 (size, size), with its index."""
+    """The letterboxed whole view of each case, uint8 (size, size), with its index; each is cut once and kept."""
 
     def __init__(self, cases: Sequence[Case], size: int) -> None:
         self.cases = cases
         self.size = size
+        self._squares: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.cases)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        case = self.cases[index]
-        square = cut(case.image, window("whole", case.image.shape[:2]), self.size)
-        return {"image": torch.from_numpy(square), "index": torch.tensor(index)}
+        if index not in self._squares:
+            image = self.cases[index].image
+            self._squares[index] = torch.from_numpy(cut(image, window("whole", image.shape[:2]), self.size))
+        return {"image": self._squares[index], "index": torch.tensor(index)}
 
 
 def mixup(batch: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:

@@ -73,10 +73,11 @@ class Fit:
                 if config.max_epochs_now and progress.epoch - done_before >= config.max_epochs_now:
                     return False
                 row = self._epoch(progress.epoch, bar)
-                row["auroc"] = self.validate(progress.epoch)
+                if len(self.y_val):
+                    row["auroc"] = self.validate(progress.epoch)
                 progress.epoch += 1
                 progress.history.append(row)
-                if row["auroc"] > progress.best:
+                if row.get("auroc", -1.0) > progress.best:
                     progress.best, progress.since_best = row["auroc"], 0
                     if config.patience and accelerator.is_main_process:
                         with replace_file(output / BEST) as part:
@@ -84,7 +85,7 @@ class Fit:
                 else:
                     progress.since_best += 1
                 accelerator.log(row, step=progress.epoch * len(self.train_loader))
-                bar.set_postfix(loss=f"{row['loss']:.3f}", auroc=f"{row['auroc']:.4f}")
+                bar.set_postfix({key: f"{row[key]:.4f}" for key in ("loss", "auroc") if key in row})
                 save(accelerator, output, progress)
         if config.patience and (output / BEST).is_file():
             self.ema.module.load_state_dict(load_file(output / BEST))
@@ -100,7 +101,7 @@ class Fit:
         self.sampler.epoch = epoch
         bare = self.accelerator.unwrap_model(self.net)
         set_training(self.net, bare.backbone, config.freeze)
-        sums, step, taken, began = torch.zeros(5, device=self.accelerator.device), 0, 0, time.monotonic()
+        sums, step, taken, began = torch.zeros(6, device=self.accelerator.device), 0, 0, time.monotonic()
         for drawn in self.train_loader:
             batch = mixup(drawn, config.mixup) if config.mixup else drawn
             with self.accelerator.autocast():
@@ -120,14 +121,15 @@ class Fit:
             if not self.accelerator.optimizer_step_was_skipped:
                 taken += 1
                 # Summed on the device: reading a value each step would make a GPU wait.
-                sums += torch.stack([loss.total, loss.classes, loss.lesion, loss.inside, loss.distillation]).detach()
+                parts = (loss.total, loss.classes, loss.lesion, loss.inside, loss.birads, loss.distillation)
+                sums += torch.stack(parts).detach()
             if step % _STEPS_BETWEEN_CHECKS == 0:
                 self._require_finite([sums], "loss", epoch, step)
         # Not a number where every step was skipped.
         means = self.accelerator.reduce(sums / taken, reduction="mean")
         self._require_finite([means], "loss", epoch, step)
         self._require_finite(self.stored_tensors(bare), "state of the network", epoch, step)
-        names = ("loss", "loss_classes", "loss_lesion", "loss_inside", "loss_distillation")
+        names = ("loss", "loss_classes", "loss_lesion", "loss_inside", "loss_birads", "loss_distillation")
         row = dict(zip(names, means.tolist(), strict=True))
         return row | {"epoch": epoch + 1.0, "lr": self.scheduler.get_last_lr()[0], "seconds": time.monotonic() - began}
 

@@ -15,7 +15,9 @@ from tqdm.auto import tqdm
 from bus_hf.config import TrainConfig
 from bus_hf.data.dataset import Case
 from bus_hf.errors import BusError
+from bus_hf.evaluation import stored_logits
 from bus_hf.evaluation.lesions import on_lesion
+from bus_hf.filenames import LOGITS
 from bus_hf.inference.runtime import Outputs, Runtime
 from bus_hf.inference.two_stage import ImageOutputs, evidence_map, two_stage
 from bus_hf.labels import label_set
@@ -131,6 +133,28 @@ def fold_logits(
             boxes=boxes,
             progress=bar.update,
         )
+
+
+def joined_logits(runs: Sequence[Path], names: Sequence[str]) -> pd.DataFrame:
+    """Logits of runs that each held out another source, `fold` numbering the runs.
+
+    Args:
+        runs: finished ones.
+        names: of the images that they held out together.
+
+    Raises:
+        BusError: logits cannot be read, or some images are missing or there twice.
+    """
+    frames = [stored_logits.read(run / LOGITS, "finish the run") for run in runs]
+    frame = pd.concat([part.assign(fold=fold) for fold, part in enumerate(frames)], ignore_index=True)
+    found = frame.drop_duplicates(["name", "fold"])["name"]
+    if sorted(found) != sorted(names):
+        raise BusError(
+            "the runs without each source do not hold out every image once",
+            where=", ".join(str(run) for run in runs),
+            remedy="train all of them on the same data",
+        )
+    return frame
 
 
 def read_boxes(path: str | Path, cases: Sequence[Case]) -> dict[str, Box | None]:

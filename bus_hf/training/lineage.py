@@ -17,7 +17,7 @@ from bus_hf.validation import load
 _AGAIN = "give the checkpoint folder of a finished run, or a member's folder inside an ensemble folder"
 
 # What has to be equal for two runs on the same data to hold out the same images.
-_SPLIT = ("label_set", "folds", "fold", "split_seed", "folds_from", "near_duplicates", "train_sources")
+_SPLIT = ("label_set", "folds", "fold", "split_seed", "folds_from", "near_duplicates", "train_sources", "hold_out")
 
 # Digests that have to be equal for it.
 _HELD_OUT = ("held_out_names", "held_out_pixels")

@@ -1,4 +1,4 @@
-"""Loss terms: the classes, the lesion's mask, and evidence inside it."""
+"""Loss terms: the classes, the lesion's mask, evidence inside it, and the BI-RADS category."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from bus_hf.config import TrainConfig
 from bus_hf.labels import LabelSet
-from bus_hf.models import TrainingOutput
+from bus_hf.models import BIRADS_STEPS, TrainingOutput
 from bus_hf.training.distillation import feature_loss, soft_class_loss
 
 
@@ -26,6 +26,7 @@ class Terms:
     classes: Tensor
     lesion: Tensor
     inside: Tensor
+    birads: Tensor
     distillation: Tensor
 
 
@@ -82,6 +83,21 @@ def inside_loss(cam: Tensor, mask: Tensor, counts: Tensor) -> Tensor:
     return ((1 - share) * used).sum() / used.sum().clamp(min=1)
 
 
+def birads_loss(logits: Tensor, category: Tensor) -> Tensor:
+    """Ordinal loss of the BI-RADS category: BCE of "at least 3", "at least 4" and "at least 5".
+
+    E. Frank, M. Hall, "A simple approach to ordinal classification", ECML 2001.
+
+    Args:
+        logits: (N, 3).
+        category: int (N,), 0 where it is not known: such an image is ignored.
+    """
+    known = (category > 0).float()
+    target = (category[:, None] >= category.new_tensor(BIRADS_STEPS)).float()
+    each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
+    return (each * known).sum() / known.sum().clamp(min=1)
+
+
 def terms(
     output: TrainingOutput,
     batch: dict[str, Tensor],
@@ -113,12 +129,13 @@ def terms(
         # Of a malignant and a benign lesion blended, the mask does not say which is which.
         malignant = malignant & (batch["other"] == label_set.cancer)
     inside = inside_loss(cam[:, -1], mask, malignant) if config.inside_weight else zero
-    total = config.lesion_weight * on_mask + config.inside_weight * inside
+    birads = zero if output.birads is None else birads_loss(output.birads.float(), batch["birads"])
+    total = config.lesion_weight * on_mask + config.inside_weight * inside + config.birads_weight * birads
     if target is None or output.matched is None:
-        return Terms(total + classes, classes, on_mask, inside, zero)
+        return Terms(total + classes, classes, on_mask, inside, birads, zero)
     soft = soft_class_loss(logits, target[0])
     features = feature_loss(output.matched, target[1])
     total = (
         total + (1 - config.teacher_weight) * classes + config.teacher_weight * soft + config.feature_weight * features
     )
-    return Terms(total, classes, on_mask, inside, soft + features)
+    return Terms(total, classes, on_mask, inside, birads, soft + features)

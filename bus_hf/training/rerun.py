@@ -12,10 +12,10 @@ import torch
 from accelerate import PartialState
 from safetensors.torch import load_file
 
-from bus_hf.config import TrainConfig, from_mapping
+from bus_hf.config import EACH_SOURCE, TrainConfig, from_mapping
 from bus_hf.data.dataset import Case
 from bus_hf.errors import BusError
-from bus_hf.filenames import CHECKPOINT, LESION_HEAD, LOGITS, RUN
+from bus_hf.filenames import CHECKPOINT, LESION_HEAD, LOGITS, RUN, without
 from bus_hf.files import replace_together, settle
 from bus_hf.labels import label_set
 from bus_hf.models import TrainingNet, load_member
@@ -51,6 +51,12 @@ def rerun(member: str, given: dict[str, Any]) -> Path:
             "no record of this member's training is known, so neither is what it held out",
             where=member,
             remedy="give the checkpoint folder of a run, or a member's folder inside an ensemble folder",
+        )
+    if record["config"].get("hold_out") == EACH_SOURCE:
+        raise BusError(
+            "this member was trained on every image; its logits are those of the runs without each source",
+            where=member,
+            remedy=f"read {without('SOURCE')}/{CHECKPOINT} of its run again, then give the command that trained it",
         )
     unexpected = sorted(set(given) - {"data", "output", "boxes", "threads"})
     if unexpected:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
 
-from bus_hf.config import TrainConfig, to_mapping
+from bus_hf.config import EACH_SOURCE, FOLD, TrainConfig, to_mapping
 from bus_hf.data.dataset import Case
 from bus_hf.data.phantoms import write_phantoms
 from bus_hf.errors import BusError
@@ -30,7 +30,8 @@ from bus_hf.training.augmentation import TrainTransform
 from bus_hf.training.batches import DrawSampler, TrainingImages, WholeImages
 from bus_hf.training.distillation import Teacher, load_teacher
 from bus_hf.training.fit import Fit
-from bus_hf.training.held_out import fold_logits, read_boxes
+from bus_hf.training.grey_exchange import GreyExchange
+from bus_hf.training.held_out import fold_logits, joined_logits, read_boxes
 from bus_hf.training.identity import data_digests
 from bus_hf.training.launch import accelerator_for, on_main
 from bus_hf.training.lineage import earlier_run, refuse_other_data
@@ -40,16 +41,25 @@ from bus_hf.training.memory import hold_memory
 from bus_hf.training.optimisation import check_smallest_batch, parameter_groups, schedule
 from bus_hf.training.pretrained import Pretrained, start
 from bus_hf.training.record import recorded_settings, write_run
-from bus_hf.training.splits import Split, split
+from bus_hf.training.splits import Images, Split, split
+from bus_hf.training.squares import DrawnSquares, PreparedSquares
 from bus_hf.training.state import Progress, claim, resume
 from bus_hf.views import Box
 
 
-def run(config: TrainConfig) -> Path:
-    """Train one member with one fold held out.
+def run(
+    config: TrainConfig,
+    images: Images | None = None,
+    squares: PreparedSquares | None = None,
+    source_runs: Sequence[Path] = (),
+) -> Path:
+    """Train one member with one fold or one source held out, or on everything.
 
     Args:
         config: every setting.
+        images: what `read_images` gave for it, where several runs share them.
+        squares: of these images, likewise.
+        source_runs: finished runs without each source, whose logits a run on everything takes.
 
     Returns:
         The output folder. A finished run leaves there `checkpoint/` (the member), `out_of_fold.parquet`, `run.json`,
@@ -72,20 +82,28 @@ def run(config: TrainConfig) -> Path:
             _with_phantoms(config)
 
         on_main(accelerator, begin)
-        return _train(_with_phantoms(config), accelerator, earlier)
+        return _train(_with_phantoms(config), accelerator, earlier, images, squares, source_runs)
 
 
-def _train(config: TrainConfig, accelerator: Accelerator, earlier: Mapping[str, Any] | None) -> Path:
+def _train(
+    config: TrainConfig,
+    accelerator: Accelerator,
+    earlier: Mapping[str, Any] | None,
+    images: Images | None,
+    squares: PreparedSquares | None,
+    source_runs: Sequence[Path],
+) -> Path:
     output, labels = Path(config.output), label_set(config.label_set)
-    accelerator.print(f"reading {' '.join(config.data)} ...")
-    data = _data(config)
+    if images is None:
+        accelerator.print(f"reading {' '.join(config.data)} ...")
+    data = _data(config, images)
     teacher = load_teacher(config.teacher, labels, accelerator.device) if config.teacher else None
     for line in data.summary(config):
         accelerator.print(line)
     set_seed(config.seed)
     net, pretrained = _network(config, labels, teacher)
     accelerator.print(str(pretrained))
-    fit = _prepared(config, labels, accelerator, data, net, teacher)
+    fit = _prepared(config, labels, accelerator, data, net, teacher, squares)
     progress, notes = resume(accelerator, output, data.digests | ({"teacher": teacher.sha256} if teacher else {}))
     for note in notes:
         accelerator.print(note)
@@ -97,7 +115,7 @@ def _train(config: TrainConfig, accelerator: Accelerator, earlier: Mapping[str, 
         accelerator.print(f"stopped after epoch {progress.epoch} of {config.epochs}; the same command goes on")
     elif accelerator.is_main_process:
         start = asdict(pretrained) | {"earlier_run": earlier}
-        _finish(fit, data, progress, start)
+        _finish(fit, data, progress, start, source_runs)
         accelerator.print(_what_next(config))
     accelerator.wait_for_everyone()
     accelerator.end_training()
@@ -117,16 +135,19 @@ class _Data:
 
     def summary(self, config: TrainConfig) -> list[str]:
         """Sentences on what is trained on and what is not."""
+        held_out = {
+            FOLD: f"{len(self.held_out)} held out (fold {config.fold} of {config.folds})",
+            EACH_SOURCE: "none held out (the runs without each source give its logits)",
+        }.get(config.hold_out, f"{len(self.held_out)} held out ({config.hold_out})")
         return [
             *self.split.notes,
-            f"{len(self.training)} images to train on, {len(self.held_out)} held out (fold {config.fold} of "
-            f"{config.folds}); {self.split.near_duplicate_pairs} near-duplicate pairs joined, "
-            f"{self.split.excluded} images with conflicting labels excluded",
+            f"{len(self.training)} images to train on, {held_out}; {self.split.near_duplicate_pairs} near-duplicate "
+            f"pairs joined, {self.split.excluded} images with conflicting labels excluded",
         ]
 
 
-def _data(config: TrainConfig) -> _Data:
-    parts = split(config)
+def _data(config: TrainConfig, images: Images | None) -> _Data:
+    parts = split(config, images)
     training, validation, held_out = (part(config.fold) for part in (parts.training, parts.validation, parts.held_out))
     digests = data_digests(training, held_out)
     refuse_other_data(config, digests)
@@ -140,7 +161,7 @@ def _network(config: TrainConfig, labels: LabelSet, teacher: Teacher | None) -> 
     if config.drop_path_rate and not config.backbone.startswith("densenet"):
         arguments["drop_path_rate"] = config.drop_path_rate
     backbone, pretrained = start(config.backbone, labels.num_logits, config.init, config.init_from, **arguments)
-    net = TrainingNet(backbone, config.lesion_stride, teacher.channels if teacher else 0)
+    net = TrainingNet(backbone, config.lesion_stride, teacher.channels if teacher else 0, config.birads_weight > 0)
     return net.to(memory_format=torch.channels_last) if config.channels_last else net, pretrained
 
 
@@ -151,13 +172,14 @@ def _prepared(
     data: _Data,
     net: TrainingNet,
     teacher: Teacher | None,
+    squares: PreparedSquares | None,
 ) -> Fit:
     """Loaders, optimiser and averaged weights of a run, wrapped and registered by accelerate."""
     y_train = [case.label for case in data.training]
-    sampler = DrawSampler(y_train, config.balanced_sampling, config.seed, config.epoch_images)
+    sampler = DrawSampler(_strata(config, data.training), len(data.training), config.seed, config.epoch_images)
     check_smallest_batch(net, config, len(sampler), accelerator.num_processes)
-    transform = TrainTransform(config.input_size, config.augment, config.lesion_crop_prob, config.scanner)
-    images = TrainingImages(data.training, transform, config.seed)
+    exchange = GreyExchange(data.training, config.grey_exchange) if config.grey_exchange else None
+    images = TrainingImages(data.training, squares or squares_of(config, data.training), config.seed, exchange)
     drop_last = len(sampler) >= config.batch_size
     train_loader: Any = _loader(images, config, sampler=sampler, drop_last=drop_last)
     val_loader: Any = _loader(WholeImages(data.validation, config.input_size), config)
@@ -188,6 +210,23 @@ def _prepared(
     )
 
 
+def squares_of(config: TrainConfig, cases: Sequence[Case]) -> DrawnSquares | PreparedSquares:
+    """Squares of cases as a config augments them."""
+    transform = TrainTransform(config.input_size, config.augment, config.lesion_crop_prob, config.scanner)
+    if not config.versions:
+        return DrawnSquares(transform)
+    return PreparedSquares(cases, transform, config.versions, config.num_workers)
+
+
+def _strata(config: TrainConfig, cases: Sequence[Case]) -> list[tuple[str, int]] | None:
+    """What each case is drawn as; None where every case is drawn once a pass."""
+    if not (config.balanced_sampling or config.balance_sources):
+        return None
+    return [
+        (case.source if config.balance_sources else "", case.label if config.balanced_sampling else 0) for case in cases
+    ]
+
+
 def _loader(dataset: Any, config: TrainConfig, **arguments: Any) -> DataLoader[Any]:
     return DataLoader(
         dataset,
@@ -208,10 +247,13 @@ def _trackable(config: TrainConfig) -> dict[str, int | float | str]:
     }
 
 
-def _finish(fit: Fit, data: _Data, progress: Progress, start: Mapping[str, Any]) -> None:
+def _finish(fit: Fit, data: _Data, progress: Progress, start: Mapping[str, Any], source_runs: Sequence[Path]) -> None:
     """Write everything that a finished run leaves; `start` is the record of its pretrained weights."""
     config, labels, net, output = fit.config, fit.labels, fit.ema.module, Path(fit.config.output)
-    frame = fold_logits(net.eval(), data.held_out, config, data.boxes)
+    if config.hold_out == EACH_SOURCE:
+        frame = joined_logits(source_runs, [case.name for case in data.held_out])
+    else:
+        frame = fold_logits(net.eval(), data.held_out, config, data.boxes)
     sources = Counter(case.source for case in data.training)
     record = {
         "architecture": config.backbone,

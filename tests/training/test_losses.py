@@ -6,7 +6,7 @@ from sklearn.metrics import log_loss
 from bus_hf.config import TrainConfig
 from bus_hf.labels import LABEL_SETS
 from bus_hf.models import TrainingOutput
-from bus_hf.training.losses import class_loss, class_weights, inside_loss, lesion_loss, terms
+from bus_hf.training.losses import birads_loss, class_loss, class_weights, inside_loss, lesion_loss, terms
 
 
 def test_binary_loss_is_log_loss():
@@ -113,3 +113,12 @@ def test_the_class_loss_of_a_blend_is_the_blend_of_both_labels_losses():
     assert float(loss.classes) == pytest.approx(float(0.75 * first.classes + 0.25 * second.classes), abs=1e-6)
     # Only the second draw is of two malignant images.
     assert float(loss.inside) == pytest.approx(0, abs=1e-4)
+
+
+def test_the_birads_term_counts_known_categories_in_their_order():
+    logits = torch.tensor([[4.0, -4.0, -4.0], [4.0, 4.0, -4.0], [0.0, 0.0, 0.0]])
+    right = birads_loss(logits, torch.tensor([3, 4, 0]))
+    assert float(right) == pytest.approx(float(torch.nn.functional.softplus(torch.tensor(-4.0))), abs=1e-6)
+    off_by_one, off_by_two = (birads_loss(logits[:1], torch.tensor([category])) for category in (4, 5))
+    assert right < off_by_one < off_by_two
+    assert float(birads_loss(logits, torch.tensor([0, 0, 0]))) == 0
