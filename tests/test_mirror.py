@@ -16,6 +16,7 @@ PACKAGE = TESTS.parent / "bus_hf"
 CROSS_CUTTING = {
     "cli/test_cli.py",
     "cli/test_names.py",
+    "cuda/test_training.py",
     "evaluation/test_edges.py",
     "hostile/test_hostile.py",
     "hub/test_examples.py",
