@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 7860
-DATA ?= ../shared/data/busi ../shared/data/busbra
+DATA ?= ../shared/data/busi ../shared/data/busbra ../shared/data/brest
 ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 

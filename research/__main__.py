@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("names", nargs="*", metavar="NAME", help="of tables.yaml (default: all)")
     command.add_argument("--home", type=Path, default=HOME, metavar="FOLDER", help="(default: %(default)s)")
     command.add_argument(
-        "--readme", type=Path, metavar="FILE", help="put the table of thresholds between its thresholds markers"
+        "--readme", type=Path, metavar="FILE", help="put the table of recipes between its recipes markers"
     )
     command.set_defaults(call=lambda given: tables.make(given.home, given.names, given.readme))
     return top

@@ -1,7 +1,8 @@
 """What trials give in-source and cross-source: numbers from the logits that they left.
 
 `Logits` of a trial: for each source that a network was trained on, its held-out logits, of its own held-out fold and of
-all images of the other sources. A key "busi > busbra" says trained on BUSI, measured on BUS-BRA.
+all images of the other sources. A key "busi > busbra" says trained on BUSI, measured on BUS-BRA, and
+"without_busi > busi" trained on all but BUSI.
 
 A row of a comparison has `name`, `auroc` by key, their `mean`, and the differences from the first row: of that mean
 (`gain`), of the mean of what is measured on the own source (`gain_in_source`) and on the others (`gain_cross_source`);
@@ -32,20 +33,23 @@ Row = dict[str, Any]
 def compare(trials: Mapping[str, Sequence[Logits]], view_weights: Mapping[str, float], n: int = RESAMPLES) -> list[Row]:
     """Mean metrics of trials that differ in nothing but their seed, against those of the first set of them.
 
-    The intervals cover the choice of images, not that of the seeds.
+    The intervals cover the choice of images, not that of the seeds. Of a pair of sources the trials are averaged that
+    have it; `networks` counts the networks of a set.
 
     Args:
-        trials: name of each set, with the logits of its trials.
+        trials: name of each set, with the logits of its trials. The first trial of the first set has every pair.
         view_weights: weight of each view.
         n: resamples.
 
     Raises:
-        BusError: two trials did not train on the same sources or predict the same images.
+        BusError: a trial predicted other images than the first one, or a set lacks a pair of sources.
     """
     averaged = {name: [_images(logits, view_weights) for logits in some] for name, some in trials.items()}
     first = next(iter(averaged))
+    wanted = _names(averaged[first][0])
     for name, some in averaged.items():
-        if any(_names(images) != _names(averaged[first][0]) for images in some):
+        held = [_names(images) for images in some]
+        if any(names != {key: wanted.get(key) for key in names} for names in held) or set().union(*held) != set(wanted):
             raise BusError(
                 f"trial '{name}' did not predict the images of trial '{first}'",
                 remedy="train both on the same data, with the same folds, fold and set_apart",
@@ -175,7 +179,7 @@ def _rows(averaged: Mapping[str, Sequence[Mapping[str, pd.DataFrame]]], n: int) 
     rows: list[Row] = []
     base: tuple[np.ndarray, np.ndarray] | None = None
     for name, some in averaged.items():
-        areas = [[_area(images[key], groups, drawn) for images in some] for key in keys]
+        areas = [[_area(images[key], groups, drawn) for images in some if key in images] for key in keys]
         values = np.array([np.mean([value for value, _ in each]) for each in areas])
         draws = np.array([np.mean([draw for _, draw in each], axis=0) for each in areas])
         base = base or (values, draws)
@@ -184,6 +188,7 @@ def _rows(averaged: Mapping[str, Sequence[Mapping[str, pd.DataFrame]]], n: int) 
         rows.append(
             {
                 "name": name,
+                "networks": sum(map(len, areas)),
                 "auroc": {
                     key: _estimate(*pair) for key, pair in zip(keys, zip(values, draws, strict=True), strict=True)
                 },

@@ -99,12 +99,12 @@ KINDS: dict[str, Callable[[Trials, Sequence[str]], list[dict[str, Any]]]] = {
 
 
 def make(home: Path, names: Sequence[str] = (), readme: Path | None = None) -> int:
-    """Make tables again from the stored logits; then the table of decisions in README.md, where there is one.
+    """Make tables again from the stored logits; then those that stand in README.md, where there are some.
 
     Args:
         home: holds tables.yaml and trials/, and gets tables/NAME.csv.
         names: of the tables; all where none is given.
-        readme: Markdown file that gets the table of thresholds between its thresholds markers.
+        readme: Markdown file that gets the table of recipes between its recipes markers.
 
     Raises:
         BusError: a table is not listed, or a trial is neither stored nor in the table that stands.
@@ -121,8 +121,10 @@ def make(home: Path, names: Sequence[str] = (), readme: Path | None = None) -> i
         print(f"written: {path}", file=sys.stderr)
     if plan.get("decisions"):
         _replace(home / "README.md", "decisions", decisions(home, plan["decisions"]))
+    if plan.get("recipes"):
+        _replace(home / "README.md", "recipes", recipes(home, plan["recipes"]))
     if readme:
-        _replace(readme, "thresholds", thresholds_markdown(read(home, "thresholds")))
+        _replace(readme, "recipes", recipes(home, plan["recipes"]))
     return 0
 
 
@@ -165,18 +167,17 @@ def decisions(home: Path, entries: Sequence[Mapping[str, str]]) -> str:
     return markdown_table(("setting", "trials", "gain", "in-source", "cross-source", "decision"), rows)
 
 
-def thresholds_markdown(frame: pd.DataFrame) -> str:
-    """Markdown table of what thresholds give on the source that they never saw."""
-    titles = ("trained and fitted on", "malignant cases fitted on", "for sensitivity", "measured on", "n (malignant)")
-    rows = [
-        (
-            *(row["trained"], row["n_fit"], f"{row['target']:g}", row["measured"]),
-            f"{row['n']} ({row['n_malignant']})",
-            *(estimate(_estimate(row, name)) for name in ("sensitivity", "specificity")),
-        )
-        for _, row in frame.iterrows()
-    ]
-    return markdown_table((*titles, "sensitivity", "specificity"), rows)
+def recipes(home: Path, entries: Sequence[Mapping[str, str]]) -> str:
+    """Markdown table of what recipes give at hospitals that were left out, the first one to compare with."""
+    frame = read(home, "hospitals").set_index("name")
+    hospitals = [name for name in frame if str(name).count(" > ") and not str(name).endswith((" low", " high"))]
+    rows = []
+    for entry in entries:
+        row = frame.loc[entry["set"]]
+        areas = [estimate(_estimate(row, hospital)) for hospital in (*hospitals, "mean")]
+        rows.append((entry["recipe"], row["networks"], *areas, signed(_estimate(row, "gain")), entry["decision"]))
+    titles = [f"{hospital.split(' > ')[1]} left out" for hospital in hospitals]
+    return markdown_table(("recipe", "networks", *titles, "mean", "gain", "decision"), rows)
 
 
 def _single(sets: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from bus_hf.build import drawing, lesion_type
 from bus_hf.build.fit import Fit, fit
 from bus_hf.build.manifest import make_manifest
+from bus_hf.config import FOLD
 from bus_hf.ensemble import records
 from bus_hf.ensemble.folder import read_manifest, write_manifest
 from bus_hf.ensemble.manifest import Ensemble
@@ -53,7 +54,7 @@ def describe(
     )
     if classifier is not None:
         lesion_type.describe(folder / LESION_TYPE, fitted.views)
-    metrics = measure(frame, fitted, manifest)
+    metrics = measure(frame, fitted, manifest) | {"hold_out": training[members[0]].config.get("hold_out", FOLD)}
     text = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / REPORT).write_text(text + "\n", encoding="utf-8")
     write_manifest(manifest, folder)
@@ -84,7 +85,7 @@ def measure(frame: pd.DataFrame, fitted: Fit, manifest: Ensemble) -> dict[str, A
     held_out = weighting.held_out_logits(frame, list(fitted.weights), list(VIEW_WEIGHTS))
     metrics = report.report(frame, fitted.weights, fitted.views, fitted.scale, fitted.points)
     metrics |= evidence.evidence(held_out, fitted.weights, fitted.views, fitted.default_point)
-    answers = abstention.cross_fitted(y_true, logits, groups)
+    answers = abstention.cross_fitted(y_true, logits, groups, sample_weight=fitted.balance)
     return metrics | {
         "no_lesion": no_lesion.measure(
             y_true,

@@ -25,7 +25,8 @@ class Fit:
     calibrated logits. `found_peak` is the peak of the lesion map from which a lesion counts as found.
 
     `images` has one row an image; `logits` float (n,) are its calibrated ones, `y_true` int (n,) is 1 for malignant,
-    `groups` (n,) are of any kind, and `peaks` float (n,) are those of the light member's lesion map, 0..1.
+    `groups` (n,) are of any kind, `peaks` float (n,) are those of the light member's lesion map, 0..1, and `balance`
+    float (n,) are the weights under which every source counts alike in all that is fitted.
     """
 
     weights: dict[str, float]
@@ -41,6 +42,7 @@ class Fit:
     groups: np.ndarray
     logits: np.ndarray
     peaks: np.ndarray
+    balance: np.ndarray
 
 
 def fit(frame: pd.DataFrame, members: Sequence[str], where: object, given: Mapping[str, float] | None = None) -> Fit:
@@ -58,8 +60,11 @@ def fit(frame: pd.DataFrame, members: Sequence[str], where: object, given: Mappi
     weights, views, how = fit_weights(frame, members, given)
     images = combine.combine(frame, weights, views)
     y_true, groups = images["label"].to_numpy(), images["group"].to_numpy()
-    combined = images["logit_0"].to_numpy()
-    scale = calibration.fit_scale(combined, y_true)
+    combined, balance = (
+        images["logit_0"].to_numpy(),
+        len(images) * weighting.source_balance(images["source"].to_numpy()),
+    )
+    scale = calibration.fit_scale(combined, y_true, sample_weight=balance)
     if scale is None:
         raise BusError(
             "no temperature and bias fit the held-out logits",
@@ -67,7 +72,7 @@ def fit(frame: pd.DataFrame, members: Sequence[str], where: object, given: Mappi
             remedy="train the members again, more slowly",
         )
     logits = scale.logits(combined)
-    points = calibration.operating_points(y_true, logits, groups)
+    points = calibration.operating_points(y_true, logits, groups, sample_weight=balance)
     names = [point["name"] for point in points]
     peaks = _peaks(frame, members[0], images["name"])
     return Fit(
@@ -77,13 +82,14 @@ def fit(frame: pd.DataFrame, members: Sequence[str], where: object, given: Mappi
         scale=scale,
         points=points,
         default_point=DEFAULT_POINT if DEFAULT_POINT in names else names[-1],
-        interval=abstention.fit(y_true, logits, groups),
+        interval=abstention.fit(y_true, logits, groups, sample_weight=balance),
         found_peak=no_lesion.fit_found_peak(peaks, images["pathology"].to_numpy() != "normal", MIN_PEAK),
         images=images,
         y_true=y_true,
         groups=groups,
         logits=logits,
         peaks=peaks,
+        balance=balance,
     )
 
 

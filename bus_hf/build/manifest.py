@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bus_hf.build.fit import Fit
 from bus_hf.ensemble.folder import sha256
 from bus_hf.ensemble.manifest import (
@@ -61,7 +63,7 @@ def make_manifest(
             fitted_on=FittedOn(
                 sources={str(name): int(n) for name, n in sorted(fit.images["source"].value_counts().items())},
                 groups=int(fit.images["group"].nunique()),
-                prevalence=round(float(fit.y_true.mean()), 6),
+                prevalence=round(float(np.average(fit.y_true, weights=fit.balance)), 6),
                 out_of_fold_sha256=sha256(folder / LOGITS),
             ),
             lesion_type=lesion_type,

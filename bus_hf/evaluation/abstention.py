@@ -26,6 +26,7 @@ def fit(
     logits: np.ndarray,
     groups: Sequence[Any] | np.ndarray,
     seed: int = 0,
+    sample_weight: np.ndarray | None = None,
 ) -> dict[str, Any] | None:
     """Fit the interval by class-conditional conformal prediction (V. Vovk et al., 2005, sec. 4.5).
 
@@ -37,6 +38,7 @@ def fit(
         logits: float (n,), calibrated, of cases that no member trained on.
         groups: group of each case.
         seed: of the split into tenths.
+        sample_weight: float (n,), how many cases each one counts as; 1 where None.
 
     Returns:
         low_logit, high_logit (the interval, both ends in it), coverage (share of cases outside it), error (among those)
@@ -44,8 +46,8 @@ def fit(
     """
     if not enough(y_true, groups):
         return None
-    low, high = ends(y_true, logits)
-    answers = cross_fitted(y_true, logits, groups, seed)
+    low, high = ends(y_true, logits, sample_weight)
+    answers = cross_fitted(y_true, logits, groups, seed, sample_weight)
     return {
         "low_logit": low,
         "high_logit": high,
@@ -83,11 +85,13 @@ def cross_fitted(
     logits: np.ndarray,
     groups: Sequence[Any] | np.ndarray,
     seed: int = 0,
+    sample_weight: np.ndarray | None = None,
 ) -> np.ndarray:
     """Answers under intervals fitted on other groups, as for `fit`: int (n,), 1 malignant, 0 benign, -1 not sure."""
     answers = np.full(len(y_true), NOT_SURE)
+    weights = np.ones(len(y_true)) if sample_weight is None else sample_weight
     for fitted_on, test in cross_fits(y_true, np.asarray(groups), seed):
-        answers[test] = answer(logits[test], *ends(y_true[fitted_on], logits[fitted_on]))
+        answers[test] = answer(logits[test], *ends(y_true[fitted_on], logits[fitted_on], weights[fitted_on]))
     return answers
 
 

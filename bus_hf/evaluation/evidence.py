@@ -53,6 +53,8 @@ def evidence(
 def model_metrics(held_out: HeldOutLogits, logits: np.ndarray) -> dict[str, Any]:
     """Metrics of one model, by source and over all images; calibration and thresholds fitted on other groups.
 
+    Fits count every source alike; metrics over all images count every image alike.
+
     Args:
         held_out: labels, groups and sources of the images.
         logits: float (n,), of the model.
@@ -61,9 +63,14 @@ def model_metrics(held_out: HeldOutLogits, logits: np.ndarray) -> dict[str, Any]
         For "all" and each source: n, n_malignant, n_groups, auroc, auprc, brier, ece, and for each operating point
         sensitivity, specificity, ppv, npv, f1, accuracy, `ppv at`, `npv at` (by prevalence), missed (of n_malignant).
     """
-    probabilities = calibration.cross_fitted_probabilities(logits, held_out.y_true, held_out.groups)
+    balance = held_out.balance
+    probabilities = calibration.cross_fitted_probabilities(
+        logits, held_out.y_true, held_out.groups, sample_weight=balance
+    )
     predictions = {
-        name: calibration.cross_fitted_predictions(held_out.y_true, logits, held_out.groups, target)
+        name: calibration.cross_fitted_predictions(
+            held_out.y_true, logits, held_out.groups, target, sample_weight=balance
+        )
         for name, target in calibration.supported(held_out.y_true, held_out.groups).items()
     }
     by_part = {}
@@ -182,7 +189,10 @@ def across_sources(held_out: HeldOutLogits, logits: np.ndarray) -> dict[str, Any
         y_true, groups = held_out.y_true[rows], held_out.groups[rows]
         by_source[source] = {}
         for point, target in calibration.supported(held_out.y_true, held_out.groups).items():
-            threshold = calibration.threshold_for_sensitivity(held_out.y_true[other], logits[other], target)
+            fitted_on = held_out.rows(other)
+            threshold = calibration.threshold_for_sensitivity(
+                fitted_on.y_true, logits[other], target, fitted_on.balance
+            )
             measured = bootstrap.rates(y_true, logits[rows] >= threshold, groups)
             by_source[source][point] = {"target": target} | {name: rate.to_dict() for name, rate in measured.items()}
     return by_source
@@ -201,9 +211,11 @@ def disagreement(
     if len(alone) < 2:
         return None
     target = calibration.POINTS[default_point]
-    threshold = calibration.cross_fitted_thresholds(held_out.y_true, ensemble, held_out.groups, target)
+    threshold = calibration.cross_fitted_thresholds(
+        held_out.y_true, ensemble, held_out.groups, target, sample_weight=held_out.balance
+    )
     wrong = ((ensemble >= threshold) != (held_out.y_true == 1)).astype(int)
-    scale = calibration.fit_scale(ensemble, held_out.y_true) or calibration.PLAIN
+    scale = calibration.fit_scale(ensemble, held_out.y_true, sample_weight=held_out.balance) or calibration.PLAIN
     spread = scale.probabilities(np.stack(list(alone.values()))).std(axis=0)
     close = -np.abs(ensemble - threshold)
     difference, p = paired_difference(metrics.auroc, wrong, spread, close, held_out.groups)

@@ -48,6 +48,11 @@ class HeldOutLogits:
             sources=self.sources[rows],
         )
 
+    @property
+    def balance(self) -> np.ndarray:
+        """Weights (n,) that count every source alike and sum to the number of images."""
+        return len(self.sources) * source_balance(self.sources)
+
     def averaged(self, members: Mapping[str, float], views: Mapping[str, float]) -> np.ndarray:
         """Weighted mean logits (n,), weights scaled to sum to 1; a member or view that is not named has none."""
         return average(
@@ -140,9 +145,7 @@ def cross_fitted(
         fitted_on = held_out.rows(rows)
         logits = held_out.averaged(*rule(fitted_on))
         raw[test] = logits[test]
-        # As many cases as there are, every source counted alike.
-        balance = len(rows) * source_balance(fitted_on.sources)
-        scale = fit_scale(logits[rows], fitted_on.y_true, sample_weight=balance) or PLAIN
+        scale = fit_scale(logits[rows], fitted_on.y_true, sample_weight=fitted_on.balance) or PLAIN
         calibrated[test] = scale.logits(logits[test])
     return raw, calibrated
 

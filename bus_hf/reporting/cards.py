@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
+from bus_hf.config import EACH_SOURCE
 from bus_hf.evaluation import no_lesion
 from bus_hf.evaluation.evidence import ENSEMBLE
 from bus_hf.evaluation.report import WITHOUT_NORMALS
@@ -196,8 +197,6 @@ def evidence(report: Mapping[str, Any], level: str = "##") -> str:
         ),
         ("By stratum", tables.strata_table(report)),
     )
-    if provenance.on_project_collections(report):
-        parts += (("Beside the predecessor", tables.predecessor_table(report)),)
     return "\n\n".join(f"{level} {title}\n\n{text}" for title, text in parts)
 
 
@@ -273,6 +272,7 @@ def _card(
             template_str=files("bus_hf.reporting").joinpath("card.md").read_text(encoding="utf-8"),
             title=title,
             interval=report["interval"],
+            held_out_text=tables.held_out_text(report),
             measured=_measured(report),
             project_collections=provenance.on_project_collections(report),
             peak=_peak(report),
@@ -310,11 +310,19 @@ def _by_source(report: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], di
 
 def _data(record: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{count} of {source}" for source, count in record["sources"].items())
-    return (
-        f"trained on {record['n_train']} images ({counts}); {record['n_held_out']} images held out (fold "
-        f"{record['fold']} of {record['folds']}); {record['near_duplicate_pairs']} near-duplicate pairs joined, "
-        f"{record['n_left_out']} images of conflicting groups excluded."
+    held_out = (
+        "none held out from what ships, each source from a network of its own"
+        if _each_source(record)
+        else f"{record['n_held_out']} images held out (fold {record['fold']} of {record['folds']})"
     )
+    return (
+        f"trained on {record['n_train']} images ({counts}); {held_out}; {record['near_duplicate_pairs']} "
+        f"near-duplicate pairs joined, {record['n_left_out']} images of conflicting groups excluded."
+    )
+
+
+def _each_source(record: Mapping[str, Any]) -> bool:
+    return bool(record["config"].get("hold_out") == EACH_SOURCE)
 
 
 def _start(record: Mapping[str, Any]) -> str:
@@ -335,10 +343,13 @@ def _training(record: Mapping[str, Any]) -> str:
     config, before = record["config"], record["start"].get("earlier_run")
     first = f"first {_training(before)} Then " if before else ""
     scanners = f"other scanners mimicked at strength {config['scanner']:g}, " if config.get("scanner") else ""
+    birads = f"BI-RADS term {config['birads_weight']:g}, " if config.get("birads_weight") else ""
+    grey = f"grey values of other sources at {config['grey_exchange']:g}, " if config.get("grey_exchange") else ""
+    sources = "every source drawn equally often, " if config.get("balance_sources") else ""
     return (
         f"{first}{record['epochs']} epochs at {record['input_size']} pixels, {record['kept']}; AdamW, peak rate "
         f"{config['lr']:g}, batch {config['batch_size']}, lesion term {config['lesion_weight']:g}, inside term "
-        f"{config['inside_weight']:g}, {scanners}lesion crops {config['lesion_crop_prob']:g}; "
+        f"{config['inside_weight']:g}, {birads}{scanners}{grey}{sources}lesion crops {config['lesion_crop_prob']:g}; "
         f"{record['seconds'] / 60:.0f} minutes."
     )
 
@@ -348,6 +359,12 @@ def _counted(n: int, what: str) -> str:
 
 
 def _held_out(record: Mapping[str, Any]) -> str:
+    if _each_source(record):
+        return (
+            f"The {record['n_held_out']} images were read by networks that lacked one source each, so that a network "
+            "without a large source learned from far fewer images than what ships. What ships has seen all of these "
+            "images, and no metric here is of it."
+        )
     return (
         f"One fold of {record['folds']} was held out ({record['n_held_out']} images), so the intervals are wide and "
         f"the other folds say nothing here."

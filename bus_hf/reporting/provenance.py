@@ -58,8 +58,8 @@ _KNOWN = {
         "",
     ),
 }
-# The two collections of the project's predecessor, whose metrics stand beside those of ensembles of these alone.
-_PROJECT_COLLECTIONS = {"busi", "busbra"}
+# The collections that this project trains and measures its own ensemble on.
+_PROJECT_COLLECTIONS = {"busi", "busbra", "brest"}
 
 
 def names(report: Mapping[str, Any]) -> list[str]:

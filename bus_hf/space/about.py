@@ -17,7 +17,7 @@ _MAX_BYTES, _PNG = 2 << 20, b"\x89PNG\r\n\x1a\n"
 _LIMITS = """
 ### Limits
 
-- It was trained on two collections. On other hospitals, scanners and patients the metrics may be worse.
+- It was trained on the collections that are named below. On other hospitals, scanners and patients the metrics may be worse.
 - The collections hold far more cancers than screening does, so a probability here is not that of a screened woman.
 - It takes single B-mode images: no Doppler, no elastography, no video, no other organ.
 - BUSI is known to hold near-duplicates and burned-in marks. They are grouped, and conflicting ones excluded, but its
@@ -117,8 +117,8 @@ def _points(report: Any) -> str:
 
 _PARTS: tuple[Callable[[Any], str], ...] = (
     lambda report: (
-        f"On {report['overall']['n']} images whose patients and near-duplicates the networks never saw; in brackets "
-        f"95 % intervals by bootstrap of groups.\n\n{tables.metrics_table(report)}"
+        f"{tables.held_out_text(report)} {report['overall']['n']} images; in brackets 95 % intervals by bootstrap of "
+        f"groups.\n\n{tables.metrics_table(report)}"
     ),
     _points,
     tables.rates_table,

@@ -188,21 +188,28 @@ def test_shipped_lesion_type_was_measured_out_of_fold_and_calibrated_on_its_own_
 
 
 def test_shipped_out_of_fold_images_share_no_group_with_training(shared_data):
-    from bus_hf.config import from_mapping
-    from bus_hf.training.splits import split
+    from bus_hf.config import EACH_SOURCE, from_mapping
+    from bus_hf.training.identity import data_digests
+    from bus_hf.training.splits import read_images, split
 
     frame = pd.read_parquet(SHIPPED / "out_of_fold.parquet")
     records = json.loads((SHIPPED / "training.json").read_text())
     configs = [from_mapping(record["config"], "training.json") for record in records.values()]
     config = configs[0]
     for other in configs:
-        for key in ("folds", "fold", "split_seed", "near_duplicates", "set_apart", "train_sources"):
+        for key in ("folds", "fold", "split_seed", "near_duplicates", "set_apart", "train_sources", "hold_out"):
             assert getattr(other, key) == getattr(config, key)
-    data = split(replace(config, data=(str(shared_data / "busi"), str(shared_data / "busbra"))))
-    held_out = set(frame["name"])
-    assert held_out == {case.name for case in data.held_out(config.fold)}
-    groups = {case.group for case in data.cases if case.name in held_out}
-    assert not groups & {case.group for case in data.training(config.fold)}
+    assert config.hold_out == EACH_SOURCE
+    config = replace(config, data=tuple(str(shared_data / name) for name in ("busi", "busbra", "brest")))
+    images = read_images(config)
+    assert set(frame["source"]) == set(images.sources)
+    for source, rows in frame.groupby("source"):
+        data = split(replace(config, hold_out=source), images)
+        assert set(rows["name"]) == {case.name for case in data.held_out(0)}
+        groups = {case.group for case in data.held_out(0)}
+        assert not groups & {case.group for case in data.training(0)}
+    digests = data_digests(images.cases, images.cases)
+    assert all(record["data_sha256"] == digests for record in records.values())
 
 
 def state(folder):
@@ -271,7 +278,6 @@ def test_members_are_their_files_and_nothing_else(runs, tmp_path):
 def test_cards_of_phantoms_speak_of_phantoms(made):
     for text in (*(path.read_text() for path in made.rglob("README.md")), readme_metrics(made)):
         assert "BUSI**" not in text
-        assert "redecessor" not in text
         assert "BUSI" not in text
         assert "hospitals" not in text
         assert "screening population" not in text

@@ -62,7 +62,7 @@ def test_auto_is_fp16_with_a_gradient_scaler(config):
 
 
 def test_each_source_is_held_out_on_a_gpu_too(config):
-    output = train(replace(config, epochs=1, hold_out=EACH_SOURCE, versions=2, grey_exchange=0.5))
+    output = train(replace(config, epochs=1, hold_out=EACH_SOURCE, versions=2, balance_sources=True))
     frame = pd.read_parquet(output / "out_of_fold.parquet")
     assert frame.groupby("source")["fold"].nunique().eq(1).all()
 
