@@ -20,7 +20,9 @@ goes on with a trial that was stopped.
 examples:
   python -m research run baseline --data DATA/busi DATA/busbra
   python -m research run larger --data DATA/busi DATA/busbra --set input_size=160
-  python -m research run same-boxes --data DATA/busi DATA/busbra --set boxes=boxes/{source}.parquet"""
+  python -m research run same-boxes --data DATA/busi DATA/busbra --set boxes=boxes/{source}.parquet
+  python -m research run grey --left-out --config configs/lite0.yaml --set grey_exchange=0.5 \\
+      --data DATA/busi DATA/busbra DATA/brest --sources busi busbra brest"""
 _TABLES = """\
 Nothing is trained. The tables of research/tables.yaml are made again from the stored logits and written as CSV to
 research/tables/. Rows of trials whose logits are not stored any more stay as they are; the column `logits` names the
@@ -38,9 +40,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings that differ")
     command.add_argument("--config", type=Path, default=HOME / "trial.yaml", help="(default: %(default)s)")
     command.add_argument("--sources", nargs="+", default=["busi", "busbra"], help="to train on (default: busi busbra)")
+    command.add_argument("--left-out", action="store_true", help="train on all but each of the sources instead")
     command.add_argument("--to", type=Path, default=HOME / "trials", metavar="FOLDER", help="(default: %(default)s)")
     command.set_defaults(
-        call=lambda given: run.run(given.name, given.data, given.set, given.config, given.sources, given.to)
+        call=lambda given: run.run(
+            given.name, given.data, given.set, given.config, given.sources, given.to, given.left_out
+        )
     )
     command = commands.add_parser("tables", help="make the tables again", description=_TABLES, formatter_class=shape)
     command.add_argument("names", nargs="*", metavar="NAME", help="of tables.yaml (default: all)")

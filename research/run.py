@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bus_hf.config import MACHINE
 from bus_hf.errors import BusError
-from bus_hf.filenames import LOGITS
+from bus_hf.filenames import LOGITS, without
 from bus_hf.files import replace_file, settle
 
 # Says what a trial changed; where it stands, the trial is finished.
@@ -18,17 +18,24 @@ CHANGE = "change.txt"
 
 
 def run(
-    name: str, data: Sequence[str], changes: Sequence[str], config: Path, sources: Sequence[str], folder: Path
+    name: str,
+    data: Sequence[str],
+    changes: Sequence[str],
+    config: Path,
+    sources: Sequence[str],
+    folder: Path,
+    left_out: bool = False,
 ) -> int:
-    """Train a network a source and keep its logits; 1 where a training stopped.
+    """Train a network a source, on it or on all others, and keep its logits; 1 where a training stopped.
 
     Args:
         name: of the trial.
         data: folders or Hub ids, one a source.
         changes: KEY=VALUE, each a setting that differs from the config; {source} in a value is the source trained on.
         config: YAML of `train_accelerate.py`.
-        sources: to train on, one network each.
+        sources: to train on, or to leave out, one network each.
         folder: gets NAME/SOURCE.parquet, NAME/SOURCE.yaml and NAME/change.txt.
+        left_out: leave each source out; the files are then called without_SOURCE.
 
     Raises:
         BusError: the name or a change is none, or a file cannot be written.
@@ -38,20 +45,21 @@ def run(
         raise BusError(f"'{name}' is no name of a trial", remedy="use letters, digits and hyphens")
     target = folder / name
     for source in sources:
-        if (target / f"{source}.parquet").is_file():
+        stem, held_out = (without(source), "--hold_out") if left_out else (source, "--train_sources")
+        if (target / f"{stem}.parquet").is_file():
             continue
-        output = Path("runs") / "trials" / name / source
+        output = Path("runs") / "trials" / name / stem
         command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "train_accelerate.py"]
-        command += ["--config", str(config), "--data", *data, "--train_sources", source, "--output", str(output)]
+        command += ["--config", str(config), "--data", *data, held_out, source, "--output", str(output)]
         for key, value in settings.items():
             command += [f"--{key}", *value.replace("{source}", source).split(",")]
         if subprocess.run(command, check=False).returncode:
-            print(f"research: the training on {source} stopped; the same command goes on.", file=sys.stderr)
+            print(f"research: the training {stem} stopped; the same command goes on.", file=sys.stderr)
             return 1
         settle(output)
         # The logits last: where they stand, this source is done.
-        _copy(output / "config.yaml", target / f"{source}.yaml")
-        _copy(output / LOGITS, target / f"{source}.parquet")
+        _copy(output / "config.yaml", target / f"{stem}.yaml")
+        _copy(output / LOGITS, target / f"{stem}.parquet")
     changed = [f"{key}={value}" for key, value in settings.items() if key not in MACHINE]
     with replace_file(target / CHANGE) as part:
         part.write_text((", ".join(changed) or "none") + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The tables of the protocol, by the list in tables.yaml: CSV files, and the table of decisions in README.md."""
+"""The tables of the protocols, by the list in tables.yaml: CSV files, and tables inside the protocols."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from bus_hf.views import VIEW_WEIGHTS
 from research import comparison
 from research.run import CHANGE
 
+# The protocol that holds the table of decisions.
+EARLIER = "ensembles_1_to_3.md"
 # In the column `logits`: the row was made from logits that are stored. Otherwise it names a commit.
 STORED = "stored"
 _AND = " + "
@@ -99,7 +101,7 @@ KINDS: dict[str, Callable[[Trials, Sequence[str]], list[dict[str, Any]]]] = {
 
 
 def make(home: Path, names: Sequence[str] = (), readme: Path | None = None) -> int:
-    """Make tables again from the stored logits; then those that stand in README.md, where there are some.
+    """Make tables again from the stored logits; then those that stand in the protocols, where there are some.
 
     Args:
         home: holds tables.yaml and trials/, and gets tables/NAME.csv.
@@ -120,7 +122,7 @@ def make(home: Path, names: Sequence[str] = (), readme: Path | None = None) -> i
             frame.to_csv(part, index=False)
         print(f"written: {path}", file=sys.stderr)
     if plan.get("decisions"):
-        _replace(home / "README.md", "decisions", decisions(home, plan["decisions"]))
+        _replace(home / EARLIER, "decisions", decisions(home, plan["decisions"]))
     if plan.get("recipes"):
         _replace(home / "README.md", "recipes", recipes(home, plan["recipes"]))
     if readme:

@@ -17,7 +17,8 @@ _MAX_BYTES, _PNG = 2 << 20, b"\x89PNG\r\n\x1a\n"
 _LIMITS = """
 ### Limits
 
-- It was trained on the collections that are named below. On other hospitals, scanners and patients the metrics may be worse.
+- It was trained on the collections that are named above. On other hospitals, scanners and patients the metrics may be
+  worse.
 - The collections hold far more cancers than screening does, so a probability here is not that of a screened woman.
 - It takes single B-mode images: no Doppler, no elastography, no video, no other organ.
 - BUSI is known to hold near-duplicates and burned-in marks. They are grouped, and conflicting ones excluded, but its

@@ -1,5 +1,6 @@
 """Trials from the command line: two tiny networks on phantoms of two sources, and their tables."""
 
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -65,6 +66,27 @@ def test_a_trial_and_its_tables(tmp_path, monkeypatch, capsys):
     (home / "trials" / "left_out.csv").write_text(f'name,why\n"{twin}",a copy\n')
     assert main([*tables, "thresholds"]) == 0
     assert pd.read_csv(home / "tables" / "thresholds.csv")["n"].sum() == made["thresholds"]["n"].sum() - 1
+
+
+def test_sources_are_left_out_instead_where_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    commands = []
+
+    def finished(command, check):
+        commands.append(command)
+        output = Path(command[command.index("--output") + 1])
+        output.mkdir(parents=True)
+        for name in ("config.yaml", "out_of_fold.parquet"):
+            (output / name).write_text("stored")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", finished)
+    arguments = ["run", "base", "--left-out", "--data", "x", "--sources", "one", "two", "--to", "trials"]
+    assert main([*arguments, "--set", "seed=1"]) == 0
+    assert [command[command.index("--hold_out") + 1] for command in commands] == ["one", "two"]
+    assert all("--train_sources" not in command for command in commands)
+    stored = {path.name for path in Path("trials/base").iterdir()}
+    assert stored >= {"without_one.parquet", "without_two.yaml", "change.txt"}
 
 
 @pytest.mark.parametrize(

@@ -90,24 +90,40 @@ def test_a_trial_that_diverged_is_in_no_table(home, capsys):
 def test_decisions_stand_in_the_page_with_the_gain_of_their_row(home):
     entry = {"setting": "stronger", "table": "all", "set": "better", "decision": "kept"}
     plan(home, decisions=[entry])
-    (home / "README.md").write_text("x\n<!-- decisions:start -->\n<!-- decisions:end -->\n")
+    (home / tables.EARLIER).write_text("x\n<!-- decisions:start -->\n<!-- decisions:end -->\n")
     tables.make(home)
     row = tables.read(home, "all").set_index("name").loc["better"]
-    text = (home / "README.md").read_text()
+    text = (home / tables.EARLIER).read_text()
     assert f"| stronger | `better` in all | {row['gain']:+.3f} ({row['gain low']:+.3f} to" in text
     assert row["gain low"] > 0
 
 
-def test_thresholds_are_put_into_a_page(home):
-    plan(home)
-    (home / "tables.yaml").write_text(
-        yaml.safe_dump({"tables": {"thresholds": {"kind": "thresholds", "sets": ["base"]}}})
-    )
+def test_recipes_at_left_out_hospitals_stand_in_the_pages(home):
+    first = home / "trials" / "base"
+    for source in ("a", "b"):
+        frame = pd.read_parquet(first / f"{source}.parquet")
+        for name, shift in (("left", 0.0), ("left-seed1", 0.1)):
+            target = home / "trials" / name
+            target.mkdir(exist_ok=True)
+            (target / "change.txt").write_text("none\n")
+            # Of the second seed one network is missing.
+            if (name, source) != ("left-seed1", "b"):
+                moved = frame.assign(logit_0=frame["logit_0"] + shift * frame["label"])
+                moved[moved["source"] == source].to_parquet(target / f"without_{source}.parquet")
+    sets = ["left", "left + left-seed1"]
+    entries = [{"recipe": name, "set": name, "decision": "kept"} for name in sets]
+    listed = {"tables": {"hospitals": {"kind": "seeds", "sets": sets}}, "recipes": entries}
+    (home / "tables.yaml").write_text(yaml.safe_dump(listed))
     page = home / "page.md"
-    page.write_text("<!-- thresholds:start -->\n<!-- thresholds:end -->\n")
+    for path in (home / "README.md", page):
+        path.write_text("<!-- recipes:start -->\n<!-- recipes:end -->\n")
     assert main(["tables", "--home", str(home), "--readme", str(page)]) == 0
-    lines = page.read_text().splitlines()[3:-1]
-    assert [line.split(" | ")[0] for line in lines] == ["| a", "| b"]
+    assert page.read_text() == (home / "README.md").read_text()
+    lines = page.read_text().splitlines()
+    assert lines[1].split(" | ")[:4] == ["| recipe", "networks", "a left out", "b left out"]
+    assert [line.split(" | ")[1] for line in lines[3:5]] == ["2", "3"]
+    made = tables.read(home, "hospitals").set_index("name")
+    assert made.loc["left + left-seed1", "without_b > b"] == made.loc["left", "without_b > b"]
 
 
 def test_every_trial_of_the_list_is_stored_or_said_to_be_removed():
@@ -130,7 +146,9 @@ def test_a_table_that_stands_is_made_again_from_the_stored_logits():
     pd.testing.assert_frame_equal(made, tables.read(HOME, "thresholds"), atol=1e-6, check_dtype=False)
 
 
-def test_the_page_is_short_and_holds_the_table_of_decisions():
+def test_the_page_is_short_and_the_protocols_hold_their_tables():
     text = (HOME / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 150
-    assert tables.decisions(HOME, PLAN["decisions"]) in text
+    assert tables.recipes(HOME, PLAN["recipes"]).strip() in text
+    earlier = (HOME / tables.EARLIER).read_text(encoding="utf-8")
+    assert tables.decisions(HOME, PLAN["decisions"]) in earlier
