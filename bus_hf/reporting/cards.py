@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from bus_hf.config import EACH_SOURCE
+from bus_hf.config import EACH_SOURCE, FOLD
 from bus_hf.evaluation import no_lesion
 from bus_hf.evaluation.evidence import ENSEMBLE
 from bus_hf.evaluation.report import WITHOUT_NORMALS
@@ -310,19 +310,15 @@ def _by_source(report: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], di
 
 def _data(record: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{count} of {source}" for source, count in record["sources"].items())
-    held_out = (
-        "none held out from what ships, each source from a network of its own"
-        if _each_source(record)
-        else f"{record['n_held_out']} images held out (fold {record['fold']} of {record['folds']})"
-    )
+    from_what = record["config"].get("hold_out", FOLD)
+    held_out = {
+        EACH_SOURCE: "none held out from what ships, each source from a network of its own",
+        FOLD: f"{record['n_held_out']} images held out (fold {record['fold']} of {record['folds']})",
+    }.get(from_what, f"{record['n_held_out']} images held out (all of {from_what})")
     return (
         f"trained on {record['n_train']} images ({counts}); {held_out}; {record['near_duplicate_pairs']} "
         f"near-duplicate pairs joined, {record['n_left_out']} images of conflicting groups excluded."
     )
-
-
-def _each_source(record: Mapping[str, Any]) -> bool:
-    return bool(record["config"].get("hold_out") == EACH_SOURCE)
 
 
 def _start(record: Mapping[str, Any]) -> str:
@@ -359,12 +355,15 @@ def _counted(n: int, what: str) -> str:
 
 
 def _held_out(record: Mapping[str, Any]) -> str:
-    if _each_source(record):
+    from_what = record["config"].get("hold_out", FOLD)
+    if from_what == EACH_SOURCE:
         return (
             f"The {record['n_held_out']} images were read by networks that lacked one source each, so that a network "
             "without a large source learned from far fewer images than what ships. What ships has seen all of these "
             "images, and no metric here is of it."
         )
+    if from_what != FOLD:
+        return f"The {record['n_held_out']} images are those of one source, {from_what}, which no network here saw."
     return (
         f"One fold of {record['folds']} was held out ({record['n_held_out']} images), so the intervals are wide and "
         f"the other folds say nothing here."

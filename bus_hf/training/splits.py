@@ -149,7 +149,7 @@ def split(config: TrainConfig, images: Images | None = None) -> Split:
         raise BusError(
             f"the data has no source '{min(unknown)}'",
             where=" ".join(config.data),
-            remedy=f"choose from {', '.join(images.sources)}",
+            remedy=f"choose from {', '.join(images.sources)} (hold_out may be '{FOLD}' or '{EACH_SOURCE}' too)",
         )
     folds = _folds(kept, config)
     used = ~np.isin(folds, [int(fold) for fold in config.set_apart])

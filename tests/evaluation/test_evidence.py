@@ -318,6 +318,8 @@ def test_cards_tell_out_of_fold_metrics_from_out_of_hospital_ones(whole):
         assert words in " ".join(left_out.split())
     assert "fold 0 of" not in left_out
     assert "BI-RADS term 0.5" in left_out
+    one = RECORD | {"config": RECORD["config"] | {"hold_out": "busi"}}
+    assert "(all of busi)" in cards.ensemble_card(whole, "bus", {"good": one})
     by_fold = cards.ensemble_card(whole, "bus", dict.fromkeys(MEMBERS, RECORD))
     assert "of images whose groups no member saw" in by_fold
     assert "without that source" not in by_fold
