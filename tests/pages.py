@@ -114,11 +114,11 @@ def place() -> Iterator[Place]:
 
 
 def _flat(folder: Path) -> None:
-    """A folder of 32 images without classes, and the table that names them; two patients of each class have two."""
+    """A folder of 22 images without classes, and the table that names them; two patients of each class have two."""
     folder.mkdir()
     rng = np.random.default_rng(7)
     rows = ["name,label,patient"]
-    for number in range(32):
+    for number in range(22):
         kind: Kind = "malignant" if number % 2 else "benign"
         Image.fromarray(phantom(rng, kind)[0]).save(folder / f"{number:03}.png")
         rows.append(f"{number:03}.png,{kind},p{number % 2 if number < 4 else number:03}")
