@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bus_hf.errors import BusError
 from bus_hf.evaluation.metrics import auroc
 from bus_hf.training.launch import accelerator_for
 from bus_hf.training.run import run
-from tests.programs import python
+from tests.programs import python, start
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -51,13 +52,31 @@ def test_two_processes_of_torchrun_give_the_metrics_of_one(tiny, tmp_path):
     assert two[-1]["auroc"] == pytest.approx(expected, abs=1.5 / pairs)
 
 
-@pytest.mark.slow
-def test_a_refusal_ends_every_process_of_torchrun(tiny, finished_tiny, tmp_path):
+def test_a_refusal_ends_every_process(tiny, finished_tiny, tmp_path):
     shutil.copytree(finished_tiny, tiny.output)
-    done = launched(TORCHRUN, replace(tiny, lr=0.5), tmp_path / "c.yaml")
-    assert done.returncode != 0
-    assert "holds a run with another lr" in done.stderr
-    assert 'train_accelerate.py", line' not in done.stderr
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump(to_mapping(replace(tiny, lr=0.5))))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        # As torchrun starts them, which would end the others with the first.
+        common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    printed = [tmp_path / f"printed-{rank}" for rank in range(2)]
+    processes = [
+        start(
+            ["train_accelerate.py", "--config", config],
+            os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            ROOT,
+            printed[rank],
+            printed[rank],
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [2, 2]
+    messages = [file.read_text() for file in printed]
+    assert any("holds a run with another lr" in message for message in messages)
+    assert all("Traceback" not in message for message in messages)
 
 
 @pytest.mark.slow
