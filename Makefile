@@ -34,7 +34,7 @@ serve: $(SERVING) ## set up, then serve the page on http://127.0.0.1:7860
 
 test: $(EVERYTHING) ## set up, then run the tests, two at a time
 	@echo "[test] running the tests"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(EVERYTHING) ## check style, format and types
 	@echo "[lint] ruff check, ruff format, mypy"

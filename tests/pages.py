@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from PIL import Image
 
 from bus_hf.data.phantoms import Kind, phantom, write_phantoms
 from tests.hub.loopback import Hub
+from tests.programs import python
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -35,6 +38,9 @@ _PASSING = re.compile(
 )
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 _COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
+_SETTING = re.compile(r"[A-Z_]+=\S*")
+# What a command begins with -> what Python is given in its place.
+_PROGRAMS: dict[str, list[str]] = {"bus-hf": ["-m", "bus_hf.cli"], "python": []}
 _SECONDS = 600
 
 
@@ -48,7 +54,12 @@ class Place:
 
     def run(self, command: str) -> str:
         """What a command prints, on both channels, without what passes."""
-        return self._plain(self._printed(command, shell=True))
+        words = shlex.split(command)
+        settings = dict(word.split("=", 1) for word in takewhile(_SETTING.fullmatch, words))
+        program, *arguments = words[len(settings) :]
+        if "|" in words or program not in _PROGRAMS:
+            return self._plain(self._shell(command))
+        return self._plain(self._python([*_PROGRAMS[program], *arguments], settings))
 
     def session(self, statements: list[str]) -> list[str]:
         """What each statement of a Python session prints."""
@@ -57,12 +68,16 @@ class Place:
             f"for statement in {statements!r}:\n"
             "    shell.runsource(statement, symbol='single')\n    print('\\0', flush=True)\n"
         )
-        return [self._plain(text) for text in self._printed([sys.executable, "-c", program]).split("\0\n")]
+        return [self._plain(text) for text in self._python(["-c", program], {}).split("\0\n")]
 
-    def _printed(self, command: str | list[str], shell: bool = False) -> str:
+    def _python(self, arguments: list[str], settings: dict[str, str]) -> str:
+        environment = self.environment | settings
+        return python(arguments, environment, folder=self.folder, timeout=_SECONDS, together=True).stdout
+
+    def _shell(self, command: str) -> str:
         return subprocess.run(
             command,
-            shell=shell,
+            shell=True,
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -99,11 +114,11 @@ def place() -> Iterator[Place]:
 
 
 def _flat(folder: Path) -> None:
-    """A folder of 32 images without classes, and the table that names them; two patients of each class have two."""
+    """A folder of 22 images without classes, and the table that names them; two patients of each class have two."""
     folder.mkdir()
     rng = np.random.default_rng(7)
     rows = ["name,label,patient"]
-    for number in range(32):
+    for number in range(22):
         kind: Kind = "malignant" if number % 2 else "benign"
         Image.fromarray(phantom(rng, kind)[0]).save(folder / f"{number:03}.png")
         rows.append(f"{number:03}.png,{kind},p{number % 2 if number < 4 else number:03}")

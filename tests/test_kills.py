@@ -29,6 +29,7 @@ from bus_hf.training.run import run
 from research.__main__ import main as research
 from tests.killing import KILLED, in_child
 
+pytestmark = pytest.mark.slow
 # Kills of one command; where it has more file events, they are taken evenly. BUS_HF_KILLS=1000 kills at every one.
 MOST = int(os.environ.get("BUS_HF_KILLS", "4"))
 MARKS = "<!-- figures:start -->\n<!-- figures:end -->\n<!-- folds:start -->\n<!-- folds:end -->\n"

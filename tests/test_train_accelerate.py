@@ -3,8 +3,6 @@
 import os
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from bus_hf.cli import main
 from bus_hf.config import TrainConfig
 from bus_hf.data.phantoms import write_phantoms
 from bus_hf.training import run as training
+from tests.programs import start
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -72,26 +71,20 @@ def test_the_run_whose_boxes_were_taken_comes_first(tmp_path):
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_ctrl_c_says_what_is_kept(flags, tmp_path, epochs):
     state = tmp_path / "run" / "state" / "progress.json"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "train_accelerate.py", *flags, "--epochs", "1000", "--num_workers", "2"],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # As in a terminal, also where the tests run in the background.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    # A group of its own, as a shell gives it.
+    code = "import os, sys; os.setsid(); from train_accelerate import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["-c", code, *flags, "--epochs", "1000", "--num_workers", "2"]
+    printed = tmp_path / "printed"
+    process = start(arguments, os.environ | {"PYTHONPATH": str(ROOT)}, ROOT, printed, printed)
     deadline = time.monotonic() + 120
     wanted = state if epochs else tmp_path / "run" / "config.yaml"
-    while not wanted.is_file() and process.poll() is None and time.monotonic() < deadline:
+    while not wanted.is_file() and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.02)
     # A terminal sends it to every process of the group.
     os.killpg(process.pid, signal.SIGINT)
-    message = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, message
+    process.join(60)
+    message = printed.read_text()
+    assert process.exitcode == 130, message
     assert "Traceback" not in message
     sentence = f"{tmp_path / 'run'} keeps" if epochs else "stopped before an epoch was whole"
     assert sentence in message

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bus_hf.cli import COMMANDS, main
+from tests.programs import python
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -128,12 +129,11 @@ def test_ctrl_c_keeps_what_was_read(tiny_ensemble, scans, tmp_path, monkeypatch,
 
 @pytest.mark.skipif(os.name != "posix", reason="file names are bytes only on POSIX")
 def test_a_file_name_that_is_no_text_is_printed(tiny_ensemble, scans, tmp_path):
-    odd = os.fsencode(tmp_path) + b"/\xff.png"
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
     shutil.copy(scans / "a.png", odd)
-    command = [sys.executable, "-m", "bus_hf.cli", "predict", "--ensemble", str(tiny_ensemble), odd]
-    done = subprocess.run(command, capture_output=True, cwd=ROOT, check=False)
+    done = python(["-m", "bus_hf.cli", "predict", "--ensemble", tiny_ensemble, odd])
     assert done.returncode == 0, done.stderr
-    assert b"\\udcff.png" in done.stdout
+    assert "\\udcff.png" in done.stdout
 
 
 def test_a_reader_that_has_had_enough_is_no_error(scans, tiny_ensemble):

@@ -4,10 +4,7 @@ import argparse
 import csv
 import json
 import os
-import resource
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -17,6 +14,7 @@ import pytest
 import train_accelerate
 from bus_hf.cli import main, parser, shared
 from bus_hf.data.phantoms import write_phantoms
+from tests.programs import python
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -174,17 +172,8 @@ def test_flags_of_many_values_are_found():
 # ---- caches
 
 
-def run(flat, *command, limit=None, **environment):
-    code = [sys.executable, *command]
-    return subprocess.run(
-        code,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-        env=os.environ | environment,
-        preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))) if limit else None,
-    )
+def run(*command, **environment):
+    return python(command, os.environ | environment, ROOT)
 
 
 @pytest.mark.parametrize("variable", ["HF_HOME", "HF_DATASETS_CACHE"])
@@ -196,14 +185,16 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(flat, tiny_ensemble, tmp
         "evaluate": ["-m", "bus_hf.cli", "evaluate", str(flat / "classes"), "--ensemble", str(tiny_ensemble)],
         "train": f"train_accelerate.py --data {flat}/classes --output {tmp_path}/run --init random --trackers".split(),
     }
-    done = run(flat, *commands[command], **{variable: str(tmp_path / "file" / "cache")})
+    done = run(*commands[command], **{variable: str(tmp_path / "file" / "cache")})
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "cannot be written (Not a directory); set HF_HOME, or HF_DATASETS_CACHE" in done.stderr.splitlines()[-1]
 
 
 def test_a_full_disk_is_one_sentence(flat):
-    done = run(flat, "-m", "bus_hf.cli", "audit", str(flat / "classes"), "--no-sheet", limit=2048)
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048)); "
+    code = f"{limit}from bus_hf.cli import main; raise SystemExit(main(['audit', '{flat / 'classes'}', '--no-sheet']))"
+    done = run("-c", code)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "the cache of data sets cannot be written (File too large)" in done.stderr
@@ -214,7 +205,7 @@ def test_other_folders_that_cannot_be_written_do_not_matter(flat, tiny_ensemble,
     (tmp_path / "file").write_text("in the way")
     flags = ["--ensemble", str(tiny_ensemble), "--plots", str(tmp_path / "plots"), "--json"]
     command = ["-m", "bus_hf.cli", "evaluate", str(flat / "classes"), *flags]
-    done = run(flat, *command, **{variable: str(tmp_path / "file" / "x")})
+    done = run(*command, **{variable: str(tmp_path / "file" / "x")})
     assert done.returncode == 0, done.stderr
     assert cv2.imread(str(tmp_path / "plots" / "roc_curve.png")) is not None
 

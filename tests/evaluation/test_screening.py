@@ -1,7 +1,5 @@
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from bus_hf.evaluation import metrics
 from bus_hf.evaluation.bootstrap import group_bootstrap
 from bus_hf.evaluation.metrics import wilson
 from bus_hf.evaluation.screening import BusScreening, screening
+from tests.programs import python
 
 FOLDER = Path(__file__).resolve().parents[2] / "metrics" / "bus_screening"
 
@@ -82,14 +81,12 @@ def test_load_from_its_folder_elsewhere_and_offline(tmp_path):
     code = (
         "import evaluate, json, sys\n"
         f"metric = evaluate.load({str(FOLDER)!r})\n"
-        "given = json.load(sys.stdin)\n"
+        "given = json.loads(sys.argv[1])\n"
         "print(json.dumps(metric.compute(**given, resamples=50)))\n"
     )
     given = json.dumps({"predictions": chances.tolist(), "references": labels.tolist()})
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], input=given, capture_output=True, text=True, cwd=tmp_path, env=environment
-    )
+    done = python(["-c", code, given], environment, tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout) == pytest.approx(screening(chances, labels, n=50))
 

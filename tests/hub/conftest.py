@@ -2,14 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
 from bus_hf.ensemble import download
 from bus_hf.ensemble.folder import read_manifest
 from tests.hub.loopback import Hub
+from tests.programs import python
 
 
 @pytest.fixture
@@ -27,14 +26,7 @@ def client(hub, tmp_path):
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGINGFACE"))}
         given = hub.settings(tmp_path / "home")
         environment = {key: value for key, value in (kept | given | settings).items() if value is not None}
-        return subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
+        return python(arguments, environment)
 
     return run
 

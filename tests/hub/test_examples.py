@@ -56,6 +56,7 @@ def test_examples_need_nothing_of_ours(path):
             assert not any(name.split(".")[0] == "bus_hf" for name in names)
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_the_pushed_weights(hub, pushed, tmp_path):
     write_phantoms(tmp_path / "images", 9, 0)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | {

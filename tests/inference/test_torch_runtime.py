@@ -4,8 +4,6 @@ import dataclasses
 import json
 import resource
 import shutil
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -21,6 +19,7 @@ from bus_hf.errors import BusError  # noqa: E402
 from bus_hf.inference import runtime as runtime_module  # noqa: E402
 from bus_hf.inference.runtime import Outputs, open_runtime  # noqa: E402
 from bus_hf.inference.torch_runtime import TorchRuntime  # noqa: E402
+from tests.programs import python  # noqa: E402
 
 
 def images(count, size, seed=0):
@@ -282,9 +281,7 @@ sys.exit(os.waitstatus_to_exitcode(status) if abs(after - before) < 1e-9 else 4)
 
 
 def test_a_forked_child_reads_and_so_does_its_parent_afterwards(tiny_ensemble):
-    done = subprocess.run(
-        [sys.executable, "-c", _FORKING, str(tiny_ensemble)], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = python(["-c", _FORKING, tiny_ensemble])
     assert done.returncode == 0, done.stderr
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from accelerate.state import AcceleratorState
 
+import train_accelerate
 from bus_hf.data.phantoms import write_phantoms
 from research.__main__ import main
 
@@ -23,9 +25,18 @@ TABLES = {
 }
 
 
-@pytest.mark.slow
-def test_a_trial_and_its_tables(tmp_path, monkeypatch, capsys):
+def trained(command, check):
+    """What the command trains, in this process."""
+    script = command.index("train_accelerate.py")
+    try:
+        return subprocess.CompletedProcess(command, train_accelerate.main(command[script + 1 :]))
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_a_trial_and_its_tables(tmp_path, monkeypatch, capsys, blank_plots):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "run", trained)
     for seed, source in enumerate(("one", "two")):
         write_phantoms(tmp_path / source, 9, seed)
     settings = yaml.safe_load((ROOT / "research" / "trial.yaml").read_text())
@@ -40,9 +51,11 @@ def test_a_trial_and_its_tables(tmp_path, monkeypatch, capsys):
     assert main(tables) == 2
     assert "no finished trial" in capsys.readouterr().err
     command = ["--data", "one", "two", "--sources", "one", "two", "--config", "trial.yaml", "--to", "research/trials"]
-    assert main(["run", "baseline", *command]) == 0
+    with blank_plots():
+        assert main(["run", "baseline", *command]) == 0
     changes = ["--set", "lesion_crop_prob=0.8", BOXES, "threads=1"]
-    assert main(["run", "wider", *command, *changes]) == 0
+    with blank_plots():
+        assert main(["run", "wider", *command, *changes]) == 0
     stored = home / "trials" / "wider"
     before = (stored / "one.parquet").stat().st_mtime_ns
     assert main(["run", "wider", *command, *changes]) == 0

@@ -1,8 +1,9 @@
 import platform
-import subprocess
 import sys
 
 import pytest
+
+from tests.programs import python
 
 # Counts the page faults of taking and giving back 64 MB ten times, before and after memory is held.
 _SCRIPT = """
@@ -26,8 +27,7 @@ print(held, free, faults())
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_what_is_held_is_not_faulted_in_again():
-    run = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=True)
-    held, free, after = run.stdout.split()
+    held, free, after = python(["-c", _SCRIPT]).stdout.split()
     assert held == "True"
     assert int(after) <= int(free) / 5
 

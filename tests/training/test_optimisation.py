@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ import torch
 from bus_hf.config import TrainConfig
 from bus_hf.errors import BusError
 from bus_hf.models import TrainingNet, create
-from bus_hf.training.optimisation import parameter_groups, schedule, set_training
+from bus_hf.training.optimisation import check_smallest_batch, parameter_groups, schedule, set_training
 
 
 @pytest.fixture
@@ -26,6 +27,14 @@ def test_frozen_parts_get_no_group_and_keep_their_statistics(net):
     net(torch.randn(4, 3, 64, 64)).logits.sum().backward()
     assert all(torch.equal(value, before[name]) for name, value in net.backbone.layer1.state_dict().items())
     assert net.backbone.layer2.training
+
+
+def test_a_batch_of_one_in_each_process_is_said(net):
+    config = TrainConfig(backbone="test_resnet", batch_size=2, input_size=32)
+    with pytest.raises(BusError, match="a batch of 1 image in each process at 32 pixels") as refused:
+        check_smallest_batch(net, config, draws=24, processes=2)
+    assert "give --batch_size 4 or more" in str(refused.value)
+    check_smallest_batch(net, replace(config, batch_size=4), draws=24, processes=2)
 
 
 def test_slow_parts_learn_at_a_share_of_the_rate(net):

@@ -1,8 +1,7 @@
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +14,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from bus_hf.config import from_yaml, to_mapping
+from bus_hf.config import to_mapping
 from bus_hf.errors import BusError
-from bus_hf.evaluation.metrics import auroc
 from bus_hf.training.run import run
 from bus_hf.views import VIEWS
+from tests.programs import start
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,15 +71,15 @@ def test_a_killed_run_goes_on_and_ends_equal(tiny, finished_tiny, tmp_path):
     killed = tiny
     config = tmp_path / "c.yaml"
     config.write_text(yaml.safe_dump(to_mapping(killed)))
-    command = [sys.executable, str(ROOT / "train_accelerate.py"), "--config", str(config)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    printed = tmp_path / "printed"
+    process = start(["train_accelerate.py", "--config", config], os.environ, ROOT, printed, printed)
     state = Path(killed.output) / "state" / "progress.json"
     deadline = time.monotonic() + 120
-    while not state.is_file() and process.poll() is None and time.monotonic() < deadline:
+    while not state.is_file() and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.returncode == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert 1 <= json.loads(state.read_text())["epoch"] < 3
     run(killed)
     first, second = weights(finished_tiny), weights(killed.output)
@@ -142,49 +141,6 @@ def test_three_classes_with_weights(tiny):
 def test_no_data_is_one_sentence(tiny):
     with pytest.raises(BusError, match="give --data"):
         run(replace(tiny, data=()))
-
-
-def _torchrun(config, path):
-    """A run of two processes on one machine, which meet on a port that is free."""
-    path.write_text(yaml.safe_dump(to_mapping(config)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*command, "train_accelerate.py", "--config", str(path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-def test_two_processes_give_the_metrics_of_one(tiny, tmp_path):
-    # No batch norm, dropout or masks: what a process sees of a batch must then make no difference but rounding.
-    plain = replace(tiny, backbone="test_convnext", epochs=2, drop_rate=0.0, lesion_weight=0.0, inside_weight=0.0)
-    runs = [replace(plain, output=str(tmp_path / name)) for name in ("one", "two")]
-    run(runs[0])
-    _torchrun(runs[1], tmp_path / "two.yaml")
-    one, two = (json.loads((Path(config.output) / "history.json").read_text()) for config in runs)
-    for row, other in zip(one, two, strict=True):
-        assert row["loss"] == pytest.approx(other["loss"], abs=1e-3)
-    frames = [pd.read_parquet(Path(config.output) / "out_of_fold.parquet") for config in runs]
-    assert np.allclose(frames[0]["logit_0"], frames[1]["logit_0"], atol=1e-3)
-    # Validation gathered every image once: its AUROC is that of the logits, but for a pair that rounding may swap.
-    whole = frames[1][frames[1]["view"] == "whole"]
-    pairs = whole["label"].sum() * (1 - whole["label"]).sum()
-    expected = auroc(whole["label"].to_numpy(), whole["logit_0"].to_numpy())
-    assert two[-1]["auroc"] == pytest.approx(expected, abs=1.5 / pairs)
-
-
-def test_smoke_config_learns_held_out_phantoms(tmp_path):
-    config = replace(from_yaml(ROOT / "configs" / "smoke.yaml"), output=str(tmp_path / "smoke"), trackers=())
-    began = time.process_time()
-    frame = pd.read_parquet(run(config) / "out_of_fold.parquet")
-    # Not wall time: other processes may have the cores.
-    assert time.process_time() - began < 120
-    mean = frame.groupby("name").agg(label=("label", "first"), logit=("logit_0", "mean"))
-    assert auroc(mean["label"].to_numpy(), mean["logit"].to_numpy()) > 0.9
 
 
 def test_boxes_of_another_run_place_the_lesion_crops_and_change_nothing_else(tiny, finished_tiny, tmp_path):
