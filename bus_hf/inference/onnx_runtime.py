@@ -94,6 +94,7 @@ class OnnxRuntime:
     """
 
     device = "cpu"
+    side_by_side = True
 
     def __init__(self, folder: str | Path, ensemble: Ensemble, *, members: Sequence[str] | None = None) -> None:
         self._members: dict[str, _Loaded] = {}

@@ -41,7 +41,12 @@ class Outputs:
 
 
 class Runtime(Protocol):
-    """Members ready to run; safe to call from several threads."""
+    """Members ready to run; safe to call from several threads.
+
+    `side_by_side` says that calls from several threads at once are quicker than one after another.
+    """
+
+    side_by_side: bool
 
     @property
     def device(self) -> object:

@@ -48,6 +48,8 @@ class TorchRuntime:
         BusError: a member that cannot be loaded, or a device that is not there.
     """
 
+    side_by_side = False
+
     def __init__(
         self,
         folder: str | Path,
