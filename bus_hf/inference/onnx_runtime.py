@@ -19,8 +19,9 @@ from bus_hf.ensemble.member_config import MemberConfig
 from bus_hf.errors import BusError
 from bus_hf.filenames import GRAPH
 from bus_hf.inference.cores import cores
-from bus_hf.inference.runtime import Outputs, check_squares, read_parts
+from bus_hf.inference.runtime import Outputs, Part, check_squares, read_parts
 
+_WEIGHTS = ".safetensors"
 _AGAIN = "download the member again, or write its graph with bus-hf build graphs"
 
 
@@ -100,13 +101,7 @@ class OnnxRuntime:
         self._members: dict[str, _Loaded] = {}
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         for part in read_parts(folder, ensemble, members):
-            weights = {name: data for name, data in part.files.items() if name.endswith(".safetensors")}
-            session = open_session(embed(part.files[GRAPH], weights, part.home), part.home, batch=1)
-            finds = part.name == ensemble.lesion_map.member
-            loaded = _Loaded(session, part.config, part.home, (LOGITS, CAM, *([LESION] if finds else [])))
-            if not {*loaded.outputs} <= {output.name for output in session.get_outputs()}:
-                raise loaded.wrong()
-            self._members[part.name] = loaded
+            self._members[part.name] = _load(part, part.name == ensemble.lesion_map.member)
             _release()
 
     def input_size(self, member: str) -> int:
@@ -126,6 +121,19 @@ class OnnxRuntime:
         if self._pool is None or self._pool[0] != process:
             self._pool = process, ThreadPoolExecutor(cores(), thread_name_prefix="bus_hf")
         return self._pool[1]
+
+
+def _load(part: Part, finds_lesion: bool) -> _Loaded:
+    graph, weights = part.files[GRAPH], {name: data for name, data in part.files.items() if name.endswith(_WEIGHTS)}
+    model = embed(graph, weights, part.home)
+    # They are in the model now, and a network takes several times its size while it is loaded.
+    for files in (part.files, weights):
+        files.clear()
+    session = open_session(model, part.home, batch=1)
+    loaded = _Loaded(session, part.config, part.home, (LOGITS, CAM, *([LESION] if finds_lesion else [])))
+    if not {*loaded.outputs} <= {output.name for output in session.get_outputs()}:
+        raise loaded.wrong()
+    return loaded
 
 
 def _release() -> None:
