@@ -1,8 +1,9 @@
 """Names of the files that training and the build write, and that everything else reads."""
 
-# In a member: timm's own form, and the head of the member that finds the lesion.
+# In a member: timm's own form, the network as ONNX on the same weights, and the head that finds the lesion.
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+GRAPH = "graph.onnx"
 LESION_HEAD = "lesion_head.safetensors"
 
 # In a run: the member, its record, its course and the logits of the images that it held out.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from torch.nn import functional
 from bus_hf.errors import BusError
 from bus_hf.filenames import CONFIG, LESION_HEAD, WEIGHTS
 from bus_hf.labels import LabelSet
-from bus_hf.tensors import header, tensors
+from bus_hf.tensors import table, tensors
 
 # Views are letterboxed already, so timm must neither crop nor squash them.
 _PREPROCESSING = {"crop_pct": 1.0, "crop_mode": "border", "interpolation": "bilinear"}
@@ -87,7 +88,8 @@ def lesion_logits(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns:
         (N, r*h, r*w) logits that a cell belongs to a lesion.
     """
-    fine = round(weight.shape[0] ** 0.5)
+    # A whole number for tracers too, to which a shape is a tensor.
+    fine = math.isqrt(len(weight))
     return functional.pixel_shuffle(functional.conv2d(features, weight, bias), fine)[:, 0]
 
 
@@ -232,7 +234,7 @@ def build(architecture: str, num_classes: int, arguments: Mapping[str, Any], wei
     Raises:
         BusError: an unknown architecture, arguments that it does not take, or weights that are damaged or another's.
     """
-    shapes = header(weights, file)
+    shapes = {name: tensor.shape for name, tensor in table(weights, file).items()}
     try:
         with torch.device("meta"):
             model = create(architecture, num_classes, **arguments)

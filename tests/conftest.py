@@ -132,6 +132,17 @@ def tiny_ensemble(tmp_path_factory, make_ensemble):
 
 
 @pytest.fixture(scope="session")
+def graphed_ensemble(tmp_path_factory, make_ensemble):
+    """`tiny_ensemble` with the graphs of its members; not to be changed."""
+    from bus_hf.build import graphs
+
+    folder = tmp_path_factory.mktemp("graphed") / "ensemble"
+    make_ensemble(folder)
+    graphs.add(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def rehash():
     """Return a function that gives the manifest of a folder the hashes of the files as they are now."""
 
@@ -149,6 +160,8 @@ def rehash():
         for member in [*data["members"], *([second["member"]] if second else [])]:
             member["sha256"] = digest(folder / member["path"] / "model.safetensors")
             member["config_sha256"] = digest(folder / member["path"] / "config.json")
+            if member.get("graph_sha256"):
+                member["graph_sha256"] = digest(folder / member["path"] / "graph.onnx")
         head = data["lesion_map"]
         head["sha256"] = digest(folder / head["member"] / head["file"])
         path.write_text(json.dumps(data))

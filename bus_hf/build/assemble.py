@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bus_hf import models
-from bus_hf.build import lesion_type
+from bus_hf.build import graphs, lesion_type
 from bus_hf.build.describe import describe
 from bus_hf.ensemble.records import RunRecord, read_run, write_members
 from bus_hf.errors import BusError
@@ -65,6 +65,7 @@ def assemble(
                 lesion_type.ship(lesion_type_runs, part)
             for run, member in zip(runs, members, strict=True):
                 _copy_member(run / CHECKPOINT, part / member)
+                graphs.write(part / member, LESION_HEAD if member == members[0] else None)
             frame.to_parquet(part / LOGITS, index=False)
             write_members(dict(zip(members, records, strict=True)), part)
             describe(part, members, name, version, given)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bus_hf import models
-from bus_hf.build import fold_report
+from bus_hf.build import fold_report, graphs
 from bus_hf.build.manifest import member_entry
 from bus_hf.ensemble.manifest import LesionType
 from bus_hf.errors import BusError
@@ -52,6 +52,7 @@ def ship(runs: Sequence[Path], folder: Path) -> None:
         # The box is the ensemble's: a lesion head of its own has no use there.
         for name in (CONFIG, WEIGHTS):
             shutil.copyfile(runs[0] / CHECKPOINT / name, home / name)
+        graphs.write(home)
         shutil.rmtree(folder / LESION_TYPE, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(home, folder / LESION_TYPE)

@@ -20,7 +20,7 @@ from bus_hf.ensemble.manifest import (
     Member,
     OperatingPoint,
 )
-from bus_hf.filenames import CONFIG, LESION_HEAD, LOGITS, WEIGHTS
+from bus_hf.filenames import CONFIG, GRAPH, LESION_HEAD, LOGITS, WEIGHTS
 from bus_hf.labels import label_set
 from bus_hf.validation import plain_errors
 from bus_hf.views import MIN_PEAK
@@ -72,6 +72,7 @@ def make_manifest(
 
 def member_entry(folder: Path, name: str, path: str, weight: float) -> Member:
     """Entry of a network in `folder / path`, with the hashes of its files."""
+    graph = folder / path / GRAPH
     return Member(
         name=name,
         path=path,
@@ -80,6 +81,7 @@ def member_entry(folder: Path, name: str, path: str, weight: float) -> Member:
         sha256=sha256(folder / path / WEIGHTS),
         weight=weight,
         config_sha256=sha256(folder / path / CONFIG),
+        graph_sha256=sha256(graph) if graph.is_file() else None,
     )
 
 

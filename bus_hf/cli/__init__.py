@@ -36,6 +36,7 @@ _TRAIN_ONLY = (
     "evaluate",
     "httpx",
     "matplotlib",
+    "onnx",
     "pandas",
     "pyarrow",
     "scipy",
@@ -65,6 +66,7 @@ then:
   build ensemble  an ensemble folder, from finished runs or from data
   build report    metrics of a network that was trained once a fold
   build figures   metrics, plots and cards of an ensemble written again
+  build graphs    graph.onnx of each member, which a CPU runs without torch
   push ensemble   an ensemble folder to the Hub
   push dataset    labelled images to the Hub, with groups and folds
   push space      the page to the Hub, as a Space

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bus_hf.ensemble.manifest import Ensemble, Member, parse
 from bus_hf.errors import BusError
-from bus_hf.filenames import CONFIG, MANIFEST, WEIGHTS
+from bus_hf.filenames import CONFIG, GRAPH, MANIFEST, WEIGHTS
 from bus_hf.files import replace_file
 from bus_hf.validation import read_bytes
 
@@ -19,7 +19,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 _AGAIN = "download or export the member again"
 # Bytes of each file that are read at most.
-_MAX_BYTES = {CONFIG: 1 << 20, WEIGHTS: 2 << 30}
+_MAX_BYTES = {CONFIG: 1 << 20, GRAPH: 16 << 20, WEIGHTS: 2 << 30}
 _MAX_HEAD_BYTES = 64 << 20
 
 
@@ -106,6 +106,8 @@ def member_files(ensemble: Ensemble, member: Member) -> dict[str, str]:
     Whoever copies, fetches or sends a part takes these.
     """
     files = {CONFIG: member.config_sha256, WEIGHTS: member.sha256}
+    if member.graph_sha256 is not None:
+        files[GRAPH] = member.graph_sha256
     if member.name == ensemble.lesion_map.member:
         files[ensemble.lesion_map.file] = ensemble.lesion_map.sha256
     return files

@@ -50,8 +50,8 @@ Count = Annotated[int, Field(ge=0, le=10**9)]
 class Member:
     """A network: a timm folder at `path` inside the ensemble folder, or `repo_id` at `revision` (a commit) on the Hub.
 
-    `sha256` is that of its `model.safetensors`, `config_sha256` that of its `config.json`, `weight` its weight in the
-    mean of the members' logits.
+    `sha256` is that of its `model.safetensors`, `config_sha256` that of its `config.json`, `graph_sha256` that of its
+    `graph.onnx` (None: it has none, and torch runs it), `weight` its weight in the mean of the members' logits.
     """
 
     name: Name
@@ -61,6 +61,7 @@ class Member:
     sha256: Sha256
     weight: Share
     config_sha256: Sha256
+    graph_sha256: Sha256 | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> Member:

@@ -11,7 +11,18 @@ from pathlib import Path
 from bus_hf.ensemble.download import REPO
 from bus_hf.ensemble.folder import member_files, parts, read_manifest, verify
 from bus_hf.errors import BusError
-from bus_hf.filenames import CALIBRATION, CONFIG, LESION_HEAD, LESION_TYPE, MANIFEST, PLOTS, REPORT, TRAINING, WEIGHTS
+from bus_hf.filenames import (
+    CALIBRATION,
+    CONFIG,
+    GRAPH,
+    LESION_HEAD,
+    LESION_TYPE,
+    MANIFEST,
+    PLOTS,
+    REPORT,
+    TRAINING,
+    WEIGHTS,
+)
 from bus_hf.hub.outgoing import outgoing
 from bus_hf.hub_errors import hub_errors
 
@@ -148,7 +159,7 @@ def push_member(
     private: bool = False,
     revision: str | None = None,
 ) -> Pushed:
-    """Push one member's folder to a repository: `config.json`, weights, card; lesion head and plots where there.
+    """Push one member's folder to a repository: `config.json`, weights, card; graph, lesion head and plots where there.
 
     Args:
         folder: of the member.
@@ -158,7 +169,7 @@ def push_member(
         revision: branch, made where it is missing; None: main.
     """
     checked(repo_id)
-    files = outgoing(Path(folder), _MEMBER_FILES, (LESION_HEAD, *_plots(points)))
+    files = outgoing(Path(folder), _MEMBER_FILES, (GRAPH, LESION_HEAD, *_plots(points)))
     return send(Upload(repo_id, "member", {**files}), private, revision)
 
 

@@ -12,7 +12,7 @@ from bus_hf.build.describe import read_report
 from bus_hf.ensemble.records import plain, read_run
 from bus_hf.errors import BusError
 from bus_hf.evaluation import calibration, stored_logits
-from bus_hf.filenames import CHECKPOINT, CONFIG, HISTORY, LESION_HEAD, LOGITS, RUN, WEIGHTS
+from bus_hf.filenames import CHECKPOINT, CONFIG, GRAPH, HISTORY, LESION_HEAD, LOGITS, RUN, WEIGHTS
 from bus_hf.files import settle
 from bus_hf.hub.outgoing import outgoing
 from bus_hf.hub.upload import Pushed, push_member
@@ -25,6 +25,7 @@ FILES = (
     LOGITS,
     f"{CHECKPOINT}/{CONFIG}",
     f"{CHECKPOINT}/{WEIGHTS}",
+    f"{CHECKPOINT}/{GRAPH}",
     f"{CHECKPOINT}/{LESION_HEAD}",
 )
 

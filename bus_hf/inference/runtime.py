@@ -1,7 +1,10 @@
-"""Runtimes: a batch of squares in, logits and maps out, whatever computes them. No torch until one is opened."""
+"""Runtimes: a batch of squares in, logits and maps out, whatever computes them. None is imported until it is opened."""
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +41,12 @@ class Outputs:
 
 
 class Runtime(Protocol):
-    """Members ready to run; safe to call from several threads."""
+    """Members ready to run; safe to call from several threads.
+
+    `side_by_side` says that calls from several threads at once are quicker than one after another.
+    """
+
+    side_by_side: bool
 
     @property
     def device(self) -> object:
@@ -56,7 +64,8 @@ def open_runtime(
 ) -> Runtime:
     """Load the chosen members (all for None) and the owner of the lesion map.
 
-    Every file is read once and checked against the manifest's hash; those bytes are loaded.
+    On a CPU their graphs run, without torch; on a GPU, or where a member has no graph, torch runs them all. Every file
+    is read once and checked against the manifest's hash; those bytes are loaded.
 
     Args:
         folder: the ensemble folder.
@@ -67,9 +76,33 @@ def open_runtime(
     Raises:
         BusError: a member that is not the manifest's or cannot be loaded, or a device that is not there.
     """
+    graphs = all(part.graph_sha256 for part in parts(ensemble, members))
+    if graphs and (device == "cpu" or (device is None and not _has_gpu())):
+        from bus_hf.inference.onnx_runtime import OnnxRuntime
+
+        return OnnxRuntime(folder, ensemble, members=members)
     from bus_hf.inference.torch_runtime import TorchRuntime
 
     return TorchRuntime(folder, ensemble, device=device, members=members)
+
+
+def _has_gpu() -> bool:
+    """Whether torch has a GPU here; it is asked only beside a GPU's driver, since its import takes seconds."""
+    if importlib.util.find_spec("torch") is None:
+        return False
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def check_squares(member: str, images: np.ndarray, size: int) -> None:
+    """ValueError unless `images` are uint8 grey squares (N, size, size)."""
+    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (size, size):
+        raise ValueError(f"{member} reads uint8 (N, {size}, {size}), not {images.dtype} {images.shape}")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bus_hf.ensemble.manifest import Ensemble
 from bus_hf.errors import BusError
 from bus_hf.filenames import WEIGHTS
-from bus_hf.inference.runtime import Outputs, read_parts
+from bus_hf.inference.runtime import Outputs, check_squares, read_parts
 from bus_hf.models import build, class_activation, lesion_logits
 from bus_hf.tensors import tensors
 
@@ -47,6 +47,8 @@ class TorchRuntime:
     Raises:
         BusError: a member that cannot be loaded, or a device that is not there.
     """
+
+    side_by_side = False
 
     def __init__(
         self,
@@ -84,11 +86,7 @@ class TorchRuntime:
                 remedy="load the detector in the new process, or start it with the method 'spawn'",
             )
         loaded = self._members[member]
-        expected = (loaded.input_size, loaded.input_size)
-        if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != expected:
-            raise ValueError(
-                f"{member} reads uint8 (N, {expected[0]}, {expected[1]}), not {images.dtype} {images.shape}"
-            )
+        check_squares(member, images, loaded.input_size)
         lesion = None
         with torch.inference_mode(), self._precision():
             grey = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).float().div_(255)

@@ -7,6 +7,7 @@ Stage 2: the lesion crops are cut around that box, and every member gives logits
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
@@ -73,8 +74,7 @@ def two_stage(
     located = _locate(batch, locator, searched, min_peak)
     peaks = {index: peak for index, (_, peak) in located.items()}
     batch.boxes = {index: box for index, (box, _) in located.items()} | known
-    for member in members:
-        batch.run(member, list(product(range(len(images)), views)))
+    batch.run(members, list(product(range(len(images)), views)))
     return [batch.outputs_of(index, members, views, peaks.get(index)) for index in range(len(images))]
 
 
@@ -110,7 +110,7 @@ def _locate(
     batch: _Batch, locator: str, indices: Sequence[int], min_peak: float
 ) -> dict[int, tuple[Box | None, float]]:
     """Lesion box, and peak of the lesion map, by index of the image."""
-    batch.run(locator, list(product(indices, GLOBAL_VIEWS)))
+    batch.run([locator], list(product(indices, GLOBAL_VIEWS)))
     located = {}
     for index in indices:
         maps = [batch.lesion_map(locator, (index, view)) for view in GLOBAL_VIEWS]
@@ -147,16 +147,26 @@ class _Batch:
         index, view = image_view
         return window(view, self.shape(index), self.boxes.get(index))
 
-    def run(self, member: str, image_views: Sequence[ImageView]) -> None:
-        """Run a member on the views that it has not seen yet, all in one call."""
-        pending = [image_view for image_view in image_views if (member, image_view) not in self._outputs]
-        if not pending:
-            return
-        size = self._runtime.input_size(member)
-        outputs = self._runtime(member, np.stack([self._square(image_view, size) for image_view in pending]))
-        for row, image_view in enumerate(pending):
-            lesion = None if outputs.lesion is None else outputs.lesion[row]
-            self._outputs[member, image_view] = _ViewOutputs(outputs.logits[row], outputs.cams[row], lesion)
+    def run(self, members: Sequence[str], image_views: Sequence[ImageView]) -> None:
+        """Run members on the views that they have not seen yet, each in one call."""
+        pending = {
+            member: [image_view for image_view in image_views if (member, image_view) not in self._outputs]
+            for member in members
+        }
+        squares = {
+            member: np.stack([self._square(image_view, self._runtime.input_size(member)) for image_view in unseen])
+            for member, unseen in pending.items()
+            if unseen
+        }
+        if self._runtime.side_by_side and len(squares) > 1:
+            with ThreadPoolExecutor(len(squares)) as threads:
+                outputs = list(threads.map(self._runtime, squares, squares.values()))
+        else:
+            outputs = list(map(self._runtime, squares, squares.values()))
+        for member, given in zip(squares, outputs, strict=True):
+            for row, image_view in enumerate(pending[member]):
+                lesion = None if given.lesion is None else given.lesion[row]
+                self._outputs[member, image_view] = _ViewOutputs(given.logits[row], given.cams[row], lesion)
 
     def lesion_map(self, member: str, image_view: ImageView) -> np.ndarray:
         """The lesion map that a member gave of a view; ValueError for a member that makes none."""

@@ -40,6 +40,8 @@ class NetworkRuntime:
         fold: that was held out, for errors.
     """
 
+    side_by_side = False
+
     def __init__(
         self, net: TrainingNet, *, size: int, mean: Sequence[float], std: Sequence[float], fold: int = 0
     ) -> None:

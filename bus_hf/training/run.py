@@ -22,7 +22,7 @@ from bus_hf.config import EACH_SOURCE, FOLD, TrainConfig, to_mapping
 from bus_hf.data.dataset import Case
 from bus_hf.data.phantoms import write_phantoms
 from bus_hf.errors import BusError
-from bus_hf.filenames import CHECKPOINT
+from bus_hf.filenames import CHECKPOINT, LESION_HEAD
 from bus_hf.files import replace_folder, replace_together
 from bus_hf.labels import LabelSet, label_set
 from bus_hf.models import TrainingNet, save_member
@@ -278,6 +278,7 @@ def _finish(fit: Fit, data: _Data, progress: Progress, start: Mapping[str, Any],
     try:
         with replace_together(output) as part:
             save_member(part / CHECKPOINT, net.backbone, labels, config.input_size, net.lesion_head)
+            _write_graph(part / CHECKPOINT)
             write_run(frame, labels, record, progress.history, part)
     except (OSError, SafetensorError) as error:
         raise BusError(
@@ -285,6 +286,16 @@ def _finish(fit: Fit, data: _Data, progress: Progress, start: Mapping[str, Any],
             where=output,
             remedy="make room on the disk; the same command then writes it",
         ) from None
+
+
+def _write_graph(checkpoint: Path) -> None:
+    """The member as ONNX beside its weights, where it can be; without it torch runs the member."""
+    from bus_hf.inference.export import write_graph
+
+    try:
+        write_graph(checkpoint, LESION_HEAD)
+    except BusError as error:
+        print(error)
 
 
 def _what_next(config: TrainConfig) -> str:

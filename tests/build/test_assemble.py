@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
@@ -270,9 +271,18 @@ def test_members_are_their_files_and_nothing_else(runs, tmp_path):
     folder = assemble([run], tmp_path / "made")
     home = folder / "test_efficientnet"
     assert {path.name for path in home.iterdir()} == {
-        "config.json", "model.safetensors", "lesion_head.safetensors", "README.md", "plots"
+        "config.json", "model.safetensors", "graph.onnx", "lesion_head.safetensors", "README.md", "plots"
     }  # fmt: skip
     verify(folder, read_manifest(folder))
+
+
+def test_every_member_has_a_graph_and_the_light_ones_finds_the_lesion(made):
+    outputs = {}
+    for member in read_manifest(made).members:
+        assert member.graph_sha256 == sha256(made / member.path / "graph.onnx")
+        graph = onnx.load(made / member.path / "graph.onnx", load_external_data=False).graph
+        outputs[member.name] = [output.name for output in graph.output]
+    assert outputs == {"test_efficientnet": ["logits", "cam", "lesion"], "test_resnet": ["logits", "cam"]}
 
 
 def test_cards_of_phantoms_speak_of_phantoms(made):

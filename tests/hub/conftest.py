@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from bus_hf.build import graphs
 from bus_hf.ensemble import download
 from bus_hf.ensemble.folder import read_manifest
 from tests.hub.loopback import Hub
@@ -39,9 +40,10 @@ def pinned(tiny_ensemble, monkeypatch):
 
 @pytest.fixture(scope="session")
 def described(tmp_path_factory, make_ensemble):
-    """A tiny ensemble with everything that a push sends: cards, report, plots. Not to be changed."""
-    folder = tmp_path_factory.mktemp("described")
+    """A tiny ensemble with everything that a push sends: graphs, cards, report, plots. Not to be changed."""
+    folder = tmp_path_factory.mktemp("described") / "ensemble"
     manifest = make_ensemble(folder)
+    graphs.add(folder)
     for part in (".", *(member.name for member in manifest.members)):
         (folder / part / "README.md").write_text("---\nlicense: mit\n---\n\n# A card\n")
     (folder / "report.json").write_text("{}\n")

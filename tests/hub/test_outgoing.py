@@ -96,6 +96,7 @@ REFUSED = r"(link|pipe, socket or device).*which does not leave the folder"
         "test_resnet/README.md",
         "test_resnet/config.json",
         "test_resnet/model.safetensors",
+        "test_efficientnet/graph.onnx",
         "test_efficientnet/lesion_head.safetensors",
         "test_efficientnet/plots/roc_curve.png",
     ],
@@ -149,7 +150,9 @@ def test_a_manifest_names_no_hidden_and_no_outer_file(ensemble, secret):
 
 
 @pytest.mark.parametrize("trick", TRICKS)
-@pytest.mark.parametrize("name", ["README.md", "config.json", "model.safetensors", "lesion_head.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "config.json", "model.safetensors", "graph.onnx", "lesion_head.safetensors"]
+)
 def test_a_member_sends_no_links_or_pipes(ensemble, secret, sent, trick, name):
     member = ensemble / "test_efficientnet"
     (member / "plots" / "patient.png").write_bytes(SECRET)
@@ -159,6 +162,7 @@ def test_a_member_sends_no_links_or_pipes(ensemble, secret, sent, trick, name):
         "README.md",
         "config.json",
         "model.safetensors",
+        "graph.onnx",
         "lesion_head.safetensors",
         "plots/roc_curve.png",
     }

@@ -38,7 +38,7 @@ def test_members_are_pinned_to_their_commits_and_nothing_else_is_sent(hub, push,
         assert held["model.safetensors"][1], "weights are no LFS file"
         (tmp_path / "weights").write_bytes(held["model.safetensors"][0])
         assert sha256(tmp_path / "weights") == member["sha256"]
-    assert {"lesion_head.safetensors", "plots/roc_curve.png"} <= set(hub.model(MEMBERS[0]).head.files)
+    assert {"graph.onnx", "lesion_head.safetensors", "plots/roc_curve.png"} <= set(hub.model(MEMBERS[0]).head.files)
     sent = set(hub.model("org/tiny").head.files) - {".gitattributes"}
     plots = {"plots/roc_curve.png", "plots/confusion_matrix_balanced.png"}
     assert sent == {"README.md", "report.json", "training.json", "ensemble.json"} | plots

@@ -135,7 +135,7 @@ def test_training_streams_from_the_hub_and_pushes_its_member(pushed, hub, client
     done = client("train_accelerate.py", "--data", "org/data", "--streaming", *small, "--push_to_hub", "org/member")
     assert done.returncode == 0, done.stderr
     files = hub.model("org/member").head.files
-    assert set(files) >= {"README.md", "config.json", "model.safetensors", "lesion_head.safetensors"}
+    assert set(files) >= {"README.md", "config.json", "model.safetensors", "graph.onnx", "lesion_head.safetensors"}
     card = files["README.md"][0].decode()
     assert yaml.safe_load(card.split("---")[1])["library_name"] == "timm"
     record = json.loads((tmp_path / "run" / "run.json").read_text())

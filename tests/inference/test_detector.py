@@ -32,6 +32,7 @@ class BrightnessRuntime:
     """Stands for networks: members see brightness, and "lite" finds bright places to be lesions."""
 
     device = "a test"
+    side_by_side = False
 
     def __init__(self, classes=1):
         self.sizes = {"lite": 32, "big": 48, "idle": 40}

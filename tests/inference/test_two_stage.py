@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ class Written:
     """Stands for networks: "map" finds lesions with the given probabilities, one a global view; calls are kept."""
 
     device = "a test"
+    side_by_side = False
 
     def __init__(self, lesion=(0.9, 0.9, 0.9), logits=((1.0,),)):
         self.lesion = np.array(lesion, np.float32)
@@ -117,6 +119,23 @@ def test_no_member_runs_on_a_view_twice_and_all_run_on_the_same_windows():
         "map": list(VIEWS),
         "other": list(VIEWS),
     }
+
+
+def test_members_run_side_by_side_where_that_is_quicker():
+    class Meeting(Written):
+        side_by_side = True
+
+        def __call__(self, member, images):
+            # The lesion map is made first, alone; then each member waits until the other runs too.
+            if len(images) != 3:
+                both.wait(timeout=30)
+            return super().__call__(member, images)
+
+    both = Barrier(2)
+    together, alone = (run(runtime, [grey()], members=["map", "other"]) for runtime in (Meeting(), Written()))
+    for ours, theirs in zip(together, alone, strict=True):
+        assert ours.windows == theirs.windows
+        assert str(ours.logits) == str(theirs.logits)
 
 
 def test_only_the_wanted_views_are_given():

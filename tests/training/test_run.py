@@ -40,7 +40,20 @@ def test_a_run_leaves_a_member_logits_and_plots(finished_tiny):
         assert (output / plot).stat().st_size > 5000, plot
     model = timm.create_model(f"local-dir:{output / 'checkpoint'}", pretrained=True)
     assert model.num_classes == 1
+    assert (output / "checkpoint" / "graph.onnx").is_file()
     assert list((output.parent / "logs").rglob("events.out.tfevents*"))
+
+
+def test_a_network_without_a_graph_is_a_member_all_the_same(tiny, monkeypatch, capsys):
+    def refused(home, lesion_head):
+        raise BusError("test_resnet cannot be written as graph.onnx", remedy="use the member as it is: torch runs it")
+
+    monkeypatch.setattr("bus_hf.inference.export.write_graph", refused)
+    output = run(replace(tiny, epochs=1))
+    assert "test_resnet cannot be written as graph.onnx; use the member as it is" in capsys.readouterr().out
+    assert {path.name for path in (output / "checkpoint").iterdir()} == {
+        "config.json", "model.safetensors", "lesion_head.safetensors"
+    }  # fmt: skip
 
 
 def test_a_resumed_run_ends_equal_to_an_uninterrupted_one(tiny, finished_tiny):
