@@ -38,7 +38,7 @@ def new_accelerate():
 
 def test_a_list_flag_that_is_given_twice_is_joined(monkeypatch):
     seen = []
-    monkeypatch.setattr(training, "run", lambda config: seen.append(config) or Path("nowhere"))
+    monkeypatch.setattr("bus_hf.training.each_source.train", lambda config: seen.append(config) or Path("nowhere"))
     assert train_accelerate.main(["--data", "a", "--data", "b", "c", "--trackers"]) == 0
     assert (seen[0].data, seen[0].trackers) == (("a", "b", "c"), ())
 

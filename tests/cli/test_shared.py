@@ -215,7 +215,7 @@ def test_whatever_the_system_refuses_is_one_sentence(monkeypatch, capsys):
         raise OSError(28, "No space left on device", "/somewhere/file")
 
     monkeypatch.setattr("bus_hf.cli.shared.load_cases", refuse)
-    monkeypatch.setattr("bus_hf.training.run.run", refuse)
+    monkeypatch.setattr("bus_hf.training.each_source.train", refuse)
     assert main(["audit", "DATA"]) == 2
     assert train_accelerate.main(["--data", "DATA"]) == 2
     first, second = capsys.readouterr().err.strip().splitlines()
