@@ -1,7 +1,8 @@
 """`graph.onnx` of a member: checked, and the weights that it points to put into it.
 
 The file holds no weights: each initialiser names the bytes of one tensor in a safetensors file of the same folder.
-Runtimes get graph and weights as one, from memory: they open no file, whatever a graph names, and follow no link.
+Runtimes get graph and weights as one, from memory: they open no file, whatever a graph names, and follow no link. The
+few messages of protobuf that this takes are read here, so that serving does without the onnx package.
 """
 
 from __future__ import annotations
