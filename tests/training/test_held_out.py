@@ -16,6 +16,7 @@ class Written:
     """A member that gives each view of an image its number in `views`, and a lesion map of `lesion` everywhere."""
 
     device = "a test"
+    side_by_side = False
 
     def __init__(self, lesion=0.9, views=(1.0, 3.0, 5.0, 7.0, 11.0)):
         self.lesion = lesion
