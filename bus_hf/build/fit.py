@@ -62,7 +62,7 @@ def fit(frame: pd.DataFrame, members: Sequence[str], where: object, given: Mappi
     y_true, groups = images["label"].to_numpy(), images["group"].to_numpy()
     combined, balance = (
         images["logit_0"].to_numpy(),
-        len(images) * weighting.source_balance(images["source"].to_numpy()),
+        weighting.balance(images["source"].to_numpy()),
     )
     scale = calibration.fit_scale(combined, y_true, sample_weight=balance)
     if scale is None:

@@ -23,7 +23,7 @@ OPSETS = range(17, 22)
 # ONNX's numbers of the types of a safetensors file.
 ELEMENT_TYPES = {"F32": 1, "I64": 7, "F16": 10, "BF16": 16}
 
-_AGAIN = "download the member again, or write its graph with bus-hf build graphs"
+AGAIN = "download the member again, or write its graph with bus-hf build graphs"
 _VARINT, _BYTES, _FOUR = 0, 2, 5
 _EXTERNAL = 1
 # The fields of onnx.proto that a graph may have, and the messages that some of them are. What could lead elsewhere or
@@ -74,7 +74,7 @@ def embed(graph: bytes, files: Mapping[str, bytes], home: Path) -> bytes:
     try:
         return b"".join(_model(memoryview(graph), tables, files))
     except _RefusedError as why:
-        raise BusError(f"{GRAPH} {why}", where=home, remedy=_AGAIN) from None
+        raise BusError(f"{GRAPH} {why}", where=home, remedy=AGAIN) from None
 
 
 _Tables = Mapping[str, Mapping[tuple[str, str], Stored]]

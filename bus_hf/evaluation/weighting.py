@@ -51,7 +51,7 @@ class HeldOutLogits:
     @property
     def balance(self) -> np.ndarray:
         """Weights (n,) that count every source alike and sum to the number of images."""
-        return len(self.sources) * source_balance(self.sources)
+        return balance(self.sources)
 
     def averaged(self, members: Mapping[str, float], views: Mapping[str, float]) -> np.ndarray:
         """Weighted mean logits (n,), weights scaled to sum to 1; a member or view that is not named has none."""
@@ -191,6 +191,11 @@ def source_balance(sources: np.ndarray) -> np.ndarray:
     """Weights (n,) that count every source alike and sum to 1."""
     _, place, counts = np.unique(sources, return_inverse=True, return_counts=True)
     return 1 / (len(counts) * counts[place])
+
+
+def balance(sources: np.ndarray) -> np.ndarray:
+    """Weights (n,) that count every source alike and sum to n."""
+    return len(sources) * source_balance(sources)
 
 
 def view_prior(views: Sequence[str], default_views: Mapping[str, float]) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from bus_hf.ensemble.graph import BATCH, CAM, INPUT, LESION, LOGITS, embed
+from bus_hf.ensemble.graph import AGAIN, BATCH, CAM, INPUT, LESION, LOGITS, embed
 from bus_hf.ensemble.manifest import Ensemble
 from bus_hf.ensemble.member_config import MemberConfig
 from bus_hf.errors import BusError
@@ -22,7 +22,6 @@ from bus_hf.inference.cores import cores
 from bus_hf.inference.runtime import Outputs, Part, check_squares, read_parts
 
 _WEIGHTS = ".safetensors"
-_AGAIN = "download the member again, or write its graph with bus-hf build graphs"
 
 
 def open_session(model: bytes, home: Path, batch: int | None = None) -> onnxruntime.InferenceSession:
@@ -48,7 +47,7 @@ def open_session(model: bytes, home: Path, batch: int | None = None) -> onnxrunt
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception:
         # What it raises has no common class.
-        raise BusError(f"{GRAPH} cannot be loaded", where=home, remedy=_AGAIN) from None
+        raise BusError(f"{GRAPH} cannot be loaded", where=home, remedy=AGAIN) from None
     # It would keep the model, to load it again for another device: a third of all memory.
     session._model_bytes = None
     return session
@@ -79,7 +78,7 @@ class _Loaded:
 
     def wrong(self) -> BusError:
         """That the graph does not take or give what the member's configuration says."""
-        return BusError(f"{GRAPH} is not of the network that config.json describes", where=self.home, remedy=_AGAIN)
+        return BusError(f"{GRAPH} is not of the network that config.json describes", where=self.home, remedy=AGAIN)
 
 
 class OnnxRuntime:

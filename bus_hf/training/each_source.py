@@ -12,7 +12,6 @@ from bus_hf.files import settle
 from bus_hf.training.lineage import record_of
 from bus_hf.training.run import run, squares_of
 from bus_hf.training.splits import Images, read_images
-from bus_hf.training.squares import PreparedSquares
 
 
 def train(config: TrainConfig) -> Path:
@@ -31,14 +30,13 @@ def train(config: TrainConfig) -> Path:
         return run(config)
     images = read_images(config)
     squares = squares_of(config, images.cases)
-    prepared = squares if isinstance(squares, PreparedSquares) else None
     runs = source_configs(config, images)
     for one in runs:
         if not finished(one):
-            run(one, images, prepared)
+            run(one, images, squares)
         if not (Path(one.output) / RUN).is_file():
             return Path(config.output)
-    return run(config, images, prepared, [Path(one.output) for one in runs])
+    return run(config, images, squares, [Path(one.output) for one in runs])
 
 
 def source_configs(config: TrainConfig, images: Images) -> list[TrainConfig]:

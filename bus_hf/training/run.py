@@ -42,7 +42,7 @@ from bus_hf.training.optimisation import check_smallest_batch, parameter_groups,
 from bus_hf.training.pretrained import Pretrained, start
 from bus_hf.training.record import recorded_settings, write_run
 from bus_hf.training.splits import Images, Split, split
-from bus_hf.training.squares import DrawnSquares, PreparedSquares
+from bus_hf.training.squares import DrawnSquares, PreparedSquares, Squares
 from bus_hf.training.state import Progress, claim, resume
 from bus_hf.views import Box
 
@@ -50,7 +50,7 @@ from bus_hf.views import Box
 def run(
     config: TrainConfig,
     images: Images | None = None,
-    squares: PreparedSquares | None = None,
+    squares: Squares | None = None,
     source_runs: Sequence[Path] = (),
 ) -> Path:
     """Train one member with one fold or one source held out, or on everything.
@@ -90,7 +90,7 @@ def _train(
     accelerator: Accelerator,
     earlier: Mapping[str, Any] | None,
     images: Images | None,
-    squares: PreparedSquares | None,
+    squares: Squares | None,
     source_runs: Sequence[Path],
 ) -> Path:
     output, labels = Path(config.output), label_set(config.label_set)
@@ -172,7 +172,7 @@ def _prepared(
     data: _Data,
     net: TrainingNet,
     teacher: Teacher | None,
-    squares: PreparedSquares | None,
+    squares: Squares | None,
 ) -> Fit:
     """Loaders, optimiser and averaged weights of a run, wrapped and registered by accelerate."""
     y_train = [case.label for case in data.training]
@@ -210,7 +210,7 @@ def _prepared(
     )
 
 
-def squares_of(config: TrainConfig, cases: Sequence[Case]) -> DrawnSquares | PreparedSquares:
+def squares_of(config: TrainConfig, cases: Sequence[Case]) -> Squares:
     """Squares of cases as a config augments them."""
     transform = TrainTransform(config.input_size, config.augment, config.lesion_crop_prob, config.scanner)
     if not config.versions:
